@@ -1,8 +1,8 @@
 //! num: numbers, vectors, memory and threads. Knows nothing of networks.
 
 pub mod aligned;
-pub mod format;
 pub mod pool;
 pub mod real;
+pub mod rows;
 pub mod scaled;
 pub mod simd;

@@ -1,1 +1,256 @@
-//! stub
+//! num: the threads. Work is handed to all of them at once and joined; knows nothing of the work.
+//!
+//! The caller is worker 0. Workers spin for a moment between jobs, because a deep pass is a few hundred short jobs,
+//! and then sleep. A forked child finds a process number that is not its own and starts a new pool.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// Most threads a job may have.
+pub const MAX_THREADS: usize = 1024;
+/// How long a worker looks for the next job before it sleeps.
+const SPIN: Duration = Duration::from_micros(60);
+
+type Job = *const (dyn Fn(usize) + Sync);
+
+struct Pool {
+    pid: u32,
+    /// Generation in the high bits, threads of the job in the low 16: one word, so that a late worker cannot pair the
+    /// number of one job with the generation of another.
+    word: AtomicU64,
+    job: Mutex<Option<JobCell>>,
+    pending: AtomicUsize,
+    asleep: Mutex<usize>,
+    wake: Condvar,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    started: Mutex<usize>,
+    busy: Mutex<()>,
+}
+
+#[derive(Clone, Copy)]
+struct JobCell(Job);
+// SAFETY: the closure behind the pointer is Sync, and `run` outlives every use of it.
+unsafe impl Send for JobCell {}
+
+static POOL: AtomicPtr<Pool> = AtomicPtr::new(std::ptr::null_mut());
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// Threads that a pass uses: `VGCORE_NUM_THREADS`, or all the processor offers.
+pub fn num_threads() -> usize {
+    match THREADS.load(Ordering::Relaxed) {
+        0 => {
+            let asked = std::env::var("VGCORE_NUM_THREADS").ok().and_then(|s| s.trim().parse().ok());
+            let n = asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
+            let n = n.clamp(1, MAX_THREADS);
+            THREADS.store(n, Ordering::Relaxed);
+            n
+        }
+        n => n,
+    }
+}
+
+/// Sets the number of threads for later passes, 1..=[`MAX_THREADS`].
+pub fn set_num_threads(n: usize) {
+    THREADS.store(n.clamp(1, MAX_THREADS), Ordering::Relaxed);
+}
+
+fn pool() -> &'static Pool {
+    let pid = std::process::id();
+    loop {
+        let p = POOL.load(Ordering::Acquire);
+        // SAFETY: the pointer is null or a leaked Pool, which lives for ever.
+        if let Some(pool) = unsafe { p.as_ref() }
+            && pool.pid == pid
+        {
+            return pool;
+        }
+        let new = Box::into_raw(Box::new(Pool {
+            pid,
+            word: AtomicU64::new(0),
+            job: Mutex::new(None),
+            pending: AtomicUsize::new(0),
+            asleep: Mutex::new(0),
+            wake: Condvar::new(),
+            panic: Mutex::new(None),
+            started: Mutex::new(0),
+            busy: Mutex::new(()),
+        }));
+        if POOL.compare_exchange(p, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            // SAFETY: nobody else has seen this allocation.
+            drop(unsafe { Box::from_raw(new) });
+        }
+    }
+}
+
+/// Calls `f(0), .., f(n - 1)`, each on its own thread, and returns when all are done.
+///
+/// If another thread of this process is inside `run`, the calls are made one after another on the caller: results may
+/// not depend on who runs what, so nothing but time changes.
+pub fn run(n: usize, f: &(dyn Fn(usize) + Sync)) {
+    let n = n.clamp(1, MAX_THREADS);
+    let pool = pool();
+    let Some(_busy) = (n > 1).then(|| pool.busy.try_lock().ok()).flatten() else {
+        (0..n).for_each(f);
+        return;
+    };
+    if !pool.grow(n - 1) {
+        (0..n).for_each(f);
+        return;
+    }
+    // SAFETY: only the lifetime changes; `run` does not return, nor unwind, before every worker is done with the job.
+    let job: Job = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(std::ptr::from_ref(f)) };
+    *lock(&pool.job) = Some(JobCell(job));
+    pool.pending.store(n - 1, Ordering::Relaxed);
+    let generation = (pool.word.load(Ordering::Relaxed) >> 16) + 1;
+    pool.word.store((generation << 16) | n as u64, Ordering::SeqCst);
+    if *lock(&pool.asleep) > 0 {
+        pool.wake.notify_all();
+    }
+    let mine = catch_unwind(AssertUnwindSafe(|| f(0)));
+    let mut spins = 0u32;
+    while pool.pending.load(Ordering::Acquire) > 0 {
+        spins += 1;
+        if spins.is_multiple_of(256) { std::thread::yield_now() } else { std::hint::spin_loop() }
+    }
+    *lock(&pool.job) = None;
+    let theirs = lock(&pool.panic).take();
+    if let Err(p) = mine {
+        resume_unwind(p);
+    }
+    if let Some(p) = theirs {
+        resume_unwind(p);
+    }
+}
+
+/// Calls `f(worker, i)` for every i in 0..count, on up to `n` threads, whoever is free taking the next.
+pub fn each(n: usize, count: usize, f: &(dyn Fn(usize, usize) + Sync)) {
+    let next = AtomicUsize::new(0);
+    run(n.min(count.max(1)), &|worker| {
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            if i >= count {
+                return;
+            }
+            f(worker, i);
+        }
+    });
+}
+
+/// The same over items that a task takes by value: how unique borrows are shared out.
+pub fn each_owned<X: Send>(n: usize, items: Vec<X>, f: &(dyn Fn(usize, X) + Sync)) {
+    let cells: Vec<_> = items.into_iter().map(|x| Mutex::new(Some(x))).collect();
+    each(n, cells.len(), &|worker, i| {
+        if let Some(x) = lock(&cells[i]).take() {
+            f(worker, x);
+        }
+    });
+}
+
+fn lock<X>(m: &Mutex<X>) -> std::sync::MutexGuard<'_, X> {
+    // A panic in a job is carried to the caller; the data under these locks is whole at every point.
+    m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl Pool {
+    /// Starts workers until there are `n`; false if the system refuses.
+    fn grow(&'static self, n: usize) -> bool {
+        let mut started = lock(&self.started);
+        while *started < n {
+            let id = *started + 1;
+            let seen = self.word.load(Ordering::SeqCst);
+            let ok = std::thread::Builder::new().name(format!("vgcore-{id}")).spawn(move || self.work(id, seen));
+            if ok.is_err() {
+                return false;
+            }
+            *started += 1;
+        }
+        true
+    }
+
+    fn work(&self, id: usize, mut seen: u64) {
+        loop {
+            let word = self.next(seen);
+            seen = word;
+            if id >= (word & 0xffff) as usize {
+                continue;
+            }
+            let job = *lock(&self.job);
+            if let Some(JobCell(job)) = job {
+                // SAFETY: `run` waits for `pending` to fall to zero before the closure goes.
+                let f = unsafe { &*job };
+                if let Err(p) = catch_unwind(AssertUnwindSafe(|| f(id))) {
+                    *lock(&self.panic) = Some(p);
+                }
+            }
+            self.pending.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Waits for a word other than `seen`: spinning first, then asleep.
+    fn next(&self, seen: u64) -> u64 {
+        let mut until = None;
+        let mut spins = 0u32;
+        loop {
+            let word = self.word.load(Ordering::SeqCst);
+            if word != seen {
+                return word;
+            }
+            spins += 1;
+            if !spins.is_multiple_of(64) {
+                std::hint::spin_loop();
+            } else if Instant::now() < *until.get_or_insert_with(|| Instant::now() + SPIN) {
+                std::thread::yield_now();
+            } else {
+                break;
+            }
+        }
+        let mut asleep = lock(&self.asleep);
+        *asleep += 1;
+        while self.word.load(Ordering::SeqCst) == seen {
+            asleep = self.wake.wait(asleep).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        *asleep -= 1;
+        self.word.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_index_once_for_any_number_of_threads() {
+        for n in [1, 2, 3, 7] {
+            for _ in 0..200 {
+                let hits: Vec<_> = (0..37).map(|_| AtomicUsize::new(0)).collect();
+                each(n, 37, &|_, i| {
+                    hits[i].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(hits.iter().all(|h| h.load(Ordering::Relaxed) == 1));
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        let r = catch_unwind(|| run(3, &|i| assert!(i != 2, "worker two")));
+        assert!(r.is_err());
+        run(3, &|_| {});
+    }
+
+    #[test]
+    fn nested_and_concurrent_runs_finish() {
+        std::thread::scope(|s| {
+            for _ in 0..4 {
+                s.spawn(|| {
+                    for _ in 0..100 {
+                        run(2, &|_| run(2, &|_| {}));
+                    }
+                });
+            }
+        });
+    }
+}
