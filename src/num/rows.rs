@@ -1,6 +1,5 @@
 //! num: one buffer of blocks of rows, shared out to threads by rows. Knows no layers.
 
-use super::real::Real;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -15,13 +14,13 @@ pub struct RowShare<'a, T> {
 }
 
 // SAFETY: a share is a unique borrow of its rows (see `share_rows`), and T is Send.
-unsafe impl<T: Real> Send for RowShare<'_, T> {}
+unsafe impl<T: Copy + Send> Send for RowShare<'_, T> {}
 
 /// Splits a buffer of `blocks` x `rows` x `width` by the given row ranges, which must be ascending and disjoint.
 ///
 /// # Panics
 /// If the ranges overlap, leave the rows, or the buffer is too short: a programming error of the caller.
-pub fn share_rows<'a, T: Real>(
+pub fn share_rows<'a, T: Copy + Send>(
     buffer: &'a mut [T],
     rows: usize,
     width: usize,
@@ -48,7 +47,7 @@ pub fn share_rows<'a, T: Real>(
         .collect()
 }
 
-impl<T: Real> RowShare<'_, T> {
+impl<T: Copy + Send> RowShare<'_, T> {
     /// This share's rows of block `i`.
     pub fn get(&self, i: usize) -> &[T] {
         assert!(i < self.blocks || self.len == 0);

@@ -1,0 +1,234 @@
+//! kernels: the row passes of the backward sweep: slope product, rescaling, joining of paths. Know no layers.
+
+use crate::num::real::Real;
+use crate::num::scaled::{ScaledSum, exponent, mul_pow2, pow2, pow2_in};
+use crate::num::simd::{Isa, Kernel, Vector, dispatch};
+
+/// A row's largest magnitude is kept within 2^-BAND ..= 2^BAND. Products with weights and activations then stay far
+/// from the ends of float32, and a row is rescaled once in tens of layers.
+pub const BAND: i64 = 32;
+
+/// What one pass over a row of a delta yields, in the row's own scale.
+#[derive(Clone, Copy, Debug)]
+pub struct RowDelta {
+    /// Sum of squares of the incoming gradient dL/d(output).
+    pub gradient: ScaledSum,
+    /// Sum of squares of the delta dL/d(pre-activation).
+    pub delta: ScaledSum,
+    /// Largest |delta|; NaN entries do not count.
+    pub largest: f64,
+}
+
+impl Default for RowDelta {
+    fn default() -> Self {
+        Self { gradient: ScaledSum::default(), delta: ScaledSum::default(), largest: 0.0 }
+    }
+}
+
+struct Pass<'a, T> {
+    g: &'a [T],
+    slope: Option<&'a [T]>,
+    out: &'a mut [T],
+    width: usize,
+    rows: &'a mut [RowDelta],
+    sums: bool,
+}
+
+impl<T: Real> Kernel for Pass<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Self { g, slope, out, width, rows, sums } = self;
+        for (r, row) in rows.iter_mut().enumerate() {
+            let at = r * width;
+            let (g, out) = (&g[at..at + width], &mut out[at..at + width]);
+            let slope = slope.map(|s| &s[at..at + width]);
+            *row = match (slope, sums) {
+                (Some(s), true) => one_row::<T, I, true, true>(g, s, out),
+                (Some(s), false) => one_row::<T, I, true, false>(g, s, out),
+                (None, true) => one_row::<T, I, false, true>(g, g, out),
+                (None, false) => one_row::<T, I, false, false>(g, g, out),
+            };
+        }
+    }
+}
+
+#[inline(always)]
+fn one_row<T: Real, I: Isa, const SLOPE: bool, const SUMS: bool>(g: &[T], slope: &[T], out: &mut [T]) -> RowDelta {
+    let n = T::V::<I>::LANES;
+    let zero = <T::V<I> as Vector>::Wide::zero();
+    let (mut g2, mut d2) = ([zero; 2], [zero; 2]);
+    let mut top = T::V::<I>::zero();
+    let mut i = 0;
+    while i < g.len() {
+        let len = n.min(g.len() - i);
+        // SAFETY: len elements are left in all three slices, which have one length.
+        let (x, s) = unsafe {
+            if len == n {
+                (T::V::<I>::load(g.as_ptr().add(i)), T::V::<I>::load(slope.as_ptr().add(i)))
+            } else {
+                (T::V::<I>::load_partial(g.as_ptr().add(i), len), T::V::<I>::load_partial(slope.as_ptr().add(i), len))
+            }
+        };
+        let d = if SLOPE { x.mul(s) } else { x };
+        // SAFETY: as above.
+        unsafe {
+            if len == n { d.store(out.as_mut_ptr().add(i)) } else { d.store_partial(out.as_mut_ptr().add(i), len) }
+        }
+        top = d.abs().max(top);
+        if SUMS {
+            let (wx, wd) = (x.widen(), d.widen());
+            for h in 0..if n == 16 { 2 } else { 1 } {
+                g2[h] = wx[h].fma(wx[h], g2[h]);
+                d2[h] = wd[h].fma(wd[h], d2[h]);
+            }
+        }
+        i += n;
+    }
+    let mut tops = [T::ZERO; 16];
+    // SAFETY: 16 elements hold the lanes of any vector.
+    unsafe { top.store(tops.as_mut_ptr()) };
+    let largest = tops.iter().fold(0.0f64, |a, x| a.max(x.to_f64()));
+    let mut row = RowDelta { largest, ..RowDelta::default() };
+    if SUMS {
+        row.gradient = squares_of(fold(g2[0].add(g2[1])), g);
+        row.delta = squares_of(fold(d2[0].add(d2[1])), out);
+    }
+    row
+}
+
+/// Lanes added in a fixed tree.
+#[inline(always)]
+fn fold<W: Vector<Elem = f64>>(v: W) -> f64 {
+    let mut a = [0.0f64; 8];
+    // SAFETY: a vector of doubles has eight lanes.
+    unsafe { v.store(a.as_mut_ptr()) };
+    ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
+}
+
+/// The sum of squares as it was added up, or, where a double's range may have spoilt it, once more with scaling.
+pub(super) fn squares_of<T: Real>(sum: f64, values: &[T]) -> ScaledSum {
+    // Below 1e-280 squares may have been flushed; float32 cannot get there unless all entries are zero.
+    if (1e-280..1e300).contains(&sum) || sum.is_nan() {
+        return ScaledSum::new(sum, 0);
+    }
+    let largest = values.iter().fold(0.0f64, |m, x| m.max(x.to_f64().abs()));
+    if largest == 0.0 || !values.iter().all(|x| x.finite()) {
+        return ScaledSum::new(sum, 0);
+    }
+    let k = exponent(largest);
+    let s = values.iter().fold(0.0, |s, x| {
+        let y = mul_pow2(x.to_f64(), -k);
+        y.mul_add(y, s)
+    });
+    ScaledSum::new(s, 2 * k)
+}
+
+/// `out = g * slope` (or `g`) row by row, with each row's sums of squares (if `sums`) and largest magnitude.
+/// Shapes: `g`, `slope`, `out`: (rows, width).
+pub fn delta_rows<T: Real>(
+    g: &[T],
+    slope: Option<&[T]>,
+    out: &mut [T],
+    width: usize,
+    rows: &mut [RowDelta],
+    sums: bool,
+) {
+    let n = rows.len() * width;
+    assert!(g.len() >= n && out.len() >= n && slope.is_none_or(|s| s.len() >= n), "delta rows: a slice is too short");
+    dispatch(Pass { g, slope, out, width, rows, sums });
+}
+
+/// Rescales a row whose largest magnitude left the band so that it lies in [1, 2): exact, as the factor is a power of
+/// two. Returns what to add to the row's exponent.
+pub fn rescale<T: Real>(row: &mut [T], largest: f64) -> i64 {
+    if largest == 0.0 || !largest.is_finite() {
+        return 0;
+    }
+    let k = exponent(largest);
+    if k.abs() < BAND {
+        return 0;
+    }
+    normalise(row, k);
+    k
+}
+
+/// Multiplies a row by 2^-k, exactly wherever the result is normal.
+pub fn normalise<T: Real>(row: &mut [T], k: i64) {
+    // Subnormal rows need more than one factor: 2^-k itself may not exist in the type.
+    let limit = i64::from(T::BIAS) - 1;
+    let mut left = -k;
+    while left != 0 {
+        let part = left.clamp(-limit, limit);
+        let f = pow2_in::<T>(part);
+        for x in row.iter_mut() {
+            *x = T::from_f64(x.to_f64() * f.to_f64());
+        }
+        left -= part;
+    }
+}
+
+/// Adds two gradients of the same rows that carry their own exponents: `a += b`, row by row, in the larger scale.
+/// Shapes: (rows, width); exponents: (rows,).
+pub fn join_rows<T: Real>(a: &mut [T], ea: &mut [i64], b: &[T], eb: &[i64], width: usize) {
+    for (r, (ea, &eb)) in ea.iter_mut().zip(eb).enumerate() {
+        let (a, b) = (&mut a[r * width..][..width], &b[r * width..][..width]);
+        let is_zero = |v: &[T]| v.iter().all(|x| *x == T::ZERO);
+        if is_zero(b) {
+            continue;
+        }
+        if *ea == eb {
+            for (x, y) in a.iter_mut().zip(b) {
+                *x = T::from_f64(x.to_f64() + y.to_f64());
+            }
+            continue;
+        }
+        // A zero row has no scale of its own, and must not pull the other's down.
+        let e = if is_zero(a) { eb } else { (*ea).max(eb) };
+        let (fa, fb) = (pow2(*ea - e), pow2(eb - e));
+        let fa = if is_zero(a) { 0.0 } else { fa };
+        for (x, y) in a.iter_mut().zip(b) {
+            *x = T::from_f64(x.to_f64().mul_add(fa, y.to_f64() * fb));
+        }
+        *ea = e;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_by_hand() {
+        let g = [1.0f32, -2.0, 3.0, 0.5, 0.25, 8.0];
+        let s = [0.5f32, 1.0, 0.0, 4.0, 1.0, 0.125];
+        let (mut out, mut rows) = ([0.0; 6], [RowDelta::default(); 2]);
+        delta_rows(&g, Some(&s), &mut out, 3, &mut rows, true);
+        assert_eq!(out, [0.5, -2.0, 0.0, 2.0, 0.25, 1.0]);
+        assert_eq!(rows[0].gradient.s, 14.0);
+        assert_eq!(rows[1].delta.s, 5.0625);
+        assert_eq!(rows[1].largest, 2.0);
+    }
+
+    #[test]
+    fn squares_survive_the_ends_of_a_double() {
+        for (x, want) in [(1e200, 200.0), (1e-200, -200.0), (1e-310, -310.0)] {
+            let (mut out, mut rows) = ([0.0; 1], [RowDelta::default(); 1]);
+            delta_rows(&[x], None, &mut out, 1, &mut rows, true);
+            let got = rows[0].delta.log2_sqrt() * std::f64::consts::LOG10_2;
+            assert!((got - want).abs() < 1e-9, "{got}");
+        }
+    }
+
+    #[test]
+    fn rescaling_and_joining_are_exact() {
+        let mut row = [3.0f32 * 2f32.powi(-140), 0.0];
+        let largest = f64::from(row[0]);
+        let k = rescale(&mut row, largest);
+        assert_eq!((row[0], k), (1.5, -139));
+        let mut a = [1.5f64, 0.0, 0.0, 0.0];
+        let (mut ea, b, eb) = ([-5000i64, 7], [1.0, 1.0, 1.0, 1.0], [-5001i64, -9000]);
+        join_rows(&mut a, &mut ea, &b, &eb, 2);
+        assert_eq!((a, ea), ([2.0, 0.5, 1.0, 1.0], [-5000, -9000]));
+    }
+}
