@@ -1,1 +1,51 @@
-//! stub
+//! The one error of the core; what it displays is what a user reads. Knows no Python.
+
+/// Why a call could not be carried out: what was expected, what came, where, and what to do.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// Sizes that do not fit each other.
+    #[error("{0}")]
+    Shape(String),
+    /// A value that makes no sense.
+    #[error("{0}")]
+    Argument(String),
+    /// A name that no table has.
+    #[error("unknown {kind} {name:?}; known are {known}")]
+    Unknown {
+        /// Which table.
+        kind: &'static str,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// A label outside the classes.
+    #[error("label {label} of sample {sample} is not one of the {classes} classes 0..{last}; check y or out_features", last = classes - 1)]
+    Label {
+        /// The row.
+        sample: usize,
+        /// What it holds.
+        label: i64,
+        /// How many classes the output has.
+        classes: usize,
+    },
+    /// More memory than allowed or available.
+    #[error("{what} needs about {need} bytes, but {limit} are allowed; lower depth, width or batch, or raise memory_budget")]
+    Memory {
+        /// For what.
+        what: String,
+        /// Estimate in bytes.
+        need: u64,
+        /// Limit in bytes.
+        limit: u64,
+    },
+    /// The caller asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl From<crate::num::aligned::NoMemory> for Error {
+    fn from(e: crate::num::aligned::NoMemory) -> Self {
+        Error::Memory { what: "a buffer".into(), need: e.0 as u64, limit: 0 }
+    }
+}

@@ -1,1 +1,11 @@
-//! stub
+//! engine: programs, memory plans, the sweep, the weight phase, and the passes made of them. Knows no Python.
+
+pub mod network;
+pub mod pass;
+pub mod plan;
+pub mod program;
+pub mod shared;
+pub mod stats;
+pub mod sweep;
+pub mod tape;
+pub mod weights;

@@ -205,13 +205,12 @@ pub fn block<T: Real>(b: Block<'_, T>) -> GradientSums {
     dispatch(b)
 }
 
-/// Column sums of rows, each multiplied by an exact power of two: the gradient of a bias.
-/// Shapes: `d`: (rows, width) from column `col`, `out`: (columns,).
-pub fn column_sums<T: Real>(d: &[T], width: usize, col: usize, rows: usize, out: &mut [T]) {
+/// Sums over the rows of the first columns, row by row: the gradient of a bias.
+/// Shapes: `d`: (rows, width), `out`: (columns,) with columns <= width.
+pub fn column_sums<T: Real>(d: &[T], width: usize, rows: usize, out: &mut [T]) {
     struct Columns<'a, T> {
         d: &'a [T],
         width: usize,
-        col: usize,
         rows: usize,
         out: &'a mut [T],
     }
@@ -226,8 +225,8 @@ pub fn column_sums<T: Real>(d: &[T], width: usize, col: usize, rows: usize, out:
                 let left = n.min(cols - j);
                 let mut s = T::V::<I>::zero();
                 for r in 0..self.rows {
-                    let at = r * self.width + self.col + j;
-                    // SAFETY: `column_sums` checked that row r holds `col + cols` elements.
+                    let at = r * self.width + j;
+                    // SAFETY: `column_sums` checked that row r holds `cols` elements.
                     s = s.add(unsafe { T::V::<I>::load_partial(self.d.as_ptr().add(at), left) });
                 }
                 // SAFETY: `left` elements of `out` remain.
@@ -237,8 +236,8 @@ pub fn column_sums<T: Real>(d: &[T], width: usize, col: usize, rows: usize, out:
         }
     }
     let cols = out.len();
-    assert!(rows == 0 || (rows - 1) * width + col + cols <= d.len(), "column sums: the rows are too short");
-    dispatch(Columns { d, width, col, rows, out });
+    assert!(rows == 0 || (rows - 1) * width + cols <= d.len(), "column sums: the rows are too short");
+    dispatch(Columns { d, width, rows, out });
 }
 
 #[cfg(test)]
@@ -282,7 +281,7 @@ mod tests {
     fn columns() {
         let d: Vec<f64> = (0..40).map(f64::from).collect();
         let mut out = [0.0; 9];
-        column_sums(&d, 10, 1, 4, &mut out);
+        column_sums(&d[1..], 10, 4, &mut out);
         assert!(out.iter().enumerate().all(|(j, &s)| s == (4 * (j + 1) + 60) as f64));
     }
 }

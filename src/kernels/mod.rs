@@ -3,3 +3,4 @@
 pub mod delta;
 pub mod gradient;
 pub mod matmul;
+pub mod unit;

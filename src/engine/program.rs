@@ -1,0 +1,435 @@
+//! engine: a description of layers compiled to a flat program: blocks of operations over slots and tensors.
+//! Knows no memory and no numbers. A Repeat of a million layers is one block, not a million objects.
+
+use crate::error::Error;
+use crate::parts::activation::Act;
+use crate::parts::init::Init;
+use crate::parts::layer::Layer;
+
+/// A parameter: `copies` equal-shaped arrays one after another.
+#[derive(Debug)]
+pub struct Tensor {
+    /// Dotted path of layer names.
+    pub name: String,
+    /// Shape that users see: a leading axis for each untied Repeat around it.
+    pub shape: Vec<usize>,
+    /// Rows and columns of one copy; a vector is a column of `rows`.
+    pub rows: usize,
+    /// See `rows`.
+    pub cols: usize,
+    /// Number of copies.
+    pub copies: usize,
+    /// Fan-in and fan-out for the initializer.
+    pub fans: (usize, usize),
+    /// Its initial values.
+    pub init: Init,
+    /// Key of its random numbers: a hash of the name, so that other layers coming or going change nothing.
+    pub key: u32,
+    /// Some copy is used by more than one operation instance.
+    pub shared: bool,
+    /// The learned parameter of an activation.
+    pub slope: bool,
+    uses: usize,
+}
+
+impl Tensor {
+    /// Elements of one copy.
+    pub fn len(&self) -> usize {
+        self.rows * self.cols
+    }
+    /// Whether a copy has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Which copy of a tensor an operation uses in iteration i: `first + i * stride`.
+#[derive(Clone, Copy, Debug)]
+pub struct Ref {
+    /// Index of the tensor.
+    pub tensor: usize,
+    /// Copy in iteration 0.
+    pub first: usize,
+    /// Copies further per iteration; 0 when tied.
+    pub stride: usize,
+}
+
+impl Ref {
+    /// The copy in iteration `i`.
+    pub fn copy(&self, i: usize) -> usize {
+        self.first + i * self.stride
+    }
+}
+
+/// Where an operation finds its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The input of the iteration.
+    Input,
+    /// A slot of the same iteration.
+    Slot(usize),
+}
+
+/// A pointwise function and the learned slope it may have.
+#[derive(Clone, Copy, Debug)]
+pub struct ActUse {
+    /// The function.
+    pub act: Act,
+    /// Its learned parameter.
+    pub slope: Option<Ref>,
+    /// Slot of the derivative phi'(h).
+    pub d: usize,
+    /// Slot of the pre-activation, kept only where a learned slope needs it.
+    pub h: Option<usize>,
+}
+
+/// What an operation does.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// Product with weights, then bias.
+    Dense {
+        /// (out, in)
+        weight: Ref,
+        /// (out,)
+        bias: Option<Ref>,
+    },
+    /// Only a pointwise function.
+    Pointwise,
+    /// A residual branch begins: its input is remembered.
+    Fork,
+    /// A residual branch ends: `y = x + scale * f`.
+    Join {
+        /// Factor of the branch.
+        scale: f64,
+        /// What the branch started from.
+        skip: Source,
+    },
+}
+
+/// One operation of a block's body.
+#[derive(Clone, Debug)]
+pub struct Op {
+    /// What it does.
+    pub kind: Kind,
+    /// Its input.
+    pub source: Source,
+    /// Its output's slot; unused by `Fork`.
+    pub y: usize,
+    /// The pointwise function applied to the result.
+    pub act: Option<ActUse>,
+    /// Slot of the delta, kept for the weight phase.
+    pub delta: Option<usize>,
+    /// Widths of input and output.
+    pub widths: (usize, usize),
+    /// Number of its unit within the iteration.
+    pub unit: Option<usize>,
+}
+
+/// A body applied `times` times.
+#[derive(Debug)]
+pub struct Block {
+    /// Operations of one iteration, in order.
+    pub ops: Vec<Op>,
+    /// Iterations.
+    pub times: usize,
+    /// Widths of the kept arrays: outputs, slopes, pre-activations.
+    pub slots: Vec<usize>,
+    /// Widths of the deltas.
+    pub deltas: Vec<usize>,
+    /// Where an iteration's result is.
+    pub out: Source,
+    /// Widths of an iteration's input and output.
+    pub widths: (usize, usize),
+    /// Units of one iteration.
+    pub units: usize,
+    /// Number of the block's first unit, iteration and step.
+    pub first_unit: usize,
+    /// See `first_unit`; one iteration is one step.
+    pub first_step: usize,
+}
+
+/// The compiled network.
+#[derive(Debug)]
+pub struct Program {
+    /// Blocks in order.
+    pub blocks: Vec<Block>,
+    /// Parameters in order of first use.
+    pub tensors: Vec<Tensor>,
+    /// Width of the input.
+    pub in_features: usize,
+    /// Width of the output.
+    pub out_features: usize,
+    /// Units in all.
+    pub units: usize,
+    /// Steps in all: iterations of all blocks.
+    pub steps: usize,
+}
+
+/// The largest product of sizes that is accepted: far above any machine, far below overflow.
+const LIMIT: usize = 1 << 48;
+
+/// Compiles a description for inputs of a width.
+pub fn compile(layers: &[Layer], in_features: usize) -> Result<Program, Error> {
+    if in_features == 0 {
+        return Err(Error::Argument("in_features must be at least 1, got 0".into()));
+    }
+    let mut p = Program {
+        blocks: Vec::new(),
+        tensors: Vec::new(),
+        in_features,
+        out_features: in_features,
+        units: 0,
+        steps: 0,
+    };
+    let mut i = 0;
+    while i < layers.len() {
+        // A Dense and the Activation after it are one unit, so they are one block too.
+        let fused = matches!(layers[i], Layer::Dense { .. }) && matches!(layers.get(i + 1), Some(Layer::Activation { .. }));
+        let take = 1 + usize::from(fused);
+        p.add_block(&layers[i..i + take])?;
+        i += take;
+    }
+    if p.blocks.is_empty() {
+        return Err(Error::Argument("a network needs at least one layer, got an empty list".into()));
+    }
+    for t in &mut p.tensors {
+        t.shared = t.uses > t.copies;
+    }
+    Ok(p)
+}
+
+/// Around a layer while it is lowered.
+struct Context {
+    block: Block,
+    /// Iterations and tiedness of the block.
+    times: (usize, bool),
+    /// Unrolled inner Repeats: (n, index, tied).
+    inner: Vec<(usize, usize, bool)>,
+    path: Vec<String>,
+}
+
+impl Program {
+    fn add_block(&mut self, layers: &[Layer]) -> Result<(), Error> {
+        let (body, times, tied, name) = match layers {
+            [Layer::Repeat { name, n, tied, body }] => (&body[..], *n, *tied, Some(name.clone())),
+            other => (other, 1, true, None),
+        };
+        let width = self.out_features;
+        let mut cx = Context {
+            block: Block {
+                ops: Vec::new(),
+                times,
+                slots: Vec::new(),
+                deltas: Vec::new(),
+                out: Source::Input,
+                widths: (width, width),
+                units: 0,
+                first_unit: self.units,
+                first_step: self.steps,
+            },
+            times: (times, tied),
+            inner: Vec::new(),
+            path: name.into_iter().collect(),
+        };
+        if times == 0 || body.is_empty() {
+            let what = if body.is_empty() { "an empty body" } else { "n = 0" };
+            return Err(Error::Argument(format!("Repeat {} has {what}; it needs n >= 1 and a layer", cx.at())));
+        }
+        let (out, out_width) = self.lower(&mut cx, body, Source::Input, width)?;
+        if times > 1 && out_width != width {
+            return Err(Error::Shape(format!(
+                "Repeat {} is applied {times} times, so its body must keep the width, but it turns {width} features into {out_width}",
+                cx.at()
+            )));
+        }
+        let mut block = cx.block;
+        block.out = out;
+        block.widths = (width, out_width);
+        let units = block.units.checked_mul(times).filter(|&u| u < LIMIT);
+        self.units += units.ok_or_else(|| Error::Argument(format!("a Repeat of {times} is too large")))?;
+        self.steps += times;
+        self.out_features = out_width;
+        self.blocks.push(block);
+        Ok(())
+    }
+
+    /// Appends the operations of `layers`; returns where their result is and how wide. Recursion is over the nesting of
+    /// the description, never over layers or steps.
+    fn lower(
+        &mut self,
+        cx: &mut Context,
+        layers: &[Layer],
+        mut source: Source,
+        mut width: usize,
+    ) -> Result<(Source, usize), Error> {
+        let mut i = 0;
+        while i < layers.len() {
+            match &layers[i] {
+                Layer::Dense { name, features, weight, bias } => {
+                    if *features == 0 {
+                        return Err(Error::Argument(format!("Dense {} needs at least 1 feature, got 0", cx.below(name))));
+                    }
+                    let fans = (width, *features);
+                    let weight = self.tensor(cx, name, "weight", &[*features, width], fans, weight)?;
+                    let bias =
+                        bias.as_ref().map(|b| self.tensor(cx, name, "bias", &[*features], fans, b)).transpose()?;
+                    let act = match layers.get(i + 1) {
+                        Some(Layer::Activation { name, act }) => {
+                            i += 1;
+                            Some(self.act_use(cx, name, *act, *features)?)
+                        }
+                        _ => None,
+                    };
+                    source = cx.unit(Kind::Dense { weight, bias }, source, act, (width, *features), true);
+                    width = *features;
+                }
+                Layer::Activation { name, act } => {
+                    let act = self.act_use(cx, name, *act, width)?;
+                    source = cx.unit(Kind::Pointwise, source, Some(act), (width, width), true);
+                }
+                Layer::Repeat { name, n, tied, body } => {
+                    if *n == 0 || body.is_empty() {
+                        return Err(Error::Argument(format!("Repeat {} needs n >= 1 and a layer", cx.below(name))));
+                    }
+                    cx.path.push(name.clone());
+                    for index in 0..*n {
+                        cx.inner.push((*n, index, *tied));
+                        let (s, w) = self.lower(cx, body, source, width)?;
+                        cx.inner.pop();
+                        if *n > 1 && w != width {
+                            return Err(Error::Shape(format!(
+                                "Repeat {} must keep the width, but its body turns {width} features into {w}",
+                                cx.at()
+                            )));
+                        }
+                        (source, width) = (s, w);
+                    }
+                    cx.path.pop();
+                }
+                Layer::Residual { name, scale, body } => {
+                    cx.path.push(name.clone());
+                    let fork = Op {
+                        kind: Kind::Fork,
+                        source,
+                        y: usize::MAX,
+                        act: None,
+                        delta: None,
+                        widths: (width, width),
+                        unit: None,
+                    };
+                    cx.block.ops.push(fork);
+                    let (branch, w) = self.lower(cx, body, source, width)?;
+                    if w != width {
+                        return Err(Error::Shape(format!(
+                            "Residual {} adds its input ({width} features) to its branch ({w} features); end the branch with Dense({width})",
+                            cx.at()
+                        )));
+                    }
+                    cx.path.pop();
+                    source = cx.unit(Kind::Join { scale: *scale, skip: source }, branch, None, (width, width), false);
+                }
+            }
+            i += 1;
+        }
+        Ok((source, width))
+    }
+
+    fn act_use(&mut self, cx: &mut Context, name: &str, act: Act, width: usize) -> Result<ActUse, Error> {
+        let d = cx.slot(width);
+        let (slope, h) = match act.learned_start() {
+            Some(start) => {
+                let r = self.tensor(cx, name, "slope", &[1], (1, 1), &Init::constant(start))?;
+                (Some(r), Some(cx.slot(width)))
+            }
+            None => (None, None),
+        };
+        Ok(ActUse { act, slope, d, h })
+    }
+
+    fn tensor(
+        &mut self,
+        cx: &Context,
+        layer: &str,
+        leaf: &str,
+        shape: &[usize],
+        fans: (usize, usize),
+        init: &Init,
+    ) -> Result<Ref, Error> {
+        let name = cx.path.iter().map(String::as_str).chain([layer, leaf]).filter(|s| !s.is_empty()).collect::<Vec<_>>();
+        let name = name.join(".");
+        // Copies of one iteration, and the one of this place in the unrolled body.
+        let (mut inner, mut first) = (1usize, 0usize);
+        let mut lead = Vec::new();
+        if !cx.times.1 {
+            lead.push(cx.times.0);
+        }
+        for &(n, index, tied) in &cx.inner {
+            if !tied {
+                inner *= n;
+                first = first * n + index;
+                lead.push(n);
+            }
+        }
+        let stride = if cx.times.1 { 0 } else { inner };
+        let copies = inner * if cx.times.1 { 1 } else { cx.times.0 };
+        let total = shape.iter().chain([&copies]).try_fold(1usize, |a, &b| a.checked_mul(b).filter(|&x| x < LIMIT));
+        if total.is_none() {
+            return Err(Error::Memory { what: format!("parameter {name}"), need: u64::MAX, limit: LIMIT as u64 });
+        }
+        let again = cx.inner.iter().any(|&(_, index, _)| index > 0);
+        if let Some(t) = self.tensors.iter().position(|t| t.name == name) {
+            if !again {
+                return Err(Error::Argument(format!("two parameters are named {name:?}; give one of the layers another name")));
+            }
+            self.tensors[t].uses += cx.times.0;
+            return Ok(Ref { tensor: t, first, stride });
+        }
+        self.tensors.push(Tensor {
+            key: fnv1a(&name),
+            name,
+            shape: lead.iter().chain(shape).copied().collect(),
+            rows: shape[0],
+            cols: shape.get(1).copied().unwrap_or(1),
+            copies,
+            fans,
+            init: init.clone(),
+            shared: false,
+            slope: leaf == "slope",
+            uses: cx.times.0,
+        });
+        Ok(Ref { tensor: self.tensors.len() - 1, first, stride })
+    }
+}
+
+impl Context {
+    fn slot(&mut self, width: usize) -> usize {
+        self.block.slots.push(width);
+        self.block.slots.len() - 1
+    }
+
+    fn unit(&mut self, kind: Kind, source: Source, act: Option<ActUse>, widths: (usize, usize), delta: bool) -> Source {
+        let y = self.slot(widths.1);
+        let delta = delta.then(|| {
+            self.block.deltas.push(widths.1);
+            self.block.deltas.len() - 1
+        });
+        let unit = Some(self.block.units);
+        self.block.units += 1;
+        self.block.ops.push(Op { kind, source, y, act, delta, widths, unit });
+        Source::Slot(y)
+    }
+
+    fn at(&self) -> String {
+        format!("{:?}", self.path.join("."))
+    }
+
+    fn below(&self, name: &str) -> String {
+        let parts = self.path.iter().map(String::as_str).chain([name]).filter(|s| !s.is_empty());
+        format!("{:?}", parts.collect::<Vec<_>>().join("."))
+    }
+}
+
+/// FNV-1a, 32 bits: spreads names over keys; any fixed hash would do.
+fn fnv1a(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
+}

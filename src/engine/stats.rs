@@ -1,0 +1,229 @@
+//! engine: the figures of a pass, one entry a unit, and how chunk and block sums become them. Knows no threads.
+
+use super::sweep::Level;
+use super::tape::{ChunkForward, ChunkGradient};
+use crate::kernels::gradient::GradientSums;
+use crate::kernels::magnitudes::Magnitudes;
+use crate::num::scaled::{ScaledSum, log2_scaled};
+
+/// Bins of the exponent histogram.
+pub const BINS: usize = 32;
+
+/// Figures by unit; lists that the level leaves out are empty.
+#[derive(Default, Debug)]
+pub struct Stats {
+    /// Step of each unit.
+    pub step: Vec<i64>,
+    /// 0 dense, 1 activation, 2 residual.
+    pub kind: Vec<u8>,
+    /// Output width.
+    pub width: Vec<i64>,
+    /// log2 of the norm of dL/d(output).
+    pub grad_log2_norm: Vec<f64>,
+    /// log2 of the norm of dL/d(pre-activation).
+    pub delta_log2_norm: Vec<f64>,
+    /// log2 of the norm of the weights' gradient.
+    pub weight_grad_log2_norm: Vec<f64>,
+    /// log2 of the norm of the bias's gradient.
+    pub bias_grad_log2_norm: Vec<f64>,
+    /// log2 of the norm of dL/d(input).
+    pub input_grad_log2_norm: f64,
+    /// The rest, at the full level.
+    pub full: Option<Box<FullStats>>,
+}
+
+/// Figures of the full level.
+#[derive(Default, Debug)]
+#[allow(missing_docs)] // reason: the names are those of the table users read, where they are explained
+pub struct FullStats {
+    pub grad_spread: Vec<f64>,
+    pub grad_zero_samples: Vec<i64>,
+    pub delta_log2_max: Vec<f64>,
+    pub delta_log2_mean_abs: Vec<f64>,
+    pub delta_count: Vec<i64>,
+    pub delta_zero: Vec<i64>,
+    pub delta_nan: Vec<i64>,
+    pub delta_inf: Vec<i64>,
+    pub delta_flush: Vec<i64>,
+    pub delta_subnormal: Vec<i64>,
+    pub delta_overflow: Vec<i64>,
+    pub delta_hist: Vec<i64>,
+    pub delta_hist_top: Vec<i64>,
+    pub weight_grad_log2_max: Vec<f64>,
+    pub weight_grad_log2_mean_abs: Vec<f64>,
+    pub weight_grad_count: Vec<i64>,
+    pub weight_grad_zero: Vec<i64>,
+    pub weight_grad_nonfinite: Vec<i64>,
+    pub weight_grad_flush: Vec<i64>,
+    pub weight_log2_norm: Vec<f64>,
+    pub weight_unchanged: Vec<i64>,
+    pub out_mean: Vec<f64>,
+    pub out_var: Vec<f64>,
+    pub pre_mean: Vec<f64>,
+    pub pre_var: Vec<f64>,
+    pub saturated: Vec<f64>,
+    pub zero_slope: Vec<f64>,
+    pub dead: Vec<i64>,
+}
+
+/// What the weight phase found out about one unit.
+#[derive(Clone, Default)]
+pub struct UnitSums {
+    /// Of the weights' gradient, in the scale 2^exponent.
+    pub weight: Option<GradientSums>,
+    /// Of the bias's gradient, in the same scale.
+    pub bias: Option<GradientSums>,
+    /// The scale.
+    pub exponent: i64,
+    /// Of the deltas.
+    pub delta: Option<Box<Magnitudes>>,
+    /// Of outputs and slopes.
+    pub forward: Option<crate::kernels::unit::UnitForward>,
+}
+
+impl Stats {
+    /// Room for `units` units.
+    pub fn new(units: usize, level: Level) -> Self {
+        if level == Level::None {
+            return Self::default();
+        }
+        let nan = || vec![f64::NAN; units];
+        let int = |k: usize| vec![0i64; units * k];
+        let full = (level == Level::Full).then(|| {
+            Box::new(FullStats {
+                grad_spread: nan(),
+                grad_zero_samples: int(1),
+                delta_log2_max: nan(),
+                delta_log2_mean_abs: nan(),
+                delta_count: int(1),
+                delta_zero: int(1),
+                delta_nan: int(1),
+                delta_inf: int(1),
+                delta_flush: int(6),
+                delta_subnormal: int(6),
+                delta_overflow: int(6),
+                delta_hist: int(BINS),
+                delta_hist_top: int(1),
+                weight_grad_log2_max: nan(),
+                weight_grad_log2_mean_abs: nan(),
+                weight_grad_count: int(1),
+                weight_grad_zero: int(1),
+                weight_grad_nonfinite: int(1),
+                weight_grad_flush: int(6),
+                weight_log2_norm: nan(),
+                weight_unchanged: int(1),
+                out_mean: nan(),
+                out_var: nan(),
+                pre_mean: nan(),
+                pre_var: nan(),
+                saturated: nan(),
+                zero_slope: nan(),
+                dead: int(1),
+            })
+        });
+        Self {
+            step: int(1),
+            kind: vec![0; units],
+            width: int(1),
+            grad_log2_norm: nan(),
+            delta_log2_norm: nan(),
+            weight_grad_log2_norm: nan(),
+            bias_grad_log2_norm: nan(),
+            input_grad_log2_norm: f64::NAN,
+            full,
+        }
+    }
+
+    /// Enters the backward sums of a unit, chunk by chunk in order.
+    pub fn enter_gradient(&mut self, u: usize, chunks: &[ChunkGradient], has_delta: bool) {
+        let (mut g, mut d, mut zero) = (ScaledSum::default(), ScaledSum::default(), 0);
+        let (mut n, mut mean, mut m2) = (0.0f64, 0.0f64, 0.0f64);
+        for c in chunks {
+            g.add(c.gradient);
+            d.add(c.delta);
+            zero += i64::from(c.zero);
+            let (cn, cm, cs) = c.spread;
+            if cn > 0.0 {
+                // Chan's rule for joining two means and sums of squared deviations.
+                let total = n + cn;
+                let diff = cm - mean;
+                mean += diff * cn / total;
+                m2 += cs + diff * diff * n * cn / total;
+                n = total;
+            }
+        }
+        self.grad_log2_norm[u] = g.log2_sqrt();
+        if has_delta {
+            self.delta_log2_norm[u] = d.log2_sqrt();
+        }
+        if let Some(f) = &mut self.full {
+            f.grad_zero_samples[u] = zero;
+            if n > 1.0 {
+                f.grad_spread[u] = (m2 / (n - 1.0)).sqrt() * std::f64::consts::LOG10_2;
+            }
+        }
+    }
+
+    /// Enters the forward sums of a unit over `count` pre-activations.
+    pub fn enter_forward(&mut self, u: usize, chunks: &[ChunkForward], count: usize) {
+        let Some(f) = &mut self.full else { return };
+        let (sum, squares) = chunks.iter().fold((0.0, 0.0), |s, c| (s.0 + c.sum, s.1 + c.squares));
+        let mean = sum / count as f64;
+        f.pre_mean[u] = mean;
+        let var = squares / count as f64 - mean * mean;
+        f.pre_var[u] = if var < 0.0 { 0.0 } else { var };
+    }
+
+    /// Enters what the weight phase found.
+    pub fn enter_weights(&mut self, u: usize, s: &UnitSums) {
+        let norm = |x: &GradientSums| x.squares.log2_sqrt() + s.exponent as f64;
+        if let Some(w) = &s.weight {
+            self.weight_grad_log2_norm[u] = norm(w);
+        }
+        if let Some(b) = &s.bias {
+            self.bias_grad_log2_norm[u] = norm(b);
+        }
+        let Some(f) = &mut self.full else { return };
+        if let Some(w) = &s.weight {
+            f.weight_grad_log2_max[u] = log2_scaled(w.largest, s.exponent);
+            f.weight_grad_log2_mean_abs[u] = log2_scaled(w.abs / w.count.max(1) as f64, s.exponent);
+            f.weight_grad_count[u] = w.count as i64;
+            f.weight_grad_zero[u] = w.zero as i64;
+            f.weight_grad_nonfinite[u] = w.nonfinite as i64;
+            f.weight_log2_norm[u] = w.weights.log2_sqrt();
+            f.weight_unchanged[u] = w.unchanged as i64;
+            for (i, &x) in w.flush.iter().enumerate() {
+                f.weight_grad_flush[u * 6 + i] = x as i64;
+            }
+        }
+        if let Some(d) = &s.delta {
+            f.delta_log2_max[u] = d.log2_max();
+            f.delta_log2_mean_abs[u] = d.log2_mean_abs();
+            f.delta_count[u] = d.count() as i64;
+            f.delta_zero[u] = d.zero() as i64;
+            f.delta_nan[u] = d.nan() as i64;
+            f.delta_inf[u] = d.inf() as i64;
+            for (to, from) in [
+                (&mut f.delta_flush, d.flush()),
+                (&mut f.delta_subnormal, d.subnormal()),
+                (&mut f.delta_overflow, d.overflow()),
+            ] {
+                for (i, x) in from.into_iter().enumerate() {
+                    to[u * 6 + i] = x as i64;
+                }
+            }
+            let (hist, top) = d.hist32();
+            f.delta_hist_top[u] = top;
+            for (i, x) in hist.into_iter().enumerate() {
+                f.delta_hist[u * BINS + i] = x as i64;
+            }
+        }
+        if let Some(x) = &s.forward {
+            f.out_mean[u] = x.mean;
+            f.out_var[u] = x.variance;
+            f.saturated[u] = x.saturated;
+            f.zero_slope[u] = x.zero_slope;
+            f.dead[u] = x.dead;
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! engine: the sweep: one thread takes its rows of the batch through all layers forward, then the delta backward.
+//! Knows rows and slots; not weights' gradients, which another phase takes.
+//!
+//! Backward is linear in the delta, so each row carries an exponent of its own and is rescaled by powers of two,
+//! exactly: no gradient leaves the range of the type.
+
+use super::plan::Segment;
+use super::program::{ActUse, Kind, Op, Program, Source};
+use super::tape::{ChunkForward, Place, Share, read_write, write_two};
+use crate::kernels::delta::{RowDelta, delta_rows, join_rows, normalise, rescale};
+use crate::kernels::matmul::{Matrix, Scratch, Start, product};
+use crate::kernels::pointwise::RowForward;
+use crate::num::aligned::Buffer;
+use crate::num::real::Real;
+use crate::num::scaled::{ScaledSum, exponent, log2_scaled, mul_pow2, pow2};
+use crate::parts::activation::Act;
+use std::ops::Range;
+
+/// Which figures a pass collects.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
+pub enum Level {
+    /// None.
+    None,
+    /// Norms.
+    Norms,
+    /// Everything.
+    Full,
+}
+
+/// What all threads of a sweep see.
+pub struct Scene<'a, T: Real> {
+    /// The program.
+    pub program: &'a Program,
+    /// The parameters, by tensor.
+    pub params: &'a [Buffer<T>],
+    /// First slot and delta of each block.
+    pub base: &'a [(usize, usize)],
+    /// Where each segment's input lies.
+    pub inputs: &'a [Place],
+    /// Figures wanted.
+    pub level: Level,
+    /// Rows of a chunk.
+    pub chunk: usize,
+    /// All iterations are on the tape, not just the segment's.
+    pub keep: bool,
+    /// True once the caller wants to stop.
+    pub stop: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// One thread's state between segments.
+pub struct Worker<T> {
+    /// Its chunks and rows.
+    pub chunks: Range<usize>,
+    /// See `chunks`.
+    pub rows: Range<usize>,
+    /// dL/d(output) of the operation in work: mantissas, (rows, width).
+    pub g: Vec<T>,
+    /// Exponents of the rows of `g`.
+    pub e: Vec<i64>,
+    spare: Vec<T>,
+    skips: Vec<(Vec<T>, Vec<i64>)>,
+    scratch: Scratch<T>,
+    forward: Vec<RowForward>,
+    backward: Vec<RowDelta>,
+    /// Rows whose slopes came near the lower end of the type: (block, operation, iteration, row).
+    faint: Vec<(usize, usize, usize, usize)>,
+}
+
+/// Slopes below this are taken again with an exponent of their own; the delta's own band and the type's range leave
+/// room above it.
+const FAINT: f64 = 7.9e-31; // 2^-100
+
+impl<T: Real> Worker<T> {
+    /// A worker for a range of chunks.
+    pub fn new(chunks: Range<usize>, rows: Range<usize>, widest: usize) -> Self {
+        let n = rows.len();
+        Self {
+            chunks,
+            rows,
+            g: vec![T::ZERO; n * widest],
+            e: vec![0; n],
+            spare: vec![T::ZERO; n * widest],
+            skips: Vec::new(),
+            scratch: Scratch::default(),
+            forward: vec![RowForward::default(); n],
+            backward: vec![RowDelta::default(); n],
+            faint: Vec::new(),
+        }
+    }
+
+    /// Forgets rows that were noted on a forward pass which will be made again.
+    pub fn forget(&mut self) {
+        self.faint.clear();
+    }
+}
+
+impl<T: Real> Scene<'_, T> {
+    /// The values of the copy of a tensor used in iteration `i`.
+    fn copy(&self, r: &super::program::Ref, i: usize) -> &[T] {
+        let len = self.program.tensors[r.tensor].len();
+        &self.params[r.tensor][r.copy(i) * len..][..len]
+    }
+
+    fn act(&self, a: &ActUse, i: usize) -> Act {
+        match &a.slope {
+            Some(r) => a.act.with_slope(self.copy(r, i)[0].to_f64()),
+            None => a.act,
+        }
+    }
+
+    /// Calls `f(block, iteration, index on the tape, index in the segment, place of the input)` for a segment's
+    /// iterations in order; returns where the last one's output is.
+    fn places(&self, segment: usize, s: &Segment, mut f: impl FnMut(usize, usize, usize, usize, Place) -> bool) -> Place {
+        let mut input = self.inputs[segment];
+        for piece in &s.pieces {
+            let b = &self.program.blocks[piece.block];
+            for i in piece.from..piece.to {
+                let (k, on_tape) = (i - piece.from, if self.keep { i } else { i - piece.from });
+                if !f(piece.block, i, on_tape, k, input) {
+                    return input;
+                }
+                if let Source::Slot(s) = b.out {
+                    input = (self.base[piece.block].0 + s, on_tape);
+                }
+            }
+        }
+        input
+    }
+
+    /// Runs a segment forward for the worker's rows. Returns where its output is, or none if stopped.
+    pub fn forward(&self, w: &mut Worker<T>, share: &mut Share<'_, T>, segment: usize, s: &Segment) -> Option<Place> {
+        let mut stopped = false;
+        let out = self.places(segment, s, |block, i, t, _, input| {
+            stopped = (self.stop)();
+            if !stopped {
+                self.forward_once(w, share, block, i, t, input);
+            }
+            !stopped
+        });
+        (!stopped).then_some(out)
+    }
+
+    fn forward_once(&self, w: &mut Worker<T>, share: &mut Share<'_, T>, block: usize, i: usize, t: usize, input: Place) {
+        let b = &self.program.blocks[block];
+        let base = self.base[block].0;
+        let place = |s: Source| match s {
+            Source::Input => input,
+            Source::Slot(s) => (base + s, t),
+        };
+        let m = w.rows.len();
+        for (index, op) in b.ops.iter().enumerate() {
+            let (n_in, n_out) = op.widths;
+            let y = (base + op.y, t);
+            match &op.kind {
+                Kind::Fork => continue,
+                Kind::Dense { weight, bias } => {
+                    let (x, y) = read_write(&mut share.slots, place(op.source), y);
+                    let weights = Matrix::columns(self.copy(weight, i), n_in);
+                    let start = bias.as_ref().map_or(Start::Zero, |r| Start::Row(self.copy(r, i)));
+                    product((m, n_out, n_in), Matrix::rows(x, n_in), weights, start, y, &mut w.scratch);
+                }
+                Kind::Pointwise => {
+                    let (x, y) = read_write(&mut share.slots, place(op.source), y);
+                    y.copy_from_slice(x);
+                }
+                Kind::Join { scale, skip } => {
+                    let a = T::from_f64(*scale);
+                    {
+                        let (x, y) = read_write(&mut share.slots, place(*skip), y);
+                        y.copy_from_slice(x);
+                    }
+                    let (f, y) = read_write(&mut share.slots, place(op.source), y);
+                    for (y, &f) in y.iter_mut().zip(f) {
+                        *y = a.fma(f, *y);
+                    }
+                }
+            }
+            if let Some(a) = &op.act {
+                if let Some(h) = a.h {
+                    let (y, h) = read_write(&mut share.slots, y, (base + h, t));
+                    h.copy_from_slice(y);
+                }
+                let (y, d) = write_two(&mut share.slots, y, (base + a.d, t));
+                self.act(a, i).forward_in_place(y, d, n_out, &mut w.forward, self.level == Level::Full);
+                self.note_forward(w, share, block, index, i, op);
+            } else if self.level == Level::Full
+                && let Some(u) = op.unit
+            {
+                let y = share.slots[base + op.y].get(t);
+                for (row, y) in w.forward.iter_mut().zip(y.chunks_exact(n_out)) {
+                    row.pre_sum = y.iter().map(|v| v.to_f64()).sum();
+                    row.pre_sum_sq = y.iter().map(|v| v.to_f64() * v.to_f64()).sum();
+                }
+                self.chunk_forward(w, share, b.first_unit + i * b.units + u);
+            }
+        }
+    }
+
+    fn note_forward(&self, w: &mut Worker<T>, share: &mut Share<'_, T>, block: usize, index: usize, i: usize, op: &Op) {
+        if op.act.is_some_and(|a| a.act.tails()) {
+            for (r, row) in w.forward.iter().enumerate() {
+                if row.least_slope < FAINT {
+                    w.faint.push((block, index, i, r));
+                }
+            }
+        }
+        let b = &self.program.blocks[block];
+        if self.level == Level::Full
+            && let Some(u) = op.unit
+        {
+            self.chunk_forward(w, share, b.first_unit + i * b.units + u);
+        }
+    }
+
+    fn chunk_forward(&self, w: &Worker<T>, share: &mut Share<'_, T>, unit: usize) {
+        for (out, rows) in share.forward.get_mut(unit).iter_mut().zip(w.forward.chunks(self.chunk)) {
+            *out = rows.iter().fold(ChunkForward::default(), |s, r| ChunkForward {
+                sum: s.sum + r.pre_sum,
+                squares: s.squares + r.pre_sum_sq,
+            });
+        }
+    }
+
+    /// Takes `w.g` back through a segment. The deltas and their exponents stay on the tape for the weight phase.
+    /// False if stopped.
+    pub fn backward(&self, w: &mut Worker<T>, share: &mut Share<'_, T>, segment: usize, s: &Segment) -> bool {
+        let mut order = Vec::new();
+        let mut unit = 0;
+        self.places(segment, s, |block, i, t, k, input| {
+            order.push((block, i, t, k, input, unit));
+            unit += self.program.blocks[block].units;
+            true
+        });
+        for &(block, i, t, k, input, unit) in order.iter().rev() {
+            if (self.stop)() {
+                return false;
+            }
+            self.backward_once(w, share, (block, i, t, k), input, unit);
+        }
+        true
+    }
+
+    fn backward_once(
+        &self,
+        w: &mut Worker<T>,
+        share: &mut Share<'_, T>,
+        (block, i, t, k): (usize, usize, usize, usize),
+        input: Place,
+        first_unit: usize,
+    ) {
+        let b = &self.program.blocks[block];
+        let (base, delta_base) = self.base[block];
+        let m = w.rows.len();
+        for (index, op) in b.ops.iter().enumerate().rev() {
+            let (n_in, n_out) = op.widths;
+            if let Kind::Fork = op.kind {
+                if let Some((g, e)) = w.skips.pop() {
+                    join_rows(&mut w.g[..m * n_in], &mut w.e, &g, &e, n_in);
+                }
+                continue;
+            }
+            let sums = self.level >= Level::Norms;
+            if let (Some(delta), kind) = (op.delta, &op.kind) {
+                let place = (delta_base + delta, k);
+                {
+                    let d = op.act.as_ref().map(|a| share.slots[base + a.d].get(t));
+                    let out = share.deltas[place.0].get_mut(place.1);
+                    delta_rows(&w.g, d, out, n_out, &mut w.backward, sums);
+                }
+                if let Some(a) = op.act.as_ref().filter(|a| a.slope.is_some()) {
+                    let h = a.h.map(|h| share.slots[base + h].get(t)).unwrap_or_default();
+                    let out = share.slopes[place.0].get_mut(place.1);
+                    for (r, o) in out.iter_mut().enumerate() {
+                        let row = r * n_out..(r + 1) * n_out;
+                        *o = w.g[row.clone()].iter().zip(&h[row]).map(|(g, h)| g.to_f64() * h.to_f64().min(0.0)).sum();
+                    }
+                }
+                self.faint_rows(w, share, (block, index, i), op, input, (t, k));
+                if sums {
+                    self.chunk_gradient(w, share, first_unit, op);
+                }
+                let out = share.deltas[place.0].get_mut(place.1);
+                let exponents = share.exponents[place.0].get_mut(place.1);
+                for (r, row) in out.chunks_exact_mut(n_out).enumerate() {
+                    let k = rescale(row, w.backward[r].largest);
+                    w.e[r] += k;
+                    exponents[r] = w.e[r];
+                    if k != 0 && op.act.is_some_and(|a| a.slope.is_some()) {
+                        // The slope's gradient was summed in the scale the row came in with.
+                        share.slopes[place.0].get_mut(place.1)[r] *= pow2(-k);
+                    }
+                }
+                let out = share.deltas[place.0].get(place.1);
+                match kind {
+                    Kind::Dense { weight, .. } => {
+                        let weights = Matrix::rows(self.copy(weight, i), n_in);
+                        product((m, n_in, n_out), Matrix::rows(out, n_out), weights, Start::Zero, &mut w.g, &mut w.scratch);
+                    }
+                    _ => w.g[..m * n_out].copy_from_slice(out),
+                }
+            } else if let Kind::Join { scale, .. } = op.kind {
+                delta_rows(&w.g, None, &mut w.spare, n_out, &mut w.backward, sums);
+                if sums {
+                    self.chunk_gradient(w, share, first_unit, op);
+                }
+                w.skips.push((w.g[..m * n_out].to_vec(), w.e.clone()));
+                if scale != 1.0 {
+                    let a = T::from_f64(scale).to_f64();
+                    for g in &mut w.g[..m * n_out] {
+                        *g = T::from_f64(a * g.to_f64());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Computes the deltas of rows with slopes near the end of the range once more, each slope with an exponent.
+    fn faint_rows(
+        &self,
+        w: &mut Worker<T>,
+        share: &mut Share<'_, T>,
+        (block, index, i): (usize, usize, usize),
+        op: &Op,
+        input: Place,
+        (t, k): (usize, usize),
+    ) {
+        let Some(a) = &op.act else { return };
+        let (base, delta_base) = self.base[block];
+        let Some(delta) = op.delta else { return };
+        let (n_in, n_out) = op.widths;
+        while let Some(&(fb, fop, fi, r)) = w.faint.last() {
+            if (fb, fop, fi) != (block, index, i) {
+                break;
+            }
+            w.faint.pop();
+            let from = match op.source {
+                Source::Input => input,
+                Source::Slot(s) => (base + s, t),
+            };
+            let x = &share.slots[from.0].get(from.1)[r * n_in..][..n_in];
+            let mut h = vec![T::ZERO; n_out];
+            match &op.kind {
+                Kind::Dense { weight, bias } => {
+                    let weights = Matrix::columns(self.copy(weight, i), n_in);
+                    let start = bias.as_ref().map_or(Start::Zero, |b| Start::Row(self.copy(b, i)));
+                    product((1, n_out, n_in), Matrix::rows(x, n_in), weights, start, &mut h, &mut w.scratch);
+                }
+                _ => h.copy_from_slice(x),
+            }
+            let act = self.act(a, i);
+            let g = &w.g[r * n_out..][..n_out];
+            let exact: Vec<(f64, i64)> = g
+                .iter()
+                .zip(&h)
+                .map(|(g, h)| {
+                    let (m, k) = act.scaled_derivative(h.to_f64());
+                    (g.to_f64() * m, k)
+                })
+                .collect();
+            let top = exact
+                .iter()
+                .filter(|(p, _)| *p != 0.0 && p.is_finite())
+                .map(|&(p, k)| exponent(p) + k)
+                .max();
+            let Some(top) = top else { continue };
+            let row = &mut share.deltas[delta_base + delta].get_mut(k)[r * n_out..][..n_out];
+            for (d, (p, k)) in row.iter_mut().zip(exact) {
+                *d = T::from_f64(mul_pow2(p, k - top));
+            }
+            let squares = row.iter().map(|d| d.to_f64() * d.to_f64()).sum();
+            // The gradient's own sum stays in the scale the row had when it came in.
+            let gradient = w.backward[r].gradient;
+            w.e[r] += top;
+            w.backward[r] = RowDelta {
+                gradient: ScaledSum::new(gradient.s, gradient.e - 2 * top),
+                delta: ScaledSum::new(squares, 0),
+                largest: row.iter().fold(0.0, |m, d| m.max(d.to_f64().abs())),
+            };
+        }
+    }
+
+    fn chunk_gradient(&self, w: &Worker<T>, share: &mut Share<'_, T>, first_unit: usize, op: &Op) {
+        let Some(unit) = op.unit else { return };
+        let out = share.backward.get_mut(first_unit + unit);
+        for (c, out) in out.iter_mut().enumerate() {
+            let rows = c * self.chunk..((c + 1) * self.chunk).min(w.backward.len());
+            *out = super::tape::ChunkGradient::default();
+            let mut spread = (0.0f64, 0.0f64, 0.0f64);
+            for r in rows {
+                let row = &w.backward[r];
+                let at = |s: ScaledSum| ScaledSum { s: s.s, e: s.e + 2 * w.e[r] };
+                out.gradient.add(at(row.gradient));
+                out.delta.add(at(row.delta));
+                if self.level == Level::Full {
+                    if row.gradient.s == 0.0 {
+                        out.zero += 1;
+                    } else if row.gradient.s.is_finite() {
+                        // Welford's update: logarithms near -20,000 that differ by 0.1 keep their difference.
+                        let x = 0.5 * log2_scaled(row.gradient.s, row.gradient.e + 2 * w.e[r]);
+                        spread.0 += 1.0;
+                        let d = x - spread.1;
+                        spread.1 += d / spread.0;
+                        spread.2 += d * (x - spread.1);
+                    }
+                }
+            }
+            out.spread = spread;
+        }
+    }
+
+    /// Puts a row of mantissas with an exponent where the backward pass begins: at [1, 2).
+    pub fn seed_row(&self, w: &mut Worker<T>, r: usize, e: i64) {
+        let width = self.program.out_features;
+        let row = &mut w.g[r * width..][..width];
+        let largest = row.iter().fold(0.0f64, |m, x| m.max(x.to_f64().abs()));
+        w.e[r] = e;
+        if largest != 0.0 && largest.is_finite() {
+            let k = exponent(largest);
+            normalise(row, k);
+            w.e[r] += k;
+        }
+    }
+}

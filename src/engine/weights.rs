@@ -1,0 +1,359 @@
+//! engine: the weight phase: gradients of weights and biases from the deltas of a segment, their statistics and, where
+//! training, the update, each output owned by one task while it is in cache. Knows no sweep.
+
+use super::plan::Segment;
+use super::program::{Kind, Op, Program, Ref, Source};
+use super::stats::UnitSums;
+use super::sweep::Level;
+use super::tape::{Place, Tape};
+use crate::kernels::gradient::{Block, GradientSums, Step, Weights, block, column_sums};
+use crate::kernels::magnitudes::Magnitudes;
+use crate::kernels::matmul::{Matrix, Scratch, Start, product};
+use crate::num::aligned::Buffer;
+use crate::num::format::FORMATS;
+use crate::num::pool;
+use crate::num::real::Real;
+use crate::num::scaled::{mul_pow2, pow2_in};
+use std::sync::Mutex;
+
+/// Gradients of one tensor: a mantissa array and an exponent for each copy.
+pub struct ScaledGradient<T: Real> {
+    /// Mantissas, shaped as the tensor.
+    pub mantissa: Buffer<T>,
+    /// Exponents of two, one a copy.
+    pub exponent: Vec<i64>,
+}
+
+/// One use of a dense layer's weights, or of a unit without any, in the segment.
+pub struct Use<'a> {
+    /// The operation.
+    pub op: &'a Op,
+    /// Its iteration.
+    pub iteration: usize,
+    /// Unit within the segment, and within the network.
+    pub unit: (usize, usize),
+    /// Input, output and slope on the tape.
+    pub x: Place,
+    /// See `x`.
+    pub y: Place,
+    /// See `x`.
+    pub d: Option<Place>,
+    /// The delta.
+    pub delta: Option<Place>,
+}
+
+/// The units of a segment, input first.
+pub fn uses<'a, T: Real>(p: &'a Program, tape: &Tape<T>, keep: bool, index: usize, s: &Segment) -> Vec<Use<'a>> {
+    let mut out = Vec::new();
+    let mut input = tape.inputs[index];
+    let mut unit = 0;
+    for piece in &s.pieces {
+        let b = &p.blocks[piece.block];
+        let (base, delta_base) = tape.base[piece.block];
+        for i in piece.from..piece.to {
+            let k = i - piece.from;
+            let t = if keep { i } else { k };
+            for op in &b.ops {
+                let Some(u) = op.unit else { continue };
+                let x = match op.source {
+                    Source::Input => input,
+                    Source::Slot(s) => (base + s, t),
+                };
+                out.push(Use {
+                    op,
+                    iteration: i,
+                    unit: (unit + u, b.first_unit + i * b.units + u),
+                    x,
+                    y: (base + op.y, t),
+                    d: op.act.as_ref().map(|a| (base + a.d, t)),
+                    delta: op.delta.map(|d| (delta_base + d, k)),
+                });
+            }
+            unit += b.units;
+            if let Source::Slot(s) = b.out {
+                input = (base + s, t);
+            }
+        }
+    }
+    out
+}
+
+/// What the phase does with a gradient.
+pub struct Job<'a, T: Real> {
+    /// The program.
+    pub program: &'a Program,
+    /// Threads.
+    pub threads: usize,
+    /// Figures wanted.
+    pub level: Level,
+    /// Rate of the SGD step to apply or to try.
+    pub rate: Option<f64>,
+    /// Apply it.
+    pub update: bool,
+    /// The parameters; `None` entries are not touched by this phase.
+    pub params: Params<'a, T>,
+    /// Where gradients are kept, by tensor: always for shared tensors, for the others only if they are wanted.
+    pub kept: &'a mut [Option<ScaledGradient<T>>],
+}
+
+/// Access to the parameters.
+pub enum Params<'a, T: Real> {
+    /// To read.
+    Read(&'a [Buffer<T>]),
+    /// To update.
+    Write(&'a mut [Buffer<T>]),
+}
+
+impl<T: Real> Params<'_, T> {
+    /// The parameters, to read.
+    pub fn get(&self) -> &[Buffer<T>] {
+        match self {
+            Params::Read(p) => p,
+            Params::Write(p) => p,
+        }
+    }
+}
+
+/// Rows of a weight gradient that one task takes: enough to use a packed panel often, few enough to stay in cache.
+fn block_rows(n_in: usize) -> usize {
+    (32_768 / n_in.max(1)).clamp(64, 1024)
+}
+
+/// One block of rows of one weight gradient.
+struct Task<'a, T: Real> {
+    index: usize,
+    of: usize,
+    rows: std::ops::Range<usize>,
+    weights: Weights<'a, T>,
+    bias: Weights<'a, T>,
+    keep: Option<&'a mut [T]>,
+    keep_bias: Option<&'a mut [T]>,
+}
+
+/// Scratch of a thread.
+struct Local<T: Real> {
+    scratch: Scratch<T>,
+    block: Vec<T>,
+    rows: Vec<T>,
+    bias: Vec<T>,
+}
+
+/// Runs the phase over a segment; the results are in the order of `list`.
+pub fn run<T: Real>(job: &mut Job<'_, T>, tape: &Tape<T>, list: &[Use<'_>]) -> Vec<UnitSums> {
+    let mut out: Vec<UnitSums> = list.iter().map(|_| UnitSums::default()).collect();
+    for (o, u) in out.iter_mut().zip(list) {
+        if let Some(delta) = u.delta {
+            o.exponent = tape.delta(delta).1.iter().copied().max().unwrap_or(0);
+        }
+    }
+    let locals: Vec<_> = (0..job.threads)
+        .map(|_| Mutex::new(Local { scratch: Scratch::default(), block: Vec::new(), rows: Vec::new(), bias: Vec::new() }))
+        .collect();
+    own(job, tape, list, &mut out, &locals);
+    super::shared::accumulate(job, tape, list, &mut out);
+    if job.level == Level::Full {
+        let results: Vec<_> = out.iter_mut().zip(list).collect();
+        pool::each_owned(job.threads, results, &|_, (o, u)| unit_sums(tape, o, u));
+    }
+    out
+}
+
+/// Weights that only this use has: product, figures and update in one task.
+fn own<T: Real>(
+    job: &mut Job<'_, T>,
+    tape: &Tape<T>,
+    list: &[Use<'_>],
+    out: &mut [UnitSums],
+    locals: &[Mutex<Local<T>>],
+) {
+    let p = job.program;
+    // Pieces of parameters, of kept gradients, and the tasks, all in the order of `list`.
+    let mut plan = Vec::new();
+    for (index, u) in list.iter().enumerate() {
+        let Kind::Dense { weight, bias } = &u.op.kind else { continue };
+        if p.tensors[weight.tensor].shared {
+            continue;
+        }
+        let (n_in, n_out) = u.op.widths;
+        let step = block_rows(n_in);
+        for from in (0..n_out).step_by(step) {
+            plan.push((index, *weight, *bias, u.iteration, from..n_out.min(from + step), n_in));
+        }
+    }
+    let span = |r: &Ref, i: usize, rows: &std::ops::Range<usize>, width: usize| {
+        let at = r.copy(i) * p.tensors[r.tensor].len() + rows.start * width;
+        (r.tensor, at, rows.len() * width)
+    };
+    let weight_spans: Vec<_> = plan.iter().map(|(_, w, _, i, rows, n)| Some(span(w, *i, rows, *n))).collect();
+    let bias_spans: Vec<_> = plan.iter().map(|(_, _, b, i, rows, _)| b.as_ref().map(|b| span(b, *i, rows, 1))).collect();
+    let reads_weights = job.level == Level::Full || job.update;
+    let (weights, biases): (Vec<_>, Vec<_>) = match &mut job.params {
+        Params::Write(params) => {
+            let mut all = carve(params.iter_mut().map(|b| Some(&mut b[..])).collect(), &[&weight_spans[..], &bias_spans[..]].concat());
+            let biases = all.split_off(plan.len());
+            let wrap = |v: Vec<Option<_>>| v.into_iter().map(|w| w.map_or(Weights::None, Weights::Write)).collect();
+            (wrap(all), wrap(biases))
+        }
+        Params::Read(params) => {
+            let read = |s: &Option<(usize, usize, usize)>| match s {
+                Some((t, at, len)) if reads_weights => Weights::Read(&params[*t][*at..*at + *len]),
+                _ => Weights::None,
+            };
+            (weight_spans.iter().map(read).collect(), bias_spans.iter().map(read).collect())
+        }
+    };
+    let kept = job.kept.iter_mut().map(|k| k.as_mut().map(|k| &mut k.mantissa[..])).collect();
+    let mut keeps = carve(kept, &[&weight_spans[..], &bias_spans[..]].concat());
+    let keep_biases = keeps.split_off(plan.len());
+    let tasks: Vec<_> = plan
+        .iter()
+        .zip(weights.into_iter().zip(biases))
+        .zip(keeps.into_iter().zip(keep_biases))
+        .enumerate()
+        .map(|(of, ((t, (weights, bias)), (keep, keep_bias)))| Task {
+            index: t.0,
+            of,
+            rows: t.4.clone(),
+            weights,
+            bias,
+            keep,
+            keep_bias,
+        })
+        .collect();
+    let results: Vec<_> = tasks.iter().map(|_| Mutex::new((GradientSums::default(), None))).collect();
+    let (rate, update, level, threads) = (job.rate, job.update, job.level, job.threads);
+    let exponents: Vec<i64> = out.iter().map(|o| o.exponent).collect();
+    pool::each_owned(threads, tasks, &|worker, task| {
+        let mut local = lock(&locals[worker]);
+        let u = &list[task.index];
+        let e = exponents[task.index];
+        let of = task.of;
+        let sums = weight_block(tape, u, task, e, (rate, update, level), &mut local);
+        *lock(&results[of]) = sums;
+    });
+    for (t, r) in plan.iter().zip(results) {
+        let (weight, bias) = r.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        out[t.0].weight.get_or_insert_default().add(&weight);
+        if let Some(b) = bias {
+            out[t.0].bias.get_or_insert_default().add(&b);
+        }
+        for (r, keep) in [Some(t.1), t.2].into_iter().flatten().map(|r| (r, r.copy(t.3))) {
+            if let Some(k) = &mut job.kept[r.tensor] {
+                k.exponent[keep] = exponents[t.0];
+            }
+        }
+    }
+}
+
+/// The product of one block, then the pass over it.
+fn weight_block<T: Real>(
+    tape: &Tape<T>,
+    u: &Use<'_>,
+    task: Task<'_, T>,
+    e: i64,
+    (rate, update, level): (Option<f64>, bool, Level),
+    local: &mut Local<T>,
+) -> (GradientSums, Option<GradientSums>) {
+    let Some(delta) = u.delta else { return Default::default() };
+    let (d, exponents) = tape.delta(delta);
+    let (n_in, n_out) = u.op.widths;
+    let n = task.rows.len();
+    let Local { scratch, block: spare, rows, bias } = local;
+    let (a, width) = aligned(d, exponents, e, n_out, task.rows.clone(), rows);
+    spare.resize(spare.len().max(n * n_in), T::ZERO);
+    let gradient = match task.keep {
+        Some(k) => k,
+        None => &mut spare[..n * n_in],
+    };
+    let x = Matrix::rows(tape.at(u.x), n_in);
+    product((n, n_in, exponents.len()), Matrix::columns(a, width), x, Start::Zero, gradient, scratch);
+    let step = rate.map(|r| Step::new(r, e));
+    let flush = thresholds::<T>(e);
+    let full = level == Level::Full;
+    let needed = full || update || level == Level::Norms;
+    let mut sums = GradientSums::default();
+    if needed {
+        sums = block(Block { gradient, weights: task.weights, step, flush, full });
+    }
+    let mut bias_sums = None;
+    if let super::program::Kind::Dense { bias: Some(_), .. } = u.op.kind {
+        bias.resize(bias.len().max(n), T::ZERO);
+        let gradient = match task.keep_bias {
+            Some(k) => k,
+            None => &mut bias[..n],
+        };
+        column_sums(a, width, exponents.len(), gradient);
+        if needed {
+            bias_sums = Some(block(Block { gradient, weights: task.bias, step, flush, full: false }));
+        }
+    }
+    (sums, bias_sums)
+}
+
+/// Columns `cols` of the deltas in the scale 2^e, and the distance between their rows: the deltas themselves where all
+/// rows have that exponent already, else a copy of those columns.
+pub(super) fn aligned<'a, T: Real>(
+    d: &'a [T],
+    exponents: &[i64],
+    e: i64,
+    width: usize,
+    cols: std::ops::Range<usize>,
+    copy: &'a mut Vec<T>,
+) -> (&'a [T], usize) {
+    if exponents.iter().all(|&x| x == e) {
+        return (&d[cols.start..], width);
+    }
+    let n = cols.len();
+    copy.resize(copy.len().max(exponents.len() * n), T::ZERO);
+    for ((r, row), &x) in copy.chunks_exact_mut(n).take(exponents.len()).enumerate().zip(exponents) {
+        let d = &d[r * width..][cols.clone()];
+        // Below any float the row adds nothing, as it would in floats without limits.
+        let f = pow2_in::<T>((x - e).max(-2000)).to_f64();
+        for (c, &d) in row.iter_mut().zip(d) {
+            *c = T::from_f64(d.to_f64() * f);
+        }
+    }
+    (&copy[..exponents.len() * n], n)
+}
+
+/// The largest magnitude that each format flushes to zero, in the scale 2^e of a gradient; infinity where all is
+/// flushed, zero where nothing is.
+pub(super) fn thresholds<T: Real>(e: i64) -> [T; 6] {
+    FORMATS.map(|f| T::from_f64(mul_pow2(1.0, f.min_subnormal_log2 - 1 - e)))
+}
+
+/// Distinct pieces of several buffers as unique borrows, in the order of the spans (buffer, start, length).
+fn carve<'a, T>(buffers: Vec<Option<&'a mut [T]>>, spans: &[Option<(usize, usize, usize)>]) -> Vec<Option<&'a mut [T]>> {
+    let mut order: Vec<usize> = (0..spans.len()).filter(|&i| spans[i].is_some()).collect();
+    order.sort_by_key(|&i| spans[i]);
+    let mut out: Vec<Option<&'a mut [T]>> = spans.iter().map(|_| None).collect();
+    let mut rest: Vec<(usize, Option<&'a mut [T]>)> = buffers.into_iter().map(|b| (0, b)).collect();
+    for i in order {
+        let Some((buffer, at, len)) = spans[i] else { continue };
+        let (done, slot) = &mut rest[buffer];
+        if let Some(b) = slot.take() {
+            let (piece, tail) = b[at - *done..].split_at_mut(len);
+            out[i] = Some(piece);
+            *slot = Some(tail);
+            *done = at + len;
+        }
+    }
+    out
+}
+
+/// Figures of deltas, outputs and slopes, for the full level.
+fn unit_sums<T: Real>(tape: &Tape<T>, out: &mut UnitSums, u: &Use<'_>) {
+    let width = u.op.widths.1;
+    if let Some(delta) = u.delta {
+        let (d, exponents) = tape.delta(delta);
+        let mut m = Magnitudes::default();
+        m.add_rows(d, width, exponents);
+        out.delta = Some(Box::new(m));
+    }
+    let limit = u.op.act.as_ref().map_or(0.0, |a| 0.05 * a.act.max_slope());
+    out.forward = Some(crate::kernels::unit::forward(tape.at(u.y), u.d.map(|d| tape.at(d)), width, limit));
+}
+
+pub(super) fn lock<X>(m: &Mutex<X>) -> std::sync::MutexGuard<'_, X> {
+    m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
