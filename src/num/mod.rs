@@ -2,6 +2,7 @@
 
 pub mod aligned;
 pub mod format;
+pub mod math;
 pub mod pool;
 pub mod real;
 pub mod scaled;
