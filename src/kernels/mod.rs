@@ -2,5 +2,7 @@
 
 pub mod delta;
 pub mod gradient;
+pub mod magnitudes;
 pub mod matmul;
+pub mod pointwise;
 pub mod unit;

@@ -1,8 +1,11 @@
 //! num: numbers, vectors, memory and threads. Knows nothing of networks.
 
 pub mod aligned;
+pub mod format;
+pub mod math;
 pub mod pool;
 pub mod real;
+pub mod rng;
 pub mod rows;
 pub mod scaled;
 pub mod simd;

@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
-pub use scalar::Scalar;
+pub use scalar::{One, Scalar};
 
 /// An instruction path: it names its vector types. Instances of the vector types are only made below [`dispatch`],
 /// which has asked the processor first.

@@ -166,3 +166,21 @@ lanes!(
     |w: [Lanes<f64, 8>; 2]| std::array::from_fn(|i| w[i / 8].0[i % 8] as f32)
 );
 lanes!(f64, 8, u64, |v: [f64; 8]| [Lanes(v), Lanes([0.0; 8])], |w: [Lanes<f64, 8>; 2]| w[0].0);
+lanes!(
+    f64,
+    1,
+    u64,
+    |v: [f64; 1]| [Lanes([v[0], 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]), Lanes([0.0; 8])],
+    |w: [Lanes<f64, 8>; 2]| [w[0].0[0]]
+);
+
+/// One double as a vector, for the slow paths that treat single numbers.
+pub type One = Lanes<f64, 1>;
+
+impl One {
+    /// The number.
+    #[inline(always)]
+    pub fn get(self) -> f64 {
+        self.0[0]
+    }
+}
