@@ -1,0 +1,87 @@
+"""Test layer: what several test files share (reference data, portable hash data, comparisons); no test in here."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+DATA = Path(__file__).resolve().parent / "data"
+
+
+def portable_data(shape: tuple[int, ...], seed: int, scale: float) -> NDArray[np.float64]:
+    """The integer-hash data of the reference files: exact in float32 and float64, the same in any language.
+
+    u32 arithmetic: x = k+1+1000003*(seed+1); x *= 2654435761; x ^= x>>15; x *= 2246822519; x ^= x>>13;
+    P[k] = scale*(((x>>20) & 0xFFF)/2048 - 1).
+    """
+    mask = np.uint64(0xFFFFFFFF)
+    count = int(np.prod(shape))
+    x = (np.arange(count, dtype=np.uint64) + np.uint64(1 + 1000003 * (seed + 1))) & mask
+    x = (x * np.uint64(2654435761)) & mask
+    x ^= x >> np.uint64(15)
+    x = (x * np.uint64(2246822519)) & mask
+    x ^= x >> np.uint64(13)
+    grid = ((x >> np.uint64(20)) & np.uint64(0xFFF)).astype(np.float64)
+    return np.asarray(scale * (grid / 2048 - 1)).reshape(shape)
+
+
+@cache
+def known_answers() -> dict[str, dict[str, Any]]:
+    """The entries of tests/data/known_answers.json by their id."""
+    entries = json.loads((DATA / "known_answers.json").read_text())["entries"]
+    return {entry["id"]: entry for entry in entries}
+
+
+def of_kind(kind: str) -> list[str]:
+    """Ids of the known answers of one kind, in file order."""
+    return [name for name, entry in known_answers().items() if entry["kind"] == kind]
+
+
+@cache
+def torch_golden() -> dict[str, dict[str, Any]]:
+    """The cases of tests/data/torch_golden.json by name."""
+    cases = json.loads((DATA / "torch_golden.json").read_text())["cases"]
+    return {case["case"]: case for case in cases}
+
+
+@cache
+def exact_activations() -> dict[str, dict[str, Any]]:
+    """The high-precision activation tables by case name."""
+    cases = json.loads((DATA / "activations_mpmath.json").read_text())["cases"]
+    return {case["case"]: case for case in cases}
+
+
+def as_float(pair: list[Any]) -> float:
+    """The float64 nearest to [mantissa text, exponent of ten]; 0 or infinity outside the range."""
+    return float(f"{pair[0]}e{pair[1]}")
+
+
+def log2_abs(pair: list[Any]) -> float:
+    """log2 |value| of [mantissa text, exponent of ten], at any exponent; -inf for zero."""
+    mantissa = float(pair[0])
+    return -np.inf if mantissa == 0 else float(np.log2(abs(mantissa)) + pair[1] * np.log2(10.0))
+
+
+def relative_error(got: ArrayLike, expected: ArrayLike) -> NDArray[np.float64]:
+    """|got - expected| / |expected|, 0 where both are equal (also zeros and infinities), inf where only one is zero."""
+    a, b = np.asarray(got, np.float64), np.asarray(expected, np.float64)
+    with np.errstate(all="ignore"):
+        error = np.abs(a - b) / np.abs(b)
+    return np.where(a == b, 0.0, np.where(np.isnan(error), np.inf, error))
+
+
+def assert_close(got: ArrayLike, expected: ArrayLike, rtol: float, what: str) -> None:
+    """Fail with the worst entry and where it is, if any relative error exceeds rtol; never an absolute tolerance."""
+    a, b = np.asarray(got), np.asarray(expected)
+    assert a.shape == b.shape, f"{what}: shape {a.shape}, expected {b.shape}"
+    error = np.atleast_1d(relative_error(a, b))
+    if error.size and float(error.max()) > rtol:
+        where = np.unravel_index(int(error.argmax()), error.shape)
+        raise AssertionError(f"{what}: relative error {error.max():.3g} > {rtol:.3g} at {tuple(map(int, where))}: "
+                             f"got {np.atleast_1d(a)[where]!r}, expected {np.atleast_1d(b)[where]!r}; "
+                             f"{int((error > rtol).sum())} of {error.size} entries differ")
