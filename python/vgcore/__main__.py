@@ -1,0 +1,10 @@
+"""Layer: command line. ``python -m vgcore`` is the command ``vgcore``."""
+
+from __future__ import annotations
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Layer: results, horizons. How many steps back from the output a float format carries a gradient.
+
+Knows the curve of largest magnitudes and the limits of formats, nothing of verdicts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._formats import LIMITS, Limits
+
+if TYPE_CHECKING:
+    from ._evidence import Evidence
+
+__all__ = ["Horizon", "horizons"]
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """The first step, counted back from the output (1 is the last step), whose gradient a format cannot hold.
+
+    ``steps``: that count; ``inf`` when there is none at the measured rate. ``how``: "measured" where the
+    curve crosses the limit, "extrapolated" by its slope below the lowest finite step, "none". ``end``:
+    "zero", "overflow" or "".
+    """
+
+    format: str
+    steps: float
+    how: str
+    end: str
+
+
+def horizons(evidence: Evidence, drifting: bool) -> dict[str, Horizon]:
+    """Return the horizon of every format; `drifting` allows extrapolation by the measured rate."""
+    return {name: _horizon(evidence, entry, drifting) for name, entry in LIMITS.items()}
+
+
+def _horizon(evidence: Evidence, limit: Limits, drifting: bool) -> Horizon:
+    peak, steps = evidence.log2_peak, evidence.steps
+    finite = np.isfinite(peak)
+    # From the output back; an exact zero is no format's doing and ends what can be compared.
+    lost = np.flatnonzero(finite & ((peak <= limit.zero) | (peak >= limit.overflow)))
+    if lost.size:
+        last = int(lost[-1])
+        return Horizon(
+            limit.name, float(steps - last), "measured", "zero" if peak[last] <= limit.zero else "overflow"
+        )
+    rate = evidence.rate.mean
+    if not drifting or not math.isfinite(rate) or rate == 0 or not finite.any():
+        return Horizon(limit.name, math.inf, "none", "")
+    first = int(np.flatnonzero(finite)[0])  # below it a framework had lost the norms already
+    edge, end = (limit.log10_zero, "zero") if rate < 0 else (limit.log10_overflow, "overflow")
+    start = float(peak[first]) * math.log10(2.0)
+    return Horizon(limit.name, float(steps - first + math.ceil((edge - start) / rate)), "extrapolated", end)

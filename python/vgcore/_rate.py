@@ -1,0 +1,162 @@
+"""Layer: results, rates. How fast a curve of log norms changes per step, and how sure that is.
+
+Knows nothing of networks, float formats or verdicts: arrays of log10 norms only.
+
+Estimator
+---------
+With ``y[k] = log10 |dL/dh_k|`` and step 0 nearest the input, the change when the gradient goes
+one step back towards the input is ``d[k] = y[k] - y[k+1]``. The rate is the plain mean of ``d``
+over the chosen chain: the mean of the *logarithm* of the per-step ratio, that is the typical rate
+of this one network. It is not the logarithm of the mean squared ratio (chi_1 of mean-field
+theory); in a network of width n the two differ by O(1/n) decades per step.
+
+The ``d[k]`` are noisy and correlated: noise that belongs to a single norm enters two neighbouring
+differences with opposite signs, and slow drifts of the forward pass correlate far ones. The
+interval therefore uses a long-run variance: the equally weighted cosine estimator, which averages
+the squares of the B lowest cosine coefficients of ``d``, with Student's t at B degrees of freedom
+(Mueller 2004; Lazarus, Lewis, Stock and Watson, Journal of Business & Economic Statistics 36,
+2018, whose choice B = 0.4 T^(2/3) is taken). With B = T - 1, as happens for short chains, it is
+the ordinary Student interval.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+__all__ = ["Rate", "Span", "estimate", "longest_run", "mean_interval"]
+
+# Below this many steps nothing is cut off: the transients at the ends are then part of the story,
+# and cutting would cost more precision than it buys.
+TRIM_FROM: Final = 40
+# Share cut off each end, and the most steps cut: the forward pass of a network that is not
+# critical settles within tens of layers, whatever the depth.
+TRIM_SHARE: Final = 0.05
+TRIM_MOST: Final = 100
+# Fewer than this many degrees of freedom make intervals several times wider than needed.
+LEAST_FREEDOM: Final = 8
+
+# 97.5 % points of Student's t for 1 to 9 degrees of freedom; beyond, the expansion is exact to 1e-4.
+_T_SMALL: Final = (
+    12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157,
+)  # fmt: skip
+_Z: Final = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Steps ``start <= k < stop``."""
+
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Number of steps."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Mean change of log10 norm per step towards the input, with a 95 % interval.
+
+    ``chain`` are the homogeneous finite steps, ``used`` those left after cutting transients,
+    ``total`` the change over the whole chain, ``freedom`` the degrees of freedom of the interval.
+    """
+
+    mean: float
+    low: float
+    high: float
+    chain: Span
+    used: Span
+    total: float
+    freedom: int
+
+
+def student_t(freedom: int) -> float:
+    """Two-sided 95 % point of Student's t (expansion: Abramowitz and Stegun 26.7.5)."""
+    if freedom < 1:
+        return math.nan
+    if freedom <= len(_T_SMALL):
+        return _T_SMALL[freedom - 1]
+    z, v = _Z, float(freedom)
+    g1 = (z**3 + z) / 4
+    g2 = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    g3 = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + g1 / v + g2 / v**2 + g3 / v**3
+
+
+def longest_run(mask: NDArray[np.bool_]) -> Span:
+    """Longest run of True; of equally long ones the last (nearest the output)."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], mask, [False])).astype(np.int8)))
+    starts, stops = edges[0::2], edges[1::2]
+    if starts.size == 0:
+        return Span(0, 0)
+    lengths = stops - starts
+    best = lengths.size - 1 - int(np.argmax(lengths[::-1]))
+    return Span(int(starts[best]), int(stops[best]))
+
+
+def mean_interval(values: FloatArray) -> tuple[float, float, float, int]:
+    """Mean of a correlated series, its 95 % interval, and the interval's degrees of freedom.
+
+    Returns ``(mean, low, high, freedom)``; one value gives an infinite interval.
+    """
+    count = values.size
+    if count == 0:
+        return math.nan, math.nan, math.nan, 0
+    mean = float(np.mean(values))
+    if count == 1:
+        return mean, -math.inf, math.inf, 0
+    freedom = min(count - 1, max(LEAST_FREEDOM, int(0.4 * count ** (2.0 / 3.0))))
+    # Cosine coefficients Lambda_j = sqrt(2/T) sum_t x_t cos(pi j (t + 1/2) / T), by one real FFT
+    # of the mirrored series.
+    centred = values - mean
+    spectrum = np.fft.rfft(np.concatenate((centred, centred[::-1])))[1 : freedom + 1]
+    index = np.arange(1, freedom + 1)
+    cosines = 0.5 * np.real(spectrum * np.exp(-0.5j * np.pi * index / count))
+    long_run = float(np.mean(cosines**2)) * 2.0 / count
+    half = student_t(freedom) * math.sqrt(long_run / count)
+    return mean, mean - half, mean + half, freedom
+
+
+def chain_span(log10_norm: FloatArray, change: NDArray[np.bool_] | None) -> Span:
+    """Homogeneous finite steps: the longest run of equal steps, then of finite norms in it.
+
+    ``change[k]`` is True where step k + 1 differs in kind from step k. When equal steps make up
+    less than half of the network (alternating widths, say) all steps are taken.
+    """
+    steps = log10_norm.size
+    span = Span(0, steps)
+    if change is not None and steps > 1:
+        run = longest_run(~change)
+        size = run.size + 1 if run.size else 1
+        if 2 * size >= steps:
+            span = Span(run.start, run.start + size) if run.size else span
+    finite = longest_run(np.isfinite(log10_norm[span.start : span.stop]))
+    return Span(span.start + finite.start, span.start + finite.stop)
+
+
+def estimate(log10_norm: FloatArray, change: NDArray[np.bool_] | None = None) -> Rate:
+    """Rate of a curve of log10 norms (shape (steps,), nearest the input first).
+
+    Negative: the gradient shrinks towards the input. Fewer than two finite steps give NaN.
+    """
+    chain = chain_span(log10_norm, change)
+    if chain.size < 2:
+        return Rate(math.nan, math.nan, math.nan, chain, chain, math.nan, 0)
+    cut = min(int(chain.size * TRIM_SHARE), TRIM_MOST) if chain.size >= TRIM_FROM else 0
+    used = Span(chain.start + cut, chain.stop - cut)
+    differences = log10_norm[used.start : used.stop - 1] - log10_norm[used.start + 1 : used.stop]
+    mean, low, high, freedom = mean_interval(differences)
+    total = float(log10_norm[chain.start] - log10_norm[chain.stop - 1])
+    return Rate(mean, low, high, chain, used, total, freedom)

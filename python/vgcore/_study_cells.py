@@ -1,0 +1,251 @@
+"""Layer: study, cells. One cell of a study: its key, its run, and the file that remembers finished ones.
+
+Knows how to build, probe and store one network; nothing of how cells are chosen or shown. Everything here can
+be pickled, so that any executor can run it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ._table import json_safe
+from .errors import ArgumentError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .flow import GradientFlow
+
+__all__ = ["Cell", "Store", "decode_value", "digest", "encode_value", "failure", "label", "run_cell"]
+
+# A curve keeps at most this many steps: enough for any picture, a few kilobytes a cell in the file.
+CURVE_POINTS: Final = 2000
+# Changes when what a cell measures or how it is stored changes, so that old files are not mistaken for new
+# ones.
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One network of a study: the arguments of ``vg.mlp``, the seed, and the key that finds it in a store."""
+
+    args: dict[str, Any]
+    seed: int
+    key: str
+
+    @property
+    def work(self) -> float:
+        """Layers to run: what the progress bar counts."""
+        depth = self.args.get("depth", 1)
+        return float(depth)
+
+    def describe(self) -> dict[str, Any]:
+        """Return arguments and seed as plain values, for tables and progress functions."""
+        return {name: label(value) for name, value in self.args.items()} | {"seed": self.seed}
+
+
+def digest(*arrays: NDArray[Any]) -> str:
+    """Return a SHA-256 of values, types and shapes."""
+    sha = hashlib.sha256()
+    for array in arrays:
+        native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        sha.update(f"{native.dtype.str}{native.shape}".encode())
+        sha.update(native.tobytes())
+    return sha.hexdigest()
+
+
+def encode_value(name: str, value: Any) -> Any:
+    """Return an argument as strict JSON can hold it.
+
+    Raises:
+        ArgumentError: an object that is no name, number, activation, initializer, loss or array.
+    """
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return json_safe(value)
+    if isinstance(value, np.generic):
+        return json_safe(value.item())
+    if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
+        return np.dtype(value).name
+    if isinstance(value, np.ndarray):
+        return {"array": json_safe(value), "dtype": value.dtype.name}
+    if hasattr(value, "array"):
+        return encode_value(name, value.array)
+    if hasattr(value, "params"):
+        params = {key: encode_value(name, item) for key, item in dict(value.params).items()}
+        return {"name": _name(value), "params": params} if params else _name(value)
+    raise ArgumentError(
+        f"{name}: a study can hold names, numbers, activations, initializers and arrays, so that it can be "
+        "stored "
+        f"and run again; got {type(value).__name__}"
+    )
+
+
+def decode_value(name: str, value: Any) -> Any:
+    """Return the argument that ``encode_value`` wrote; the argument says which kind of object."""
+    if not isinstance(value, Mapping):
+        return value
+    if "array" in value:
+        return np.asarray(value["array"], dtype=value.get("dtype", "float64"))
+    from .initializers import Initializer
+    from .layers import Activation
+    from .losses import Loss
+
+    params = dict(value["params"])
+    if name == "activation":
+        return Activation(value["name"], **params)
+    return Loss(value["name"], params) if name == "loss" else Initializer(value["name"], params)
+
+
+def _name(value: Any) -> str:
+    """Return the catalogue name of an activation, an initializer or a loss."""
+    return str(getattr(value, "function", None) or value.name)
+
+
+def label(value: Any) -> Any:
+    """Return an argument as tables show it: numbers stay numbers, everything else becomes its short text."""
+    if value is None:
+        return "default"
+    if isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return f"array{value.shape}"
+    if hasattr(value, "array"):
+        return f"array{value.array.shape}"
+    params = getattr(value, "params", None)
+    if params is None:
+        return repr(value)
+    inside = ", ".join(f"{key}={item}" for key, item in dict(params).items())
+    return f"{_name(value)}({inside})" if inside else _name(value)
+
+
+def run_cell(args: Mapping[str, Any], seed: int, x: Any, y: Any, loss: Any) -> dict[str, Any]:
+    """Build one network, probe it, and return what the study keeps; an error is recorded, not raised."""
+    from .models import mlp
+
+    start = time.perf_counter()
+    outcome: dict[str, Any] = {"status": "ok", "message": "", "verdict": "", "quantities": {}, "curve": {}}
+    try:
+        net = mlp(**args, rng=seed)
+        flow = net.probe(x, y, loss=loss)
+        outcome |= _measured(flow)
+        outcome["quantities"]["num_parameters"] = float(net.num_parameters)
+    except Exception as error:  # whatever one cell does, the others go on and the message is kept
+        outcome = failure(error)
+    outcome["quantities"]["seconds"] = time.perf_counter() - start
+    return outcome
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """Return the outcome of a cell that failed."""
+    message = f"{type(error).__name__}: {error}"
+    return {"status": "error", "message": message, "verdict": "", "quantities": {}, "curve": {}}
+
+
+def _measured(flow: GradientFlow) -> dict[str, Any]:
+    diagnosis = flow.diagnose()
+    grad, weight = flow.log10_grad_norm, flow.log10_weight_grad_norm
+    low, high = diagnosis.ci
+    quantities: dict[str, float] = {
+        "log10_grad_norm_first": float(grad[0]),
+        "log10_grad_norm_last": float(grad[-1]),
+        "log10_weight_grad_norm_first": float(weight[0]),
+        "log10_weight_grad_norm_last": float(weight[-1]),
+        "log10_input_grad_norm": flow.log10_input_grad_norm,
+        "decades_per_step": diagnosis.decades_per_step,
+        "decades_per_step_low": low,
+        "decades_per_step_high": high,
+        "total_decades": diagnosis.total_decades,
+        "loss": float("nan") if flow.loss is None else flow.loss,
+        "steps": float(flow.steps),
+    }
+    quantities |= {f"horizon_{name}": float(steps) for name, steps in diagnosis.horizon.items()}
+    for sign in diagnosis.signs:
+        if sign.name in _KEPT_SIGNS:
+            quantities[_KEPT_SIGNS[sign.name]] = sign.value
+    kept = np.unique(np.round(np.linspace(0, flow.steps - 1, min(flow.steps, CURVE_POINTS))).astype(np.int64))
+    curve = {"step": kept.tolist(), "log10_grad_norm": grad[kept].tolist()}
+    return {"verdict": diagnosis.verdict, "quantities": quantities, "curve": curve}
+
+
+_KEPT_SIGNS: Final = {
+    "early layers' share of the whole update": "log10_early_update_share",
+    "dead units": "dead_share",
+    "saturation": "saturated_share",
+    "flushed in float32": "flushed_share_float32",
+    "flushed in float16": "flushed_share_float16",
+}
+
+
+class Store:
+    """A JSON-lines file of finished cells: appended to one line a cell, so that a run can be cut off at any
+    moment.
+
+    `path`: a directory (the file is then ``cells.jsonl`` in it) or a file named ``*.jsonl``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        given = Path(path)
+        self.path = given if given.suffix == ".jsonl" else given / "cells.jsonl"
+        if given.suffix != ".jsonl" and given.is_file():
+            raise ArgumentError(
+                f'storage: expected a directory or a file named *.jsonl, got the file "{given}"'
+            )
+
+    def read(self, *, failed: bool = False) -> dict[str, dict[str, Any]]:
+        """Return finished cells by key, failed ones too if asked; a line that was cut off is passed over."""
+        found: dict[str, dict[str, Any]] = {}
+        for entry in self._lines():
+            if entry.get("status") == "ok" or (failed and entry["key"] not in found):
+                found[entry["key"]] = entry
+        return found
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        if not self.path.exists():
+            return
+        with self.path.open(encoding="utf-8") as stream:
+            for line in stream:
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    continue
+                if (
+                    isinstance(entry, dict)
+                    and entry.get("format") == FORMAT
+                    and isinstance(entry.get("key"), str)
+                ):
+                    yield revive(entry)
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Write one finished cell and make sure that it is on the disk."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(json_safe({"format": FORMAT, **entry}), allow_nan=False) + "\n"
+        with self.path.open("ab+") as stream:
+            # After a cut-off line the next one must start on its own.
+            if stream.seek(0, os.SEEK_END) > 0:
+                stream.seek(-1, os.SEEK_END)
+                if stream.read(1) != b"\n":
+                    text = "\n" + text
+            stream.write(text.encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def revive(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a stored cell with its numbers as floats: JSON holds NaN and infinities as text."""
+    entry["quantities"] = {name: float(value) for name, value in entry.get("quantities", {}).items()}
+    curve = entry.get("curve") or {}
+    if curve:
+        curve["log10_grad_norm"] = [float(value) for value in curve["log10_grad_norm"]]
+    entry["curve"] = curve
+    return entry
