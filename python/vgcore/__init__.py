@@ -1,0 +1,111 @@
+"""vgcore: how gradients vanish or explode through very deep networks, and why. The map of what users import.
+
+Knows where everything is and loads what is heavy (studies, data, pictures, test strategies) when it is first used.
+
+Example:
+    >>> import numpy as np, vgcore as vg
+    >>> net = vg.mlp(depth=1000, width=16, activation="sigmoid", init="glorot_normal", rng=0)
+    >>> flow = net.probe(np.ones((4, 16), np.float32), cotangent=np.ones((4, 16), np.float32))
+    >>> bool(flow.log10_grad_norm[0] < -500)  # not 0.0: a float's range does not end the measurement
+    True
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from . import _core, activations, initializers, losses
+from .config import config, get_num_threads, set_num_threads
+from .errors import (
+    ArgumentError,
+    DTypeError,
+    LabelError,
+    MemoryBudgetError,
+    MissingDependencyError,
+    NonFiniteError,
+    ShapeError,
+    UnknownNameError,
+    VgcoreError,
+)
+from .flow import GradientFlow
+from .gradients import Gradients
+from .layers import Activation, Dense, Layer, Repeat, Residual
+from .models import mlp
+from .network import Network, load
+
+if TYPE_CHECKING:
+    from . import datasets, plotting, testing
+    from .diagnosis import Diagnosis, diagnose
+    from .stats import Stats, gradient_stats
+    from .study import Study, StudyResult
+
+__version__: str = _core.config()["version"]
+
+__all__ = [
+    "Activation",
+    "ArgumentError",
+    "DTypeError",
+    "Dense",
+    "Diagnosis",
+    "GradientFlow",
+    "Gradients",
+    "LabelError",
+    "Layer",
+    "MemoryBudgetError",
+    "MissingDependencyError",
+    "Network",
+    "NonFiniteError",
+    "Repeat",
+    "Residual",
+    "ShapeError",
+    "Stats",
+    "Study",
+    "StudyResult",
+    "UnknownNameError",
+    "VgcoreError",
+    "__version__",
+    "activations",
+    "config",
+    "datasets",
+    "diagnose",
+    "get_num_threads",
+    "gradient_stats",
+    "initializers",
+    "load",
+    "losses",
+    "mlp",
+    "plotting",
+    "set_num_threads",
+    "testing",
+]
+
+#: What is loaded when it is first asked for: name here -> module it lives in ("" for a module itself).
+_LAZY = {
+    "Diagnosis": "diagnosis",
+    "Stats": "stats",
+    "Study": "study",
+    "StudyResult": "study",
+    "datasets": "",
+    "diagnose": "diagnosis",
+    "gradient_stats": "stats",
+    "plotting": "",
+    "testing": "",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a part of the package when it is first used."""
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = import_module(f".{module or name}", __name__)
+    if module:
+        value = getattr(value, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, those that are loaded later too."""
+    return sorted({*__all__, *globals()})

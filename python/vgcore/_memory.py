@@ -1,0 +1,108 @@
+"""Layer: memory arithmetic. Sizes in words, what this machine has free, and the refusal when it is too little.
+
+Knows nothing of networks: callers bring the estimate.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from ._checks import as_size, shown
+from .errors import ArgumentError, MemoryBudgetError
+
+_UNITS = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgt", start=1):
+    _UNITS |= {_letter: 1000**_power, _letter + "b": 1000**_power, _letter + "ib": 1024**_power}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*)\s*")
+
+
+def parse_bytes(value: int | str, name: str = "memory_budget") -> int:
+    """Return a number of bytes given as an int or as text such as "512MB" or "1.5GiB".
+
+    Raises:
+        ArgumentError: not a positive size, or a unit that is not B, kB, MB, GB, TB, KiB, MiB, GiB or TiB.
+
+    Example:
+        >>> parse_bytes("1.5GiB"), parse_bytes("2kB")
+        (1610612736, 2000)
+    """
+    if not isinstance(value, str):
+        return as_size(value, name, maximum=2**63 - 1)
+    match = _SIZE.fullmatch(value)
+    scale = _UNITS.get(match[2].lower()) if match else None
+    if match is None or scale is None:
+        raise ArgumentError(
+            f'{name}: expected bytes, such as 500_000_000, "512MB" or "1.5GiB", got {shown(value)}'
+        )
+    return as_size(int(float(match[1]) * scale), name, maximum=2**63 - 1)
+
+
+def format_bytes(count: int) -> str:
+    """Return a number of bytes in words, with the binary unit that fits.
+
+    Example:
+        >>> format_bytes(1610612736)
+        '1.5 GiB'
+    """
+    if count < 1024:
+        return f"{count} B"
+    for power, unit in enumerate(("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"), start=1):
+        if count < 1024 ** (power + 1) or unit == "EiB":
+            # Integer arithmetic: an absurd request may exceed the range of a float.
+            tenths = count * 10 // 1024**power
+            return f"{tenths // 10:,}.{tenths % 10} {unit}"
+    raise AssertionError("unreachable")
+
+
+def available_memory() -> int | None:
+    """Return the bytes that this process could still use without swapping, or None where that is unknown.
+
+    Linux: ``MemAvailable`` of /proc/meminfo, or what the control group still allows if that is less.
+    Elsewhere: the physical memory.
+    """
+    free = _meminfo_available()
+    if free is None:
+        try:
+            free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        except (AttributeError, OSError, ValueError):
+            return None
+    group = _control_group_available()
+    return free if group is None else min(free, group)
+
+
+def ensure_fits(needed: int, what: str, advice: str, budget: int | None = None) -> None:
+    """Raise MemoryBudgetError when `needed` bytes exceed `budget` (default: what this machine has free)."""
+    limit = available_memory() if budget is None else budget
+    if limit is None or needed <= limit:
+        return
+    source = "are available" if budget is None else "are allowed by memory_budget"
+    raise MemoryBudgetError(
+        f"{what} needs about {format_bytes(needed)}, but {format_bytes(limit)} {source}; {advice}"
+    )
+
+
+def _meminfo_available() -> int | None:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _control_group_available() -> int | None:
+    root = "/sys/fs/cgroup"
+    try:
+        with open(f"{root}/memory.max", encoding="ascii") as file:
+            limit = int(file.read())  # "max" (no limit) raises ValueError
+        with open(f"{root}/memory.current", encoding="ascii") as file:
+            used = int(file.read())
+        with open(f"{root}/memory.stat", encoding="ascii") as lines:
+            # File cache that is not in use is given back on demand.
+            cache = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+    except (OSError, ValueError, IndexError):
+        return None
+    return max(0, limit - used + cache)

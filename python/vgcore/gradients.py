@@ -1,0 +1,182 @@
+"""Layer: results, gradient arrays. What `Network.gradients` returns: arrays whose scale is kept apart.
+
+Knows arrays and powers of two, not how they were computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import UnknownNameError, nearest
+
+__all__ = ["Gradients"]
+
+Array: TypeAlias = NDArray[Any]
+
+#: Beyond this exponent any float64 mantissa is 0 or infinite; C's ldexp takes no more than an int.
+_FAR = 2**20
+#: Elements that are squared in float64 at a time: a few MiB, whatever the size of the stack.
+_CHUNK = 2**19
+
+
+class Gradients(Mapping[str, Array]):
+    """Gradients of one backward pass, by parameter name: a read-only mapping of name to array.
+
+    Each array is held as ``mantissa * 2**exponent``, one exponent per step of a stack, so no gradient is lost to the
+    range of floats. ``g[name]`` gives plain numbers, where what is too small becomes 0 and what is too large becomes
+    inf; ``g.scaled(name)`` and ``g.log2_norm(name)`` lose nothing.
+
+    Example:
+        >>> import numpy as np, vgcore as vg
+        >>> net = vg.mlp(depth=1000, width=8, activation="sigmoid", init="glorot_normal", rng=0)
+        >>> ones = np.ones((4, 8), np.float32)
+        >>> g = net.gradients(ones, cotangent=ones)
+        >>> float(np.abs(g["hidden.weight"][0]).max())
+        0.0
+        >>> bool(g.log2_norm("hidden.weight")[0] < -1000)
+        True
+    """
+
+    __slots__ = ("_input", "_loss", "_scaled")
+
+    def __init__(
+        self,
+        scaled: Mapping[str, tuple[Array, NDArray[np.int64]]],
+        scaled_input: tuple[Array, NDArray[np.int64]],
+        loss: float | None = None,
+    ) -> None:
+        """Hold what a pass returned; arrays become read-only."""
+        self._scaled = {name: (_frozen(m), _frozen(np.asarray(e))) for name, (m, e) in scaled.items()}
+        self._input = (_frozen(scaled_input[0]), _frozen(np.asarray(scaled_input[1])))
+        self._loss = loss
+
+    @property
+    def loss(self) -> float | None:
+        """The loss at this point; None when a cotangent was given."""
+        return self._loss
+
+    @property
+    def input(self) -> Array:
+        """dL/dx as plain numbers, of x's shape."""
+        return _plain(*self._input)
+
+    @property
+    def scaled_input(self) -> tuple[Array, NDArray[np.int64]]:
+        """dL/dx as (mantissa (batch, in_features), exponent of 2 (batch,))."""
+        return self._input
+
+    def scaled(self, name: str) -> tuple[Array, NDArray[np.int64]]:
+        """Return (mantissa, exponent of 2) of one gradient.
+
+        The mantissa has the parameter's shape; the exponent has shape (n,) for a stack of n steps, else ().
+
+        Raises:
+            UnknownNameError: no parameter has this name.
+
+        Example:
+            >>> import numpy as np, vgcore as vg
+            >>> net = vg.mlp(depth=3, width=2, rng=0)
+            >>> m, e = net.gradients([[1.0, 2.0]], cotangent=[[1.0, 1.0]]).scaled("hidden.weight")
+            >>> m.shape, e.shape
+            ((3, 2, 2), (3,))
+        """
+        try:
+            return self._scaled[name]
+        except (KeyError, TypeError):
+            raise _unknown(name, self._scaled) from None
+
+    def log2_norm(self, name: str) -> float | NDArray[np.float64]:
+        """Return log2 of the Frobenius norm: a float, or (n,) for a stack of n steps. -inf means exactly zero.
+
+        Raises:
+            UnknownNameError: no parameter has this name.
+
+        Example:
+            >>> import numpy as np, vgcore as vg
+            >>> net = vg.mlp(depth=3, width=2, rng=0)
+            >>> net.gradients([[1.0, 2.0]], cotangent=[[1.0, 1.0]]).log2_norm("hidden.weight").shape
+            (3,)
+        """
+        mantissa, exponent = self.scaled(name)
+        if exponent.ndim == 0:
+            return float(_log2_norms(mantissa[None], exponent[None])[0])
+        return _log2_norms(mantissa.reshape(exponent.size, -1), exponent.ravel()).reshape(exponent.shape)
+
+    def input_log2_norm(self) -> NDArray[np.float64]:
+        """Return log2 of the norm of dL/dx for each sample, of shape (batch,)."""
+        mantissa, exponent = self._input
+        return _log2_norms(mantissa, exponent)
+
+    def __getitem__(self, name: str) -> Array:
+        """Return one gradient as plain numbers, in the network's float type."""
+        try:
+            scaled = self._scaled[name]
+        except (KeyError, TypeError):
+            # Mapping.get and `in` rely on KeyError.
+            raise _UnknownKey(str(_unknown(name, self._scaled))) from None
+        return _plain(*scaled)
+
+    def __iter__(self) -> Iterator[str]:
+        """Parameter names, nearest the input first."""
+        return iter(self._scaled)
+
+    def __len__(self) -> int:
+        """Return the number of parameter arrays."""
+        return len(self._scaled)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a parameter has this name."""
+        return name in self._scaled
+
+    def __repr__(self) -> str:
+        """Show names and shapes."""
+        parts = [f"{name}: {mantissa.shape}" for name, (mantissa, _) in self._scaled.items()]
+        more = f", ... {len(parts) - 6} more" if len(parts) > 6 else ""
+        loss = "" if self._loss is None else f"loss={self._loss:.6g}, "
+        return f"Gradients({loss}{', '.join(parts[:6])}{more})"
+
+
+class _UnknownKey(UnknownNameError, KeyError):
+    """An UnknownNameError where Python's mapping protocol asks for a KeyError."""
+
+    __str__ = Exception.__str__  # KeyError would show the repr of the message
+
+
+def _unknown(name: object, known: Mapping[str, Any]) -> UnknownNameError:
+    guess = nearest(name, known) if isinstance(name, str) else None
+    hint = f"did you mean {guess!r}? " if guess else ""
+    return UnknownNameError(f"unknown parameter {name!r}; {hint}list(gradients) lists all of them")
+
+
+def _frozen(array: Array) -> Array:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _plain(mantissa: Array, exponent: NDArray[np.int64]) -> Array:
+    bounded = np.clip(exponent, -_FAR, _FAR).astype(np.intc)
+    bounded = bounded.reshape(bounded.shape + (1,) * (mantissa.ndim - bounded.ndim))
+    with np.errstate(over="ignore", under="ignore"):  # documented: this form has a float's range
+        return np.asarray(np.ldexp(mantissa, bounded))
+
+
+def _log2_norms(mantissa: Array, exponent: NDArray[np.int64]) -> NDArray[np.float64]:
+    rows = mantissa.reshape(len(exponent), -1)
+    result = np.empty(len(exponent), dtype=np.float64)
+    step = max(1, _CHUNK // max(1, rows.shape[1]))
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step].astype(np.float64)
+        largest = np.max(np.abs(part), axis=1)
+        # A power of two brings the largest entry to [0.5, 1), exactly, before anything is squared.
+        _, shift = np.frexp(np.where(np.isfinite(largest), largest, 0.0))
+        np.ldexp(part, -shift[:, None], out=part)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            norm2 = np.einsum("ij,ij->i", part, part)
+            result[start : start + step] = 0.5 * np.log2(norm2) + shift
+    with np.errstate(invalid="ignore"):
+        return result + exponent

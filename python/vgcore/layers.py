@@ -1,0 +1,454 @@
+"""Layer: model description. What a network is made of, as frozen values that are cheap to copy, compare and print.
+
+Knows catalogues and arrays, not the compiled network. A new kind of layer is one class here: its fields, `out_features`,
+`own_parameters` and `to_spec`; saving, summaries, memory estimates and name checks follow.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field, fields, replace
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import activations
+from ._arrays import check_finite, check_shape
+from ._checks import as_flag, as_real, as_size, shown
+from .errors import ArgumentError, DTypeError, ShapeError
+from .initializers import AnyInitializer, FromArray, Initializer, as_initializer
+
+__all__ = ["Activation", "Dense", "Layer", "Repeat", "Residual"]
+
+InitLike: TypeAlias = "str | Initializer | FromArray | ArrayLike"
+
+#: Containers inside containers, at most: deeper nesting is a slip (depth is what Repeat is for).
+_MAX_NESTING = 64
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a layer must know of its place to describe itself to the compiled module."""
+
+    in_features: int
+    dtype: np.dtype[Any]
+    where: str = "layers"
+    """The place in the caller's words: ``layers[1].body[0]``."""
+    copies: tuple[int, ...] = ()
+    """Leading axes of a parameter: the n of every enclosing Repeat whose steps own their parameters."""
+    following: Activation | None = None
+    """The activation that the layer's output goes into, if it does so directly."""
+
+
+class Layer(ABC):
+    """Base of all layers: a frozen value with an optional `name`."""
+
+    kind: ClassVar[str]
+    kinds: ClassVar[dict[str, type[Layer]]] = {}
+    name: str | None
+    body: tuple[Layer, ...] = ()
+    """The layers inside; none, unless this is a container."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Enter the class under its `kind`, by which saved networks are rebuilt."""
+        super().__init_subclass__(**kwargs)
+        if cls.kind:
+            Layer.kinds[cls.kind] = cls
+
+    def out_features(self, in_features: int) -> int:
+        """Return the output's width for an input's width; the same unless a layer says otherwise."""
+        return in_features
+
+    def own_parameters(self, in_features: int) -> dict[str, tuple[int, ...]]:
+        """Return leaf name and shape of each parameter of this layer itself, not of its body."""
+        return {}
+
+    @abstractmethod
+    def to_spec(self, context: Context) -> dict[str, Any]:
+        """Return the description that the compiled module takes, without the name."""
+
+    @classmethod
+    def from_fields(cls, values: Mapping[str, Any]) -> Layer:
+        """Build the layer from the values of its dataclass fields: the inverse of reading them."""
+        return cls(**values)
+
+    def describe(self) -> str:
+        """Return the layer in one line for `Network.summary`."""
+        shown_fields = (
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in fields(self)  # type: ignore[arg-type]  # every concrete layer is a dataclass
+            if f.name not in ("name", "body", "bias_init") and getattr(self, f.name) != f.default
+        )
+        return f"{type(self).__name__}({', '.join(shown_fields)})"
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """A fully connected layer: ``y = x @ weight.T + bias``, weight (features, in_features), bias (features,).
+
+    Args:
+        features: width of the output.
+        bias: whether there is a bias.
+        init: how the weight starts: a name, an object from ``vg.initializers`` or an array. None takes what fits the
+            activation that follows directly: he_normal before the ReLU family, lecun_normal before selu, else
+            glorot_normal. Under a Repeat an array is (features, in_features), the same for each step, or stacked.
+        bias_init: how the bias starts, in the same forms.
+        sigma_w2: mean-field shorthand, instead of `init`: weights N(0, sigma_w2 / in_features).
+        sigma_b2: mean-field shorthand, instead of `bias_init`: biases N(0, sigma_b2).
+        name: its part of the parameters' names; None takes the position in the list, "" adds no part.
+
+    Raises:
+        ArgumentError: not a positive size, contradictory arguments.
+        UnknownNameError: no such initializer.
+
+    Example:
+        >>> import vgcore as vg
+        >>> vg.Dense(64, init="kaiming_normal")
+        Dense(features=64, bias=True, init=he_normal(), bias_init=zeros(), name=None)
+    """
+
+    kind: ClassVar[str] = "dense"
+    features: int
+    bias: bool = field(default=True, kw_only=True)
+    init: InitLike | None = field(default=None, kw_only=True)
+    bias_init: InitLike = field(default="zeros", kw_only=True)
+    name: str | None = field(default=None, kw_only=True)
+    sigma_w2: InitVar[float | None] = field(default=None, kw_only=True)
+    sigma_b2: InitVar[float | None] = field(default=None, kw_only=True)
+
+    def __post_init__(self, sigma_w2: float | None, sigma_b2: float | None) -> None:
+        """Check every argument and resolve the initializers."""
+        put = object.__setattr__  # frozen: this is the one moment at which fields are set
+        put(self, "features", as_size(self.features, "features"))
+        put(self, "bias", as_flag(self.bias, "bias"))
+        _check_name(self.name)
+        init = None if self.init is None else as_initializer(self.init, "init")
+        bias_init = as_initializer(self.bias_init, "bias_init")
+        if sigma_w2 is not None:
+            if init is not None:
+                raise ArgumentError("sigma_w2 and init both say how the weight starts: give one of them")
+            init = Initializer("mean_field", {"sigma_w2": as_real(sigma_w2, "sigma_w2", minimum=0.0)})
+        if sigma_b2 is not None:
+            variance = as_real(sigma_b2, "sigma_b2", minimum=0.0)
+            if bias_init != Initializer("zeros"):
+                raise ArgumentError("sigma_b2 and bias_init both say how the bias starts: give one of them")
+            if variance > 0.0:
+                if not self.bias:
+                    raise ArgumentError(f"sigma_b2={variance:g} needs a bias, but bias=False")
+                bias_init = Initializer("normal", {"std": math.sqrt(variance)})
+        put(self, "init", init)
+        put(self, "bias_init", bias_init)
+
+    def out_features(self, in_features: int) -> int:
+        """Return `features`, whatever comes in."""
+        return self.features
+
+    def own_parameters(self, in_features: int) -> dict[str, tuple[int, ...]]:
+        """Return the weight's shape, and the bias's if there is one."""
+        shapes: dict[str, tuple[int, ...]] = {"weight": (self.features, in_features)}
+        if self.bias:
+            shapes["bias"] = (self.features,)
+        return shapes
+
+    def to_spec(self, context: Context) -> dict[str, Any]:
+        """Return the description that the compiled module takes."""
+        init = self.init
+        if init is None:
+            following = context.following.function if context.following else "identity"
+            init = str(activations.describe(following).extra["fits"])
+        weight_shape, bias_shape = (self.features, context.in_features), (self.features,)
+        return {
+            "kind": self.kind,
+            "features": self.features,
+            "bias": self.bias,
+            "init": _init_spec(as_initializer(init), f"{context.where}.init", weight_shape, context),
+            "bias_init": _init_spec(
+                as_initializer(self.bias_init), f"{context.where}.bias_init", bias_shape, context
+            ),
+        }
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Activation(Layer):
+    """An elementwise function, by its name in ``vg.activations.names()`` and its parameters.
+
+    ``prelu`` learns its slope, a parameter named ``slope`` of shape (1,).
+
+    Raises:
+        UnknownNameError: no such activation.
+        ArgumentError: no such parameter of it.
+
+    Example:
+        >>> import vgcore as vg
+        >>> vg.Activation("leaky_relu", negative_slope=0.2)
+        Activation('leaky_relu', negative_slope=0.2)
+    """
+
+    kind: ClassVar[str] = "activation"
+    function: str
+    params: Mapping[str, float]
+    name: str | None
+
+    def __init__(self, function: str, *, name: str | None = None, **params: float) -> None:
+        """Resolve the name and check the parameters."""
+        entry = activations.describe(function)
+        checked = entry.check_params(params)
+        _check_name(name)
+        put = object.__setattr__
+        put(self, "function", entry.name)
+        put(self, "params", {key: checked[key] for key in params})
+        put(self, "name", name)
+
+    def __hash__(self) -> int:
+        """Hash by value."""
+        return hash((self.function, tuple(sorted(self.params.items())), self.name))
+
+    def __repr__(self) -> str:
+        """Return the call that makes this layer."""
+        parts = [repr(self.function), *(f"{key}={value!r}" for key, value in self.params.items())]
+        if self.name is not None:
+            parts.append(f"name={self.name!r}")
+        return f"Activation({', '.join(parts)})"
+
+    def describe(self) -> str:
+        """Return the layer in one line for `Network.summary`."""
+        return repr(replace_name(self, None))
+
+    def own_parameters(self, in_features: int) -> dict[str, tuple[int, ...]]:
+        """Return the learned slope, if this activation has one."""
+        return {"slope": (1,)} if activations.describe(self.function).extra.get("learned") else {}
+
+    def to_spec(self, context: Context) -> dict[str, Any]:
+        """Return the description that the compiled module takes."""
+        params = activations.describe(self.function).check_params(self.params)
+        return {"kind": self.kind, "function": self.function, "params": params}
+
+    @classmethod
+    def from_fields(cls, values: Mapping[str, Any]) -> Layer:
+        """Build the layer from the values of its fields."""
+        return cls(values["function"], name=values["name"], **values["params"])
+
+
+class _Container(Layer, ABC):
+    """What Repeat and Residual share; it is no layer of its own."""
+
+    kind: ClassVar[str] = ""
+
+    def out_features(self, in_features: int) -> int:
+        """Return the width after the whole body."""
+        for layer in self.body:
+            in_features = layer.out_features(in_features)
+        return in_features
+
+    def _check_width(self, context: Context, reason: str) -> None:
+        out = self.out_features(context.in_features)
+        if out != context.in_features:
+            raise ShapeError(
+                f"{context.where}: a {type(self).__name__} needs a body whose output is as wide as its input "
+                f"({reason}); expected {context.in_features}, got {out}; "
+                f"end the body with Dense({context.in_features})"
+            )
+
+
+@dataclass(frozen=True, init=False)
+class Repeat(_Container):
+    """`n` steps of a body, one after the other: the way to depth.
+
+    Each step owns its parameters, which are stacked: one array with leading axis `n`. With ``tied=True`` all steps
+    share one set (no leading axis). The body's output is as wide as its input, unless ``n == 1``.
+
+    Raises:
+        ArgumentError: `n` is not a positive integer, or the body is empty or not made of layers.
+
+    Example:
+        >>> import vgcore as vg
+        >>> step = [vg.Dense(8, name=""), vg.Activation("tanh")]
+        >>> vg.Network(8, [vg.Repeat(step, 1000, name="hidden")]).parameters()["hidden.weight"].shape
+        (1000, 8, 8)
+    """
+
+    kind: ClassVar[str] = "repeat"
+    body: tuple[Layer, ...] = field()
+    n: int = field()
+    tied: bool = field(default=False, kw_only=True)
+    name: str | None = field(default=None, kw_only=True)
+
+    def __init__(
+        self, body: Layer | Sequence[Layer], n: int, *, tied: bool = False, name: str | None = None
+    ) -> None:
+        """Check every argument."""
+        put = object.__setattr__
+        put(self, "body", as_layers(body, "body"))
+        put(self, "n", as_size(n, "n"))
+        put(self, "tied", as_flag(tied, "tied"))
+        _check_name(name)
+        put(self, "name", name)
+
+    def to_spec(self, context: Context) -> dict[str, Any]:
+        """Return the description that the compiled module takes."""
+        inner = replace(context, where=f"{context.where}.body")
+        if self.n > 1:
+            self._check_width(context, "the next step takes it")
+            inner = replace(inner, following=leading_activation(self.body[0]))
+        if not self.tied:
+            inner = replace(inner, copies=(*context.copies, self.n))
+        return {"kind": self.kind, "n": self.n, "tied": self.tied, "body": chain_specs(self.body, inner)}
+
+
+@dataclass(frozen=True, init=False)
+class Residual(_Container):
+    """A body with an identity shortcut: ``y = x + scale * body(x)``.
+
+    Raises:
+        ArgumentError: `scale` is not a finite number, or the body is empty or not made of layers.
+
+    Example:
+        >>> import vgcore as vg
+        >>> vg.Residual([vg.Activation("relu"), vg.Dense(64)], scale=0.5).scale
+        0.5
+    """
+
+    kind: ClassVar[str] = "residual"
+    body: tuple[Layer, ...] = field()
+    scale: float = field(default=1.0, kw_only=True)
+    name: str | None = field(default=None, kw_only=True)
+
+    def __init__(self, body: Layer | Sequence[Layer], *, scale: float = 1.0, name: str | None = None) -> None:
+        """Check every argument."""
+        put = object.__setattr__
+        put(self, "body", as_layers(body, "body"))
+        put(self, "scale", as_real(scale, "scale"))
+        _check_name(name)
+        put(self, "name", name)
+
+    def to_spec(self, context: Context) -> dict[str, Any]:
+        """Return the description that the compiled module takes."""
+        self._check_width(context, "the shortcut is added to it")
+        inner = replace(context, where=f"{context.where}.body")
+        return {"kind": self.kind, "scale": self.scale, "body": chain_specs(self.body, inner)}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A layer at its place in a network, as `walk` yields it."""
+
+    layer: Layer
+    path: tuple[str, ...]
+    """Parts of its parameters' names."""
+    in_features: int
+    level: int
+    """How many containers are around it."""
+    copies: tuple[int, ...]
+    """Leading axes of its parameters."""
+    times: int
+    """How often it runs in one forward pass."""
+
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        """Return full name and shape of each of the layer's own parameters."""
+        own = self.layer.own_parameters(self.in_features)
+        return {".".join((*self.path, leaf)): (*self.copies, *shape) for leaf, shape in own.items()}
+
+
+def walk(layers: Sequence[Layer], in_features: int, _outer: Placed | None = None) -> Iterator[Placed]:
+    """Yield every layer, containers before what they hold, in forward order."""
+    path, level, copies, times = ((), 0, (), 1) if _outer is None else _inside(_outer)
+    for index, layer in enumerate(layers):
+        part = str(index) if layer.name is None else layer.name
+        placed = Placed(layer, (*path, part) if part else path, in_features, level, copies, times)
+        yield placed
+        if layer.body:
+            yield from walk(layer.body, in_features, placed)
+        in_features = layer.out_features(in_features)
+
+
+def chain_specs(layers: Sequence[Layer], context: Context) -> list[dict[str, Any]]:
+    """Return the descriptions of layers that follow one another; errors say at which place."""
+    specs = []
+    width = context.in_features
+    for index, layer in enumerate(layers):
+        last = index + 1 == len(layers)
+        following = context.following if last else leading_activation(layers[index + 1])
+        place = replace(context, in_features=width, where=f"{context.where}[{index}]", following=following)
+        name = str(index) if layer.name is None else layer.name
+        specs.append({**layer.to_spec(place), "name": name})
+        width = layer.out_features(width)
+    return specs
+
+
+def leading_activation(layer: Layer) -> Activation | None:
+    """Return the activation that a layer's input goes into directly, if it does."""
+    while layer.body:
+        layer = layer.body[0]
+    return layer if isinstance(layer, Activation) else None
+
+
+def as_layers(value: Any, name: str) -> tuple[Layer, ...]:
+    """Return one layer or a sequence of layers as a tuple, or raise ArgumentError."""
+    if isinstance(value, Layer):
+        return (value,)
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
+        raise ArgumentError(f"{name}: expected a list of layers such as [vg.Dense(64)], got {shown(value)}")
+    if not value:
+        raise ArgumentError(f"{name}: expected at least one layer, got an empty list")
+    for index, layer in enumerate(value):
+        if not isinstance(layer, Layer):
+            hint = f"; write vg.Activation({layer!r})" if layer in activations._registry else ""
+            raise ArgumentError(
+                f"{name}[{index}]: expected a layer such as vg.Dense(64), got {shown(layer)}{hint}"
+            )
+    if max(map(_nesting, value)) > _MAX_NESTING:
+        raise ArgumentError(
+            f"{name}: containers are nested more than {_MAX_NESTING} deep; use Repeat for depth"
+        )
+    return tuple(value)
+
+
+def replace_name(layer: Layer, name: str | None) -> Layer:
+    """Return the layer under another name."""
+    values = {f.name: getattr(layer, f.name) for f in fields(layer)}  # type: ignore[arg-type]
+    return layer.from_fields({**values, "name": name})
+
+
+def _inside(outer: Placed) -> tuple[tuple[str, ...], int, tuple[int, ...], int]:
+    layer = outer.layer
+    if not isinstance(layer, Repeat):
+        return outer.path, outer.level + 1, outer.copies, outer.times
+    copies = outer.copies if layer.tied else (*outer.copies, layer.n)
+    return outer.path, outer.level + 1, copies, outer.times * layer.n
+
+
+def _nesting(layer: Layer) -> int:
+    return 1 + max(map(_nesting, layer.body)) if layer.body else 0
+
+
+def _check_name(name: Any) -> None:
+    if name is None:
+        return
+    if not isinstance(name, str):
+        raise ArgumentError(f"name: expected text or None, got {shown(name)}")
+    if "." in name or not name.isprintable():
+        raise ArgumentError(
+            f"name: expected printable text without '.', which joins the parts of a name; got {name!r}"
+        )
+
+
+def _init_spec(init: AnyInitializer, where: str, shape: tuple[int, ...], context: Context) -> dict[str, Any]:
+    if isinstance(init, Initializer):
+        return init.to_spec()
+    array = init.array
+    stacked = (*context.copies, *shape)
+    if array.shape != shape:  # the same for each step; else one entry a step
+        check_shape(array, where, stacked)
+    if array.dtype.itemsize > context.dtype.itemsize:
+        if not init.weak:
+            raise DTypeError(
+                f'{where}: expected float32, got {array.dtype}; convert with .astype("float32"), '
+                f'or build the network with dtype="float64"'
+            )
+        with np.errstate(over="ignore"):
+            array = array.astype(context.dtype)
+        check_finite(array, where, note=f" once held as {context.dtype}")
+    return {"array": np.require(array, dtype=context.dtype, requirements=["C", "A"])}
