@@ -2,20 +2,19 @@
 
 use super::network::Network;
 use super::plan::Plan;
-use super::program::{Block, Kind, Program};
+use super::program::{Kind, Program};
 use super::shared::{self, room};
 use super::stats::Stats;
 use super::sweep::{Level, Scene, Worker};
-use super::tape::{Place, Tape};
-use super::weights::{Job, Params, ScaledGradient, lock, run as weigh, uses};
+use super::tape::Tape;
+use super::weights::{Job, Params, ScaledGradient, run as weigh, uses};
 use crate::error::Error;
-use crate::num::aligned::Buffer;
 use crate::num::pool;
 use crate::num::real::Real;
 use crate::num::scaled::ScaledSum;
 use crate::parts::loss::{Loss, Target};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::thread::ThreadId;
 use std::time::Instant;
 
@@ -135,12 +134,12 @@ impl<T: Real> Network<T> {
             )));
         }
         let backward = !matches!(r.mode, Mode::Forward | Mode::Loss);
-        let budget = if backward { r.budget } else { Some(r.budget.unwrap_or(0)) };
-        let plan = match Plan::new(p, r.batch, size_of::<T>(), budget) {
-            // Without a backward pass there is nothing to keep, so the leanest plan is also the fastest.
-            Err(_) if !backward => Plan::new(p, r.batch, size_of::<T>(), Some(1)).or_else(|_| Plan::leanest(p, r.batch, size_of::<T>())),
-            other => other,
-        }?;
+        // Without a backward pass there is nothing to keep, so the leanest plan is also the fastest.
+        let plan = if backward {
+            Plan::new(p, r.batch, size_of::<T>(), r.budget)?
+        } else {
+            Plan::leanest(p, r.batch, size_of::<T>())
+        };
         let stop = Stop {
             flag: AtomicBool::new(false),
             next: AtomicU64::new(50),
@@ -195,14 +194,14 @@ impl<T: Real> Network<T> {
         let mut workers: Vec<Worker<T>> =
             split.iter().map(|c| Worker::new(c.clone(), tape.rows(c), widest.max(p.in_features))).collect();
         let (base, inputs, chunk) = (tape.base.clone(), tape.inputs.clone(), tape.chunk);
-        let scene = |params| Scene { program: p, params, base: &base, inputs: &inputs, level: r.level, chunk, keep: plan.keep, stop };
+        let common = Scene { program: p, params: &[], base: &base, inputs: &inputs, level: r.level, chunk, keep: plan.keep, stop };
         let mut losses = vec![0.0f64; r.batch];
         let mut output = vec![T::ZERO; if r.mode == Mode::Forward { r.batch * p.out_features } else { 0 }];
         let last = plan.segments.len() - 1;
 
         // Forward, all segments, and the top of the backward pass, in one go.
         {
-            let scene = scene(params.get());
+            let scene = Scene { params: params.get(), ..common };
             let shares = tape.share(&split);
             let rows: Vec<_> = workers.iter().map(|w| w.rows.len()).collect();
             let losses = cut(&mut losses, &rows, 1);
@@ -253,7 +252,7 @@ impl<T: Real> Network<T> {
         let chunks = tape.chunks();
         for (i, s) in plan.segments.iter().enumerate().rev() {
             {
-                let scene = scene(params.get());
+                let scene = Scene { params: params.get(), ..common };
                 let shares = tape.share(&split);
                 let items: Vec<_> = workers.iter_mut().zip(shares).collect();
                 pool::each_owned(threads, items, &|_, (w, mut share)| {
@@ -310,13 +309,14 @@ impl<T: Real> Network<T> {
 
 /// dL/d(output) of a worker's rows, from the loss or as given. `z`: (rows, out).
 fn top<T: Real>(scene: &Scene<'_, T>, w: &mut Worker<T>, z: &[T], r: &Request<'_, T>, losses: &mut [f64], width: usize) {
+    let mut spare = Vec::new();
     for (i, loss) in losses.iter_mut().enumerate() {
         let row = w.rows.start + i;
         let e = match &r.top {
             Top::None => return,
             Top::Loss(l, target) => {
                 let g = &mut w.g[i * width..][..width];
-                let (value, e) = l.row(&z[i * width..][..width], target.row(row, width), r.batch, g);
+                let (value, e) = l.row(&z[i * width..][..width], target.row(row, width), r.batch, g, &mut spare);
                 *loss = value;
                 e
             }

@@ -53,20 +53,26 @@ impl Plan {
         if keep.bytes <= limit {
             return Ok(keep);
         }
-        let mut best: Option<Plan> = None;
-        let mut target = CACHE / 64;
-        while target <= keep.bytes.max(CACHE) {
-            let plan = sizes.plan(p, target, false);
-            if best.as_ref().is_none_or(|b| plan.bytes < b.bytes) {
-                best = Some(plan);
-            }
-            target *= 2;
-        }
-        let best = best.unwrap_or(keep);
+        let best = Self::leanest(p, batch, element);
         if best.bytes > limit && budget.is_some() {
             return Err(Error::Memory { what: format!("a pass over {batch} samples"), need: best.bytes, limit });
         }
         Ok(best)
+    }
+
+    /// The plan that needs least memory, whatever it is.
+    pub fn leanest(p: &Program, batch: usize, element: usize) -> Self {
+        let sizes = Sizes { batch: batch as u64, element: element as u64 };
+        let mut best = sizes.plan(p, CACHE, false);
+        let mut target = CACHE / 64;
+        while target <= best.bytes.max(CACHE) {
+            let plan = sizes.plan(p, target, false);
+            if plan.bytes < best.bytes {
+                best = plan;
+            }
+            target *= 2;
+        }
+        best
     }
 
     /// Extra forward work: 0 when all is kept, else all segments but the last run forward twice.

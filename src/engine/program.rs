@@ -29,6 +29,8 @@ pub struct Tensor {
     pub shared: bool,
     /// The learned parameter of an activation.
     pub slope: bool,
+    /// Axes in front of a copy's own: one for each untied Repeat around it.
+    pub lead: usize,
     uses: usize,
 }
 
@@ -395,6 +397,7 @@ impl Program {
             init: init.clone(),
             shared: false,
             slope: leaf == "slope",
+            lead: lead.len(),
             uses: cx.times.0,
         });
         Ok(Ref { tensor: self.tensors.len() - 1, first, stride })

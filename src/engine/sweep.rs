@@ -28,6 +28,7 @@ pub enum Level {
 }
 
 /// What all threads of a sweep see.
+#[derive(Clone, Copy)]
 pub struct Scene<'a, T: Real> {
     /// The program.
     pub program: &'a Program,

@@ -1,8 +1,10 @@
 //! num: numbers, vectors, memory and threads. Knows nothing of networks.
 
 pub mod aligned;
+pub mod foreign;
 pub mod format;
 pub mod math;
+pub mod peak;
 pub mod pool;
 pub mod real;
 pub mod rng;

@@ -1,3 +1,6 @@
-//! parts: catalogues of what a network is made of. Knows kernels and numbers, no engine.
+//! parts: the catalogues, one file a part. Know kernels, not networks.
 
 pub mod activation;
+pub mod init;
+pub mod layer;
+pub mod loss;

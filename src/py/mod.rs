@@ -1,1 +1,25 @@
-//! stub
+//! py: the seam to Python: the module's list of names. Knows the engine; nothing below knows Python.
+
+mod arrays;
+mod catalogue;
+mod door;
+mod functions;
+mod network;
+mod result;
+mod spec;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<network::Network>()?;
+    m.add_function(wrap_pyfunction!(functions::config, m)?)?;
+    m.add_function(wrap_pyfunction!(functions::set_num_threads, m)?)?;
+    m.add_function(wrap_pyfunction!(functions::get_num_threads, m)?)?;
+    m.add_function(wrap_pyfunction!(functions::measure_peak, m)?)?;
+    m.add_function(wrap_pyfunction!(functions::activation, m)?)?;
+    m.add_function(wrap_pyfunction!(functions::initialize, m)?)?;
+    m.add_function(wrap_pyfunction!(functions::gradient_stats, m)?)?;
+    m.add_function(wrap_pyfunction!(catalogue::catalogue, m)?)?;
+    Ok(())
+}

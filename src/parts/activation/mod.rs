@@ -262,6 +262,14 @@ impl Act {
         }
     }
 
+    /// Where a learned parameter starts, if there is one.
+    pub fn learned_start(&self) -> Option<f64> {
+        match self {
+            Act::Prelu(p) => Some(p.slope),
+            _ => None,
+        }
+    }
+
     /// Largest `|phi'|` with these parameters.
     pub fn max_slope(&self) -> f64 {
         with!(self, a => a.max_slope())

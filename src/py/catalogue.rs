@@ -1,0 +1,95 @@
+//! py: the catalogues as dictionaries. Names, docs, the command line and the tests of Python all follow from these.
+
+use super::door::raise;
+use crate::error::Error;
+use crate::parts::activation::Act;
+use crate::parts::init::{Init, Value};
+use crate::parts::loss::Loss;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+/// The entries of the catalogue of a kind.
+#[pyfunction]
+pub fn catalogue<'py>(py: Python<'py>, kind: &str) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    match kind {
+        "activation" => {
+            for i in Act::infos() {
+                let d = entry(py, i.name, i.aliases, i.formula, i.summary, i.reference)?;
+                let params: Vec<_> = i.params.iter().map(|p| (p.name, p.doc, p.default)).collect();
+                set_params(py, &d, &params)?;
+                d.set_item("derivative", i.derivative)?;
+                d.set_item("gain", i.gain)?;
+                d.set_item("saturates", i.saturates)?;
+                d.set_item("fits", i.fits)?;
+                d.set_item("max_slope", i.max_slope)?;
+                d.set_item("learned", i.learned)?;
+                list.append(d)?;
+            }
+        }
+        "initializer" => {
+            for i in Init::infos() {
+                let d = entry(py, i.name, i.aliases, i.formula, i.summary, i.reference)?;
+                let params = PyList::empty(py);
+                for p in i.params {
+                    let q = param(py, p.name, p.doc)?;
+                    match &p.default {
+                        Value::Number(x) => q.set_item("default", x)?,
+                        Value::Text(s) => q.set_item("default", s)?,
+                    }
+                    params.append(q)?;
+                }
+                d.set_item("params", params)?;
+                list.append(d)?;
+            }
+        }
+        "loss" => {
+            for i in Loss::infos() {
+                let d = entry(py, i.name, i.aliases, i.formula, i.summary, i.reference)?;
+                let params: Vec<_> = i.params.iter().map(|p| (p.name, p.doc, p.default)).collect();
+                set_params(py, &d, &params)?;
+                d.set_item("classes", i.classes)?;
+                list.append(d)?;
+            }
+        }
+        other => {
+            let known = "activation, initializer, loss".into();
+            return Err(raise(py, &Error::Unknown { kind: "catalogue", name: other.into(), known }));
+        }
+    }
+    Ok(list)
+}
+
+fn entry<'py>(
+    py: Python<'py>,
+    name: &str,
+    aliases: &[&str],
+    formula: &str,
+    summary: &str,
+    reference: &str,
+) -> PyResult<Bound<'py, PyDict>> {
+    let d = PyDict::new(py);
+    d.set_item("name", name)?;
+    d.set_item("aliases", aliases)?;
+    d.set_item("formula", formula)?;
+    d.set_item("summary", summary)?;
+    d.set_item("reference", reference)?;
+    Ok(d)
+}
+
+fn param<'py>(py: Python<'py>, name: &str, doc: &str) -> PyResult<Bound<'py, PyDict>> {
+    let d = PyDict::new(py);
+    d.set_item("name", name)?;
+    d.set_item("doc", doc)?;
+    Ok(d)
+}
+
+fn set_params(py: Python<'_>, d: &Bound<'_, PyDict>, params: &[(&str, &str, f64)]) -> PyResult<()> {
+    let list = PyList::empty(py);
+    for (name, doc, default) in params {
+        let p = param(py, name, doc)?;
+        p.set_item("default", default)?;
+        list.append(p)?;
+    }
+    d.set_item("params", list)
+}

@@ -1,0 +1,105 @@
+//! py: the outcome of a pass as a dictionary of arrays. Knows names; computes nothing.
+
+use super::arrays::{Float, array};
+use crate::engine::pass::Outcome;
+use crate::engine::program::Program;
+use crate::engine::stats::{BINS, Stats};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// What the dictionary says beside the outcome.
+pub struct Names<'a> {
+    /// For parameters' names and shapes.
+    pub program: &'a Program,
+    /// Of the arrays.
+    pub dtype: &'a str,
+    /// Samples.
+    pub batch: usize,
+    /// The rate given, if any.
+    pub rate: Option<f64>,
+}
+
+/// The dictionary.
+pub fn to_dict<'py, T: Float>(py: Python<'py>, n: &Names<'_>, o: Outcome<T>) -> PyResult<Bound<'py, PyDict>> {
+    let d = PyDict::new(py);
+    d.set_item("loss", o.loss)?;
+    d.set_item("batch", n.batch)?;
+    d.set_item("steps", n.program.steps)?;
+    d.set_item("plan", o.plan.0)?;
+    d.set_item("segment", o.plan.1)?;
+    d.set_item("recompute", o.plan.2)?;
+    stats(py, &d, &o.stats, n.rate.is_some())?;
+    if !o.gradients.is_empty() {
+        let g = PyDict::new(py);
+        for (t, kept) in n.program.tensors.iter().zip(&o.gradients) {
+            let Some(kept) = kept else { continue };
+            let lead = &t.shape[..t.lead];
+            g.set_item(&t.name, (array(py, &kept.mantissa, &t.shape, n.dtype)?, array(py, &kept.exponent, lead, "int64")?))?;
+        }
+        d.set_item("gradients", g)?;
+        let (m, e) = &o.input_gradient;
+        let m = array(py, m, &[n.batch, n.program.in_features], n.dtype)?;
+        d.set_item("input_gradient", (m, array(py, e, &[n.batch], "int64")?))?;
+    }
+    Ok(d)
+}
+
+fn stats(py: Python<'_>, d: &Bound<'_, PyDict>, s: &Stats, rate: bool) -> PyResult<()> {
+    let units = s.step.len();
+    if units == 0 {
+        return Ok(());
+    }
+    let floats = |name: &str, v: &[f64]| d.set_item(name, array(py, v, &[units], "float64")?);
+    let ints = |name: &str, v: &[i64], k: usize| {
+        let shape = if k == 1 { vec![units] } else { vec![units, k] };
+        d.set_item(name, array(py, v, &shape, "int64")?)
+    };
+    ints("step", &s.step, 1)?;
+    ints("width", &s.width, 1)?;
+    d.set_item("kind", array(py, &s.kind, &[units], "uint8")?)?;
+    floats("grad_log2_norm", &s.grad_log2_norm)?;
+    floats("delta_log2_norm", &s.delta_log2_norm)?;
+    floats("weight_grad_log2_norm", &s.weight_grad_log2_norm)?;
+    floats("bias_grad_log2_norm", &s.bias_grad_log2_norm)?;
+    d.set_item("input_grad_log2_norm", s.input_grad_log2_norm)?;
+    let Some(f) = &s.full else { return Ok(()) };
+    for (name, v) in [
+        ("grad_spread", &f.grad_spread),
+        ("delta_log2_max", &f.delta_log2_max),
+        ("delta_log2_mean_abs", &f.delta_log2_mean_abs),
+        ("weight_grad_log2_max", &f.weight_grad_log2_max),
+        ("weight_grad_log2_mean_abs", &f.weight_grad_log2_mean_abs),
+        ("weight_log2_norm", &f.weight_log2_norm),
+        ("out_mean", &f.out_mean),
+        ("out_var", &f.out_var),
+        ("pre_mean", &f.pre_mean),
+        ("pre_var", &f.pre_var),
+        ("saturated", &f.saturated),
+        ("zero_slope", &f.zero_slope),
+    ] {
+        floats(name, v)?;
+    }
+    for (name, v, k) in [
+        ("grad_zero_samples", &f.grad_zero_samples, 1),
+        ("delta_count", &f.delta_count, 1),
+        ("delta_zero", &f.delta_zero, 1),
+        ("delta_nan", &f.delta_nan, 1),
+        ("delta_inf", &f.delta_inf, 1),
+        ("delta_flush", &f.delta_flush, 6),
+        ("delta_subnormal", &f.delta_subnormal, 6),
+        ("delta_overflow", &f.delta_overflow, 6),
+        ("delta_hist", &f.delta_hist, BINS),
+        ("delta_hist_top", &f.delta_hist_top, 1),
+        ("weight_grad_count", &f.weight_grad_count, 1),
+        ("weight_grad_zero", &f.weight_grad_zero, 1),
+        ("weight_grad_nonfinite", &f.weight_grad_nonfinite, 1),
+        ("weight_grad_flush", &f.weight_grad_flush, 6),
+        ("dead", &f.dead, 1),
+    ] {
+        ints(name, v, k)?;
+    }
+    if rate {
+        ints("weight_unchanged", &f.weight_unchanged, 1)?;
+    }
+    Ok(())
+}

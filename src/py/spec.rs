@@ -1,0 +1,95 @@
+//! py: layer descriptions from Python's dictionaries. Knows the layer tree and the catalogues' parsers.
+
+use super::door::{named, raise};
+use crate::error::Error;
+use crate::parts::activation::{Act, ActError};
+use crate::parts::init::{Init, Value};
+use crate::parts::layer::Layer;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+/// Explicit initial values: where they go, and the array.
+pub type Given<'py> = Vec<(String, Bound<'py, PyAny>)>;
+
+/// The layers of a list of dictionaries; arrays given as initial values are collected by parameter name.
+pub fn layers<'py>(list: &Bound<'py, PyList>, path: &[String], given: &mut Given<'py>) -> PyResult<Vec<Layer>> {
+    list.iter().map(|item| layer(item.cast::<PyDict>()?, path, given)).collect()
+}
+
+fn get<'py>(d: &Bound<'py, PyDict>, key: &str) -> PyResult<Bound<'py, PyAny>> {
+    d.get_item(key)?.ok_or_else(|| named(d.py(), "ArgumentError", &format!("a layer description has no {key:?}: {d}")))
+}
+
+fn layer<'py>(d: &Bound<'py, PyDict>, path: &[String], given: &mut Given<'py>) -> PyResult<Layer> {
+    let kind: String = get(d, "kind")?.extract()?;
+    let name: String = get(d, "name")?.extract()?;
+    let below: Vec<String> = path.iter().cloned().chain([name.clone()]).collect();
+    let body = |given: &mut Given<'py>| layers(get(d, "body")?.cast::<PyList>()?, &below, given);
+    Ok(match kind.as_str() {
+        "dense" => {
+            let bias: bool = get(d, "bias")?.extract()?;
+            Layer::Dense {
+                name,
+                features: get(d, "features")?.extract()?,
+                weight: init(&get(d, "init")?, &below, "weight", given)?,
+                bias: bias.then(|| init(&get(d, "bias_init")?, &below, "bias", given)).transpose()?,
+            }
+        }
+        "activation" => {
+            let function: String = get(d, "function")?.extract()?;
+            let params = get(d, "params")?;
+            Layer::Activation { name, act: act(d.py(), &function, params.cast::<PyDict>()?)? }
+        }
+        "repeat" => Layer::Repeat { name, n: get(d, "n")?.extract()?, tied: get(d, "tied")?.extract()?, body: body(given)? },
+        "residual" => Layer::Residual { name, scale: get(d, "scale")?.extract()?, body: body(given)? },
+        other => {
+            return Err(raise(
+                d.py(),
+                &Error::Unknown { kind: "layer", name: other.into(), known: "dense, activation, repeat, residual".into() },
+            ));
+        }
+    })
+}
+
+/// An activation by name and parameters.
+pub fn act(py: Python<'_>, name: &str, params: &Bound<'_, PyDict>) -> PyResult<Act> {
+    Act::parse(name, &numbers(params)?).map_err(|e| match e {
+        ActError::Unknown { name } => {
+            let known = Act::infos().iter().map(|i| i.name).collect::<Vec<_>>().join(", ");
+            raise(py, &Error::Unknown { kind: "activation", name, known })
+        }
+        other => named(py, "ArgumentError", &other.to_string()),
+    })
+}
+
+/// Named numbers.
+pub fn numbers(params: &Bound<'_, PyDict>) -> PyResult<Vec<(String, f64)>> {
+    params.iter().map(|(k, v)| Ok((k.extract()?, v.extract()?))).collect()
+}
+
+/// Named numbers and strings.
+pub fn values(params: &Bound<'_, PyDict>) -> PyResult<Vec<(String, Value)>> {
+    params
+        .iter()
+        .map(|(k, v)| Ok((k.extract()?, v.extract::<f64>().map(Value::Number).or_else(|_| v.extract().map(Value::Text))?)))
+        .collect()
+}
+
+/// An initializer by name and parameters.
+pub fn initializer(py: Python<'_>, name: &str, params: &Bound<'_, PyDict>) -> PyResult<Init> {
+    Init::parse(name, &values(params)?).map_err(|e| {
+        let class = if e.is_unknown_name() { "UnknownNameError" } else { "ArgumentError" };
+        named(py, class, &e.to_string())
+    })
+}
+
+fn init<'py>(spec: &Bound<'py, PyAny>, path: &[String], leaf: &str, given: &mut Given<'py>) -> PyResult<Init> {
+    let d = spec.cast::<PyDict>()?;
+    if let Some(array) = d.get_item("array")? {
+        let name = path.iter().map(String::as_str).chain([leaf]).filter(|s| !s.is_empty());
+        given.push((name.collect::<Vec<_>>().join("."), array));
+        return Ok(Init::constant(0.0));
+    }
+    let name: String = get(d, "name")?.extract()?;
+    initializer(d.py(), &name, get(d, "params")?.cast::<PyDict>()?)
+}
