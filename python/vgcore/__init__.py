@@ -1,6 +1,7 @@
 """vgcore: how gradients vanish or explode through very deep networks, and why. The map of what users import.
 
-Knows where everything is and loads what is heavy (studies, data, pictures, test strategies) when it is first used.
+Knows where everything is and loads what is heavy (studies, data, pictures, test strategies) when it is first
+used.
 
 Example:
     >>> import numpy as np, vgcore as vg

@@ -1,7 +1,7 @@
-"""Layer: the door for arrays. What comes in becomes an aligned, C-contiguous, native float array, or a typed error.
+"""Layer: the door for arrays. What comes in becomes an aligned, contiguous, native float array or an error.
 
-Knows nothing of networks. The rule: layout is repaired silently (strides, byte order, alignment, read-only memory),
-values never change silently (no narrowing, no integers read as floats, no dropped mask).
+Knows nothing of networks. The rule: layout is repaired silently (strides, byte order, alignment, read-only
+memory), values never change silently (no narrowing, no integers read as floats, no dropped mask).
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ Shape = tuple["int | str", ...]
 
 
 def as_array(x: Any, name: str) -> NDArray[Any]:
-    """Return `x` as an ndarray of whatever element type it has: sequence, buffer, ``__array__`` or ``__dlpack__``.
+    """Return `x` (sequence, buffer, ``__array__`` or ``__dlpack__``) as an ndarray of its own element type.
 
     Raises:
         ShapeError: nested sequences of unequal lengths.
         DTypeError: an object that is no array, or an element type that NumPy has no name for.
-        ArgumentError: a masked array with masked entries, or memory that is not in this computer's main memory.
+        ArgumentError: a masked array with masked entries, or memory that is not in this computer's main
+            memory.
     """
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-        count = int(np.ma.count_masked(x))
+        count = int(np.ma.getmaskarray(x).sum())
         raise ArgumentError(
             f"{name}: {count} masked entries would lose their mask; fill them first, as in {name}.filled(0.0)"
         )
@@ -60,8 +61,9 @@ def as_float_array(
 ) -> NDArray[Any]:
     """Return `x` as an aligned, C-contiguous, native array of `dtype` and `shape`.
 
-    A float32 array widens to float64 (exact); a float64 array does not narrow to float32. Python floats, alone or
-    in lists, have no type of their own and take `dtype`. With ``dtype=None`` the array keeps its float type.
+    A float32 array widens to float64 (exact); a float64 array does not narrow to float32. Python floats,
+    alone or in lists, have no type of their own and take `dtype`. With ``dtype=None`` the array keeps its
+    float type.
 
     Raises:
         DTypeError: integers, bool, complex, float16, object, or a float64 array where float32 is wanted.
@@ -111,8 +113,9 @@ def check_finite(array: NDArray[Any], name: str, note: str = "") -> None:
     first = tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), array.shape))
     where = f"at {name}[{', '.join(map(str, first))}]" if first else "alone"
     raise NonFiniteError(
-        f"{name}: expected finite values, got {nans + infs} of {array.size} that are not{note} ({nans} NaN, {infs} inf); "
-        f"the first, {array[first]}, is {where}; remove or replace them (numpy.nan_to_num)"
+        f"{name}: expected finite values, got {nans + infs} of {array.size} that are not{note} "
+        f"({nans} NaN, {infs} inf); the first, {array[first]}, is {where}; "
+        f"remove or replace them (numpy.nan_to_num)"
     )
 
 
@@ -202,4 +205,5 @@ def _unreadable(x: Any, name: str, error: Exception) -> str:
     hint = ""
     if type(x).__module__.partition(".")[0] == "torch":
         hint = f"; for a torch tensor use {name}.detach().cpu(), in float32 or float64"
-    return f"{name}: expected an array, got {type(x).__module__}.{type(x).__qualname__} that cannot be read ({error}){hint}"
+    got = f"{type(x).__module__}.{type(x).__qualname__}"
+    return f"{name}: expected an array, got {got} that cannot be read ({error}){hint}"

@@ -112,4 +112,4 @@ def as_dtype(value: Any, name: str = "dtype") -> np.dtype[Any]:
         raise DTypeError(f"{name}: expected float32 or float64, got {shown(value)}; {advice}") from None
     if dtype.kind != "f" or dtype.itemsize not in (4, 8):
         raise DTypeError(f"{name}: expected float32 or float64, got {dtype}; {advice}")
-    return dtype.newbyteorder("=")
+    return np.dtype(f"float{8 * dtype.itemsize}")  # this machine's byte order

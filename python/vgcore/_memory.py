@@ -1,4 +1,4 @@
-"""Layer: memory arithmetic. Sizes in words, what this machine has free, and the refusal when it is too little.
+"""Layer: memory arithmetic. Sizes in words, what this machine has free, the refusal when it is too little.
 
 Knows nothing of networks: callers bring the estimate.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 from ._checks import as_size, shown
 from .errors import ArgumentError, MemoryBudgetError
@@ -84,25 +85,22 @@ def ensure_fits(needed: int, what: str, advice: str, budget: int | None = None) 
 
 def _meminfo_available() -> int | None:
     try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
+        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
     except (OSError, ValueError, IndexError):
         pass
     return None
 
 
 def _control_group_available() -> int | None:
-    root = "/sys/fs/cgroup"
+    root = Path("/sys/fs/cgroup")
     try:
-        with open(f"{root}/memory.max", encoding="ascii") as file:
-            limit = int(file.read())  # "max" (no limit) raises ValueError
-        with open(f"{root}/memory.current", encoding="ascii") as file:
-            used = int(file.read())
-        with open(f"{root}/memory.stat", encoding="ascii") as lines:
-            # File cache that is not in use is given back on demand.
-            cache = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+        limit = int((root / "memory.max").read_text("ascii"))  # "max" (no limit) raises ValueError
+        used = int((root / "memory.current").read_text("ascii"))
+        lines = (root / "memory.stat").read_text("ascii").splitlines()
+        # File cache that is not in use is given back on demand.
+        cache = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
     except (OSError, ValueError, IndexError):
         return None
     return max(0, limit - used + cache)

@@ -1,7 +1,7 @@
 """Layer: catalogues. Names, aliases, descriptions and parameters of the parts that the compiled module lists.
 
-Knows the shape of a catalogue entry and nothing of any one part: an entry added to a table in the core appears here
-without a change.
+Knows the shape of a catalogue entry and nothing of any one part: an entry added to a table in the core
+appears here without a change.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Layer: seeds. Turns every form of `rng=` into one integer that reproduces the result.
 
-Knows nothing of networks. The generator itself (Philox4x32-10, keyed by seed, tensor and layer) is in the compiled module.
+Knows nothing of networks. The generator itself (Philox4x32-10, keyed by seed, tensor and layer) is in the
+compiled module.
 
 Two integers are kept apart:
 

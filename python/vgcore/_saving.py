@@ -1,7 +1,7 @@
-"""Layer: files. A network as one safetensors file: its parameters as tensors, its structure as JSON in the header.
+"""Layer: files. A network as one safetensors file: parameters as tensors, structure as JSON in the header.
 
-Knows layers as dataclasses and safetensors files, not how a network runs. Nothing is pickled, so a file from a
-stranger can hold wrong numbers but no code.
+Knows layers as dataclasses and safetensors files, not how a network runs. Nothing is pickled, so a file from
+a stranger can hold wrong numbers but no code.
 """
 
 from __future__ import annotations
@@ -78,15 +78,15 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Layer], Ten
         raise ArgumentError(f"{str(source)!r} is not a safetensors file ({error})") from error
     if "vgcore_network" not in metadata:
         raise ArgumentError(
-            f"{str(source)!r} holds tensors but no vgcore network; to use its weights, build the network and call "
-            f"load_parameters(safetensors.numpy.load_file(path))"
+            f"{str(source)!r} holds tensors but no vgcore network; to use its weights, build the network and "
+            f"call load_parameters(safetensors.numpy.load_file(path))"
         )
     try:
         structure = json.loads(metadata["vgcore_network"])
         if structure["format"] > FORMAT_VERSION:
             raise ArgumentError(
-                f"{str(source)!r} was written by vgcore {metadata.get('vgcore', '?')}, whose files this version "
-                f"cannot read; upgrade vgcore"
+                f"{str(source)!r} was written by vgcore {metadata.get('vgcore', '?')}, whose files this "
+                f"version cannot read; upgrade vgcore"
             )
         structure["seed"] = int(structure["seed"])
         as_size(structure["in_features"], "in_features")

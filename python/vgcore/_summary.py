@@ -17,7 +17,7 @@ _MOST_ROWS = 60
 
 
 def rows(layers: Sequence[Layer], in_features: int) -> list[tuple[str, str, str, str]]:
-    """Return (name, layer, output width, parameters) of every layer, as text; what Repeat holds appears once."""
+    """Return (name, layer, output width, parameters) of every layer, as text; Repeat's body appears once."""
     result = []
     for placed in walk(layers, in_features):
         layer = placed.layer

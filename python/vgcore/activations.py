@@ -1,7 +1,7 @@
 """Layer: catalogues. Activation functions: what there is, what each does, and its value and derivative.
 
-Knows no network. Formulae and arithmetic live in the compiled module; names are resolved when they are asked for, so
-``vg.activations.tanh(x)`` works for every name in ``vg.activations.names()``.
+Knows no network. Formulae and arithmetic live in the compiled module; names are resolved when they are asked
+for, so ``vg.activations.tanh(x)`` works for every name in ``vg.activations.names()``.
 
 Example:
     >>> import numpy as np, vgcore as vg
@@ -71,8 +71,8 @@ def value(name: str, x: ArrayLike, **params: float) -> NDArray[Any]:
 def derivative(name: str, x: ArrayLike, **params: float) -> NDArray[Any]:
     """Return phi'(x), elementwise, to the relative accuracy of the float type, in saturation too.
 
-    ``1 - tanh(x)**2`` has lost every digit in float32 from \\|x\\| = 9.1; this has not. Where the derivative itself is
-    too small for the float type it is 0 here; `scaled_derivative` keeps it.
+    ``1 - tanh(x)**2`` has lost every digit in float32 from \\|x\\| = 9.1; this has not. Where the derivative
+    itself is too small for the float type it is 0 here; `scaled_derivative` keeps it.
 
     Raises:
         UnknownNameError, ArgumentError, DTypeError: as for `value`.

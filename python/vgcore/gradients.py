@@ -26,9 +26,9 @@ _CHUNK = 2**19
 class Gradients(Mapping[str, Array]):
     """Gradients of one backward pass, by parameter name: a read-only mapping of name to array.
 
-    Each array is held as ``mantissa * 2**exponent``, one exponent per step of a stack, so no gradient is lost to the
-    range of floats. ``g[name]`` gives plain numbers, where what is too small becomes 0 and what is too large becomes
-    inf; ``g.scaled(name)`` and ``g.log2_norm(name)`` lose nothing.
+    Each array is held as ``mantissa * 2**exponent``, one exponent per step of a stack, so no gradient is lost
+    to the range of floats. ``g[name]`` gives plain numbers, where what is too small becomes 0 and what is too
+    large becomes inf; ``g.scaled(name)`` and ``g.log2_norm(name)`` lose nothing.
 
     Example:
         >>> import numpy as np, vgcore as vg
@@ -90,7 +90,7 @@ class Gradients(Mapping[str, Array]):
             raise _unknown(name, self._scaled) from None
 
     def log2_norm(self, name: str) -> float | NDArray[np.float64]:
-        """Return log2 of the Frobenius norm: a float, or (n,) for a stack of n steps. -inf means exactly zero.
+        """Return log2 of the Frobenius norm: a float, or (n,) for a stack of n steps. -inf is exactly zero.
 
         Raises:
             UnknownNameError: no parameter has this name.

@@ -1,7 +1,7 @@
 """Layer: catalogues. Initializers: what there is, how each draws, and objects that carry their parameters.
 
-Knows no network. Every draw comes from a counter-based generator in the compiled module, keyed by seed, tensor and
-layer, so any layer's weights can be made again alone.
+Knows no network. Every draw comes from a counter-based generator in the compiled module, keyed by seed,
+tensor and layer, so any layer's weights can be made again alone.
 
 Example:
     >>> import vgcore as vg
@@ -89,7 +89,7 @@ class Initializer:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FromArray:
-    """An explicit array as initial value: of the parameter's shape, or stacked with one entry per repetition."""
+    """An explicit array as initial value: of the parameter's shape, or a stack with one entry per step."""
 
     array: NDArray[np.floating[Any]]
     weak: bool = False
@@ -154,8 +154,8 @@ def as_initializer(value: Any, name: str = "init") -> AnyInitializer:
             f"{name}: call the initializer first, as in vg.initializers.he_normal(); got {shown(value)}"
         )
     raise ArgumentError(
-        f'{name}: expected a name such as "he_normal", an initializer such as vg.initializers.normal(std=0.1), '
-        f"or an array; got {shown(value)}"
+        f'{name}: expected a name such as "he_normal", an initializer such as '
+        f"vg.initializers.normal(std=0.1), or an array; got {shown(value)}"
     )
 
 

@@ -1,7 +1,7 @@
-"""Layer: model description. What a network is made of, as frozen values that are cheap to copy, compare and print.
+"""Layer: model description. What a network is made of, as frozen values that are cheap to copy and compare.
 
-Knows catalogues and arrays, not the compiled network. A new kind of layer is one class here: its fields, `out_features`,
-`own_parameters` and `to_spec`; saving, summaries, memory estimates and name checks follow.
+Knows catalogues and arrays, not the compiled network. A new kind of layer is one class here: its fields,
+`out_features`, `own_parameters` and `to_spec`; saving, summaries, memory estimates and name checks follow.
 """
 
 from __future__ import annotations
@@ -92,9 +92,10 @@ class Dense(Layer):
     Args:
         features: width of the output.
         bias: whether there is a bias.
-        init: how the weight starts: a name, an object from ``vg.initializers`` or an array. None takes what fits the
-            activation that follows directly: he_normal before the ReLU family, lecun_normal before selu, else
-            glorot_normal. Under a Repeat an array is (features, in_features), the same for each step, or stacked.
+        init: how the weight starts: a name, an object from ``vg.initializers`` or an array. None takes what
+            fits the activation that follows directly: he_normal before the ReLU family, lecun_normal before
+            selu, else glorot_normal. Under a Repeat an array is (features, in_features), the same for each
+            step, or stacked.
         bias_init: how the bias starts, in the same forms.
         sigma_w2: mean-field shorthand, instead of `init`: weights N(0, sigma_w2 / in_features).
         sigma_b2: mean-field shorthand, instead of `bias_init`: biases N(0, sigma_b2).
@@ -257,8 +258,8 @@ class _Container(Layer, ABC):
 class Repeat(_Container):
     """`n` steps of a body, one after the other: the way to depth.
 
-    Each step owns its parameters, which are stacked: one array with leading axis `n`. With ``tied=True`` all steps
-    share one set (no leading axis). The body's output is as wide as its input, unless ``n == 1``.
+    Each step owns its parameters, which are stacked: one array with leading axis `n`. With ``tied=True`` all
+    steps share one set (no leading axis). The body's output is as wide as its input, unless ``n == 1``.
 
     Raises:
         ArgumentError: `n` is not a positive integer, or the body is empty or not made of layers.

@@ -62,7 +62,8 @@ class Loss:
     ) -> NDArray[Any]:
         """Return `y` as this loss takes it for an output of shape (batch, width), or raise a typed error.
 
-        cross_entropy: integer class labels (batch,), or probabilities (batch, width). Others: a float array of the
+        cross_entropy: integer class labels (batch,), or probabilities (batch, width). Others: a float array
+            of the
         output's shape; bce_with_logits wants it within [0, 1].
 
         Raises:
@@ -78,7 +79,7 @@ class Loss:
         return target
 
     def value(self, output: Any, y: Any) -> float:
-        """Return the loss of `output` (batch, width) for the target `y`: the mean, in the output's float type.
+        """Return the mean loss of `output`, (batch, width), for the target `y`.
 
         Raises:
             ShapeError, DTypeError, NonFiniteError, LabelError, ArgumentError: as for `Network.loss`.
@@ -169,12 +170,13 @@ def _class_target(y: Any, batch: int, width: int, dtype: np.dtype[Any], name: st
         return _labels(array, batch, width, dtype, name)
     if array.ndim == 1 and array.dtype.kind in "fb":
         raise DTypeError(
-            f"{name}: expected integer class labels, got {array.dtype}; convert with {cast_hint(y, name, 'int64')}"
+            f"{name}: expected integer class labels, got {array.dtype}; "
+            f"convert with {cast_hint(y, name, 'int64')}"
         )
     if array.ndim == 2 and array.shape[1] == 1 and width != 1:
         raise ShapeError(
-            f"{name}: expected class labels of shape ({batch},) or probabilities of shape ({batch}, {width}), "
-            f'got {format_shape(array.shape)}; labels are {name}.ravel().astype("int64")'
+            f"{name}: expected class labels of shape ({batch},) or probabilities of shape "
+            f'({batch}, {width}), got {format_shape(array.shape)}; labels are {name}.ravel().astype("int64")'
         )
     target = as_float_array(y, name=name, dtype=dtype, shape=(batch, width))
     _check_probabilities(target, name)
@@ -187,7 +189,8 @@ def _labels(array: NDArray[Any], batch: int, width: int, dtype: np.dtype[Any], n
         if array.shape in ((batch, 1), (1, batch)):
             hint = f"; use {name}.ravel()"
         elif array.shape == (batch, width):
-            hint = f'; one-hot rows are {name}.argmax(axis=1) as labels, or {name}.astype("{dtype}") as probabilities'
+            probabilities = f'{name}.astype("{dtype}")'
+            hint = f"; one-hot rows are {name}.argmax(axis=1) as labels, or {probabilities} as probabilities"
         raise ShapeError(
             f"{name}: expected class labels of shape ({batch},), got {format_shape(array.shape)}{hint}"
         )

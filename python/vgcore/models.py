@@ -38,14 +38,15 @@ def mlp(
 ) -> Network:
     """Return a network of `depth` equal steps, each Dense(width) and an activation.
 
-    Parameters are named ``hidden.weight`` (depth, width, width), ``hidden.bias`` (depth, width), and where they
-    exist ``input.weight`` (width, in_features), ``output.weight`` (out_features, width) and their biases.
+    Parameters are named ``hidden.weight`` (depth, width, width), ``hidden.bias`` (depth, width), and where
+    they exist ``input.weight`` (width, in_features), ``output.weight`` (out_features, width) and their
+    biases.
 
     Args:
         depth: number of steps, without the input and output layers.
         width: width of each step.
-        in_features: width of the input. Given, an input layer Dense(width) + activation comes first; else the input
-            is `width` wide.
+        in_features: width of the input. Given, an input layer Dense(width) + activation comes first; else the
+            input is `width` wide.
         out_features: width of the output. Given, an output layer Dense(out_features) comes last.
         activation: a name from ``vg.activations.names()``, or an Activation with parameters.
         init: how every weight starts (see Dense). An array is for the steps alone: (width, width) or

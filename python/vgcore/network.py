@@ -1,12 +1,11 @@
 """Layer: the network. Holds a compiled network and checks everything that goes in before it runs.
 
-Knows layers, arrays, losses and results; the arithmetic is in the compiled module. Every method is safe to call from
-several Python threads at once, save that `step` and `load_parameters` change the parameters.
+Knows layers, arrays, losses and results; the arithmetic is in the compiled module. Every method is safe to
+call from several Python threads at once, save that `step` and `load_parameters` change the parameters.
 """
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,13 +17,13 @@ from . import _core, _saving, _summary, activations
 from ._arrays import as_float_array
 from ._checks import as_choice, as_dtype, as_real, as_size, shown
 from ._memory import ensure_fits, parse_bytes
+from ._passes import activation_names, chosen_loss, sizes, structure, with_zeros
 from ._rng import RngLike, key_of, seed_of
 from .errors import ArgumentError, unknown_name
 from .flow import GradientFlow
 from .gradients import Gradients
-from .layers import Activation, Context, Dense, Layer, Repeat, as_layers, chain_specs, walk
+from .layers import Context, Layer, as_layers, chain_specs
 from .losses import Loss, as_loss
-from .losses import names as loss_names
 
 __all__ = ["Network", "load"]
 
@@ -79,7 +78,7 @@ class Network:
         self._core = self._compile(chain_specs(self._layers, Context(self._in_features, self._dtype)))
 
     def _compile(self, specs: list[dict[str, Any]]) -> _core.Network:
-        count, entries = _sizes(self._layers, self._in_features)
+        count, entries = sizes(self._layers, self._in_features)
         what = f"a network of {count:,} parameters in {self._dtype}"
         advice = "make it narrower or less deep, share parameters (Repeat(..., tied=True)) or use float32"
         ensure_fits(count * self._dtype.itemsize + entries * _ENTRY_BYTES, what, advice)
@@ -94,7 +93,7 @@ class Network:
         self._in_features, self._layers = in_features, as_layers(layers, "layers")
         self._dtype, self._seed = as_dtype(dtype), seed
         specs = chain_specs(self._layers, Context(in_features, self._dtype))
-        self._core = self._compile([_with_zeros(spec) for spec in specs])
+        self._core = self._compile([with_zeros(spec) for spec in specs])
         self.load_parameters(parameters)
         return self
 
@@ -150,10 +149,9 @@ class Network:
 
     def __repr__(self) -> str:
         """Show sizes, float type and seed."""
-        return (
-            f"Network(in_features={self.in_features}, out_features={self.out_features}, steps={self.num_steps:,}, "
-            f"parameters={self.num_parameters:,}, dtype={self._dtype.name}, seed={self._seed})"
-        )
+        widths = f"in_features={self.in_features}, out_features={self.out_features}"
+        sizes = f"steps={self.num_steps:,}, parameters={self.num_parameters:,}"
+        return f"Network({widths}, {sizes}, dtype={self._dtype.name}, seed={self._seed})"
 
     def _repr_html_(self) -> str:
         return _summary.table_html(
@@ -235,9 +233,11 @@ class Network:
         return twin
 
     def __copy__(self) -> Network:
+        """Copy the parameters too: two networks never share any."""
         return self.copy()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Network:
+        """Return an independent network."""
         return self.copy()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -278,7 +278,8 @@ class Network:
         """Return the mean loss over the batch. `loss` is a name from ``vg.losses.names()`` or an object.
 
         Raises:
-            ShapeError, DTypeError, NonFiniteError, LabelError: `x` or `y` does not fit the network or the loss.
+            ShapeError, DTypeError, NonFiniteError, LabelError: `x` or `y` does not fit the network or the
+                loss.
             ArgumentError: no loss given.
             UnknownNameError: no such loss.
 
@@ -305,10 +306,11 @@ class Network:
 
         Args:
             x: input, (batch, in_features).
-            y: target, with `loss`: class labels (batch,) or probabilities for cross_entropy, else an array of the
-                output's shape.
+            y: target, with `loss`: class labels (batch,) or probabilities for cross_entropy, else an array of
+                the output's shape.
             loss: a name from ``vg.losses.names()`` or an object such as ``vg.losses.smooth_l1(beta=0.5)``.
-            cotangent: instead of `y` and `loss`: the gradient with respect to the output, of the output's shape.
+            cotangent: instead of `y` and `loss`: the gradient with respect to the output, of the output's
+                shape.
             lr: also count the weights that an SGD step of this rate would leave unchanged to the bit.
             stats: "full", or "norms" for the norms alone.
             memory_budget: most bytes that the pass may use: a number or text such as "512MB". The plan (keep,
@@ -316,7 +318,8 @@ class Network:
 
         Raises:
             ShapeError, DTypeError, NonFiniteError, LabelError: an array does not fit.
-            ArgumentError: neither or both of `y` and `cotangent`, no loss, a bad `lr`, `stats` or `memory_budget`.
+            ArgumentError: neither or both of `y` and `cotangent`, no loss, a bad `lr`, `stats` or
+                `memory_budget`.
             UnknownNameError: no such loss.
             MemoryBudgetError: no plan fits.
 
@@ -340,12 +343,13 @@ class Network:
         cotangent: ArrayLike | None = None,
         memory_budget: int | str | None = None,
     ) -> Gradients:
-        """Return the gradient with respect to every parameter and the input. Arguments and errors as for `probe`.
+        """Return the gradient for every parameter and the input. Arguments and errors as for `probe`.
 
         Example:
             >>> import numpy as np, vgcore as vg
             >>> net = vg.mlp(depth=3, width=4, rng=0)
-            >>> net.gradients(np.ones((1, 4), np.float32), cotangent=np.ones((1, 4), np.float32))["hidden.weight"].shape
+            >>> ones = np.ones((1, 4), np.float32)
+            >>> net.gradients(ones, cotangent=ones)["hidden.weight"].shape
             (3, 4, 4)
         """
         raw = self._run(x, y, loss, cotangent, mode="gradients", memory_budget=memory_budget)
@@ -402,7 +406,7 @@ class Network:
         stats: str = "none",
         memory_budget: int | str | None = None,
     ) -> dict[str, Any]:
-        chosen = _chosen_loss(y, loss, cotangent, needs_target=mode == "loss")
+        chosen = chosen_loss(y, loss, cotangent, needs_target=mode == "loss")
         budget = None if memory_budget is None else parse_bytes(memory_budget)
         array = self._input(x)
         batch = len(array)
@@ -439,7 +443,7 @@ class Network:
         rate = None if lr is None else as_real(lr, "lr", minimum=0.0)
         detail = as_choice(stats, "stats", _STATS)
         raw = self._run(x, y, loss, cotangent, mode=mode, lr=rate, stats=detail, memory_budget=memory_budget)
-        functions = _activations(self._layers)
+        functions = activation_names(self._layers)
         meta = {
             "axis": "depth",
             "dtype": self._dtype.name,
@@ -451,7 +455,7 @@ class Network:
             "activations": functions,
             "saturates": any(activations.describe(name).extra.get("saturates") for name in functions),
             "parameter_names": list(self.parameter_shapes()),
-            "structure": _structure(self._layers),
+            "structure": structure(self._layers),
         }
         return GradientFlow.from_raw(raw, meta)
 
@@ -477,71 +481,3 @@ def load(path: str | os.PathLike[str]) -> Network:
     return Network._restore(
         structure["in_features"], layers, structure["dtype"], structure["seed"], parameters
     )
-
-
-def _chosen_loss(y: Any, loss: Any, cotangent: Any, *, needs_target: bool) -> Loss | None:
-    known = ", ".join(map(repr, loss_names()))
-    if y is not None and cotangent is not None:
-        raise ArgumentError(
-            "y and cotangent both say where the gradient starts: give y with loss=, or cotangent alone"
-        )
-    if y is None and cotangent is None:
-        both = "" if needs_target else ", or cotangent= (the gradient with respect to the output)"
-        raise ArgumentError(f"expected a target: pass y and loss= (one of {known}){both}")
-    if cotangent is not None:
-        if loss is not None:
-            raise ArgumentError(
-                "cotangent already is the gradient with respect to the output: leave loss= out"
-            )
-        return None
-    if loss is None:
-        raise ArgumentError(
-            f"loss: expected one of {known}, or an object from vg.losses, to compare y with; got None"
-        )
-    return as_loss(loss)
-
-
-def _sizes(layers: Sequence[Layer], in_features: int) -> tuple[int, int]:
-    """Return the number of parameters and of layer runs, exactly; raise if two parameters share a name."""
-    count = entries = 0
-    seen: set[str] = set()
-    for placed in walk(layers, in_features):
-        entries += 0 if placed.layer.body else placed.times
-        for name, shape in placed.parameters().items():
-            if name in seen:
-                raise ArgumentError(
-                    f"layers: two parameters would both be named {name!r}; give one of the layers another name="
-                )
-            seen.add(name)
-            count += math.prod(shape)
-    return count, entries
-
-
-def _with_zeros(spec: dict[str, Any]) -> dict[str, Any]:
-    zeros = {"name": "zeros", "params": {}}
-    changed = {key: zeros for key in ("init", "bias_init") if key in spec}
-    if "body" in spec:
-        changed["body"] = [_with_zeros(inner) for inner in spec["body"]]  # type: ignore[assignment]
-    return {**spec, **changed}
-
-
-def _activations(layers: Sequence[Layer]) -> list[str]:
-    """Return the names of the activations in use, each once, in order of appearance."""
-    found: dict[str, None] = {}
-    for placed in walk(layers, 1):
-        if isinstance(placed.layer, Activation):
-            found[placed.layer.function] = None
-    return list(found)
-
-
-def _structure(layers: Sequence[Layer]) -> list[dict[str, Any]]:
-    """Return name and number of steps of each top-level layer; a Dense takes in the activation behind it."""
-    result: list[dict[str, Any]] = []
-    for index, layer in enumerate(layers):
-        if isinstance(layer, Activation) and index and isinstance(layers[index - 1], Dense):
-            continue
-        name = str(index) if layer.name is None else layer.name
-        result.append(
-            {"name": name, "kind": layer.kind, "steps": layer.n if isinstance(layer, Repeat) else 1}
-        )
-    return result

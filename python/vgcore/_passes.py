@@ -1,0 +1,87 @@
+"""Layer: the network. What to know before a network is built or a pass starts, and what a result records.
+
+Knows layers and losses; everything here is a function of them, without state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from .errors import ArgumentError
+from .layers import Activation, Dense, Layer, Repeat, walk
+from .losses import Loss, as_loss, names
+
+
+def chosen_loss(y: Any, loss: Any, cotangent: Any, *, needs_target: bool) -> Loss | None:
+    """Return the loss to use, None when a cotangent is given instead, or say which argument is missing."""
+    known = ", ".join(map(repr, names()))
+    if y is not None and cotangent is not None:
+        raise ArgumentError(
+            "y and cotangent both say where the gradient starts: give y with loss=, or cotangent alone"
+        )
+    if y is None and cotangent is None:
+        both = "" if needs_target else ", or cotangent= (the gradient with respect to the output)"
+        raise ArgumentError(f"expected a target: pass y and loss= (one of {known}){both}")
+    if cotangent is not None:
+        if loss is not None:
+            raise ArgumentError(
+                "cotangent already is the gradient with respect to the output: leave loss= out"
+            )
+        return None
+    if loss is None:
+        raise ArgumentError(
+            f"loss: expected one of {known}, or an object from vg.losses, to compare y with; got None"
+        )
+    return as_loss(loss)
+
+
+def sizes(layers: Sequence[Layer], in_features: int) -> tuple[int, int]:
+    """Return the number of parameters and of layer runs, exactly; raise if two parameters share a name."""
+    count = entries = 0
+    seen: set[str] = set()
+    for placed in walk(layers, in_features):
+        entries += 0 if placed.layer.body else placed.times
+        for name, shape in placed.parameters().items():
+            if name in seen:
+                raise ArgumentError(
+                    f"layers: two parameters would both be named {name!r}; "
+                    f"give one of the layers another name="
+                )
+            seen.add(name)
+            count += math.prod(shape)
+    return count, entries
+
+
+def with_zeros(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a layer's description with every parameter starting at zero: the values come from elsewhere."""
+    result = dict(spec)
+    for key in ("init", "bias_init"):
+        if key in spec:
+            result[key] = {"name": "zeros", "params": {}}
+    if "body" in spec:
+        result["body"] = [with_zeros(inner) for inner in spec["body"]]
+    return result
+
+
+def activation_names(layers: Sequence[Layer]) -> list[str]:
+    """Return the names of the activations in use, each once, in order of appearance."""
+    found: dict[str, None] = {}
+    for placed in walk(layers, 1):
+        if isinstance(placed.layer, Activation):
+            found[placed.layer.function] = None
+    return list(found)
+
+
+def structure(layers: Sequence[Layer]) -> list[dict[str, Any]]:
+    """Return name and number of steps of each top-level layer; a Dense takes in the activation behind it."""
+    result: list[dict[str, Any]] = []
+    for index, layer in enumerate(layers):
+        if isinstance(layer, Activation) and index and isinstance(layers[index - 1], Dense):
+            continue
+        name = str(index) if layer.name is None else layer.name
+        result.append(
+            {"name": name, "kind": layer.kind, "steps": layer.n if isinstance(layer, Repeat) else 1}
+        )
+    return result
