@@ -19,15 +19,20 @@ def portable_data(shape: tuple[int, ...], seed: int, scale: float) -> NDArray[np
     u32 arithmetic: x = k+1+1000003*(seed+1); x *= 2654435761; x ^= x>>15; x *= 2246822519; x ^= x>>13;
     P[k] = scale*(((x>>20) & 0xFFF)/2048 - 1).
     """
+    return portable_stack(np.array([seed]), shape, scale)[0]
+
+
+def portable_stack(seeds: NDArray[np.int64], shape: tuple[int, ...], scale: float) -> NDArray[np.float64]:
+    """`portable_data` for many seeds at once, one entry of the leading axis for each."""
     mask = np.uint64(0xFFFFFFFF)
-    count = int(np.prod(shape))
-    x = (np.arange(count, dtype=np.uint64) + np.uint64(1 + 1000003 * (seed + 1))) & mask
+    start = (np.asarray(seeds, np.uint64)[:, None] + np.uint64(1)) * np.uint64(1000003) + np.uint64(1)
+    x = (np.arange(int(np.prod(shape)), dtype=np.uint64) + start) & mask
     x = (x * np.uint64(2654435761)) & mask
     x ^= x >> np.uint64(15)
     x = (x * np.uint64(2246822519)) & mask
     x ^= x >> np.uint64(13)
     grid = ((x >> np.uint64(20)) & np.uint64(0xFFF)).astype(np.float64)
-    return np.asarray(scale * (grid / 2048 - 1)).reshape(shape)
+    return np.asarray(scale * (grid / 2048 - 1)).reshape(len(x), *shape)
 
 
 @cache

@@ -107,7 +107,7 @@ def _use(parameters: Mapping[str, Array], op: Op, leaf: str) -> Array:
 def _functions(parameters: Mapping[str, Array], op: Op) -> tuple[Any, Any]:
     params = dict(op.params)
     if "slope" in op.names:
-        params["slope"] = _use(parameters, op, "slope")[0]
+        params["init"] = _use(parameters, op, "slope")[0]
     return activation(op.function, params)
 
 

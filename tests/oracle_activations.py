@@ -247,12 +247,12 @@ def _hardswish_slope(x: Array, _: Params) -> Array:
     return np.where(np.isnan(x.real), np.nan, np.where(x.real >= 3, 1.0, inner)).astype(x.dtype)
 
 
-def _leaky(x: Array, p: Params) -> Array:
-    return np.where(x.real > 0, x, p["slope"] * x)
+def _leaky(key: str) -> Callable[[Array, Params], Array]:
+    return lambda x, p: np.where(x.real > 0, x, p[key] * x)
 
 
-def _leaky_slope(x: Array, p: Params) -> Array:
-    return _steps(x.real > 0, x, 1.0, p["slope"])
+def _leaky_slope(key: str) -> Callable[[Array, Params], Array]:
+    return lambda x, p: _steps(x.real > 0, x, 1.0, p[key])
 
 
 def _abs(x: Array) -> Array:
@@ -264,8 +264,8 @@ ACTIVATIONS: dict[str, Activation] = {
     "sigmoid": Activation(lambda x, p: sigmoid(x), lambda x, p: _sigmoid_slope(x), {}),
     "tanh": Activation(lambda x, p: _tanh(x), lambda x, p: _tanh_slope(x), {}),
     "relu": Activation(lambda x, p: np.where(x.real > 0, x, 0 * x), lambda x, p: _steps(x.real > 0, x, 1.0, 0.0), {}),
-    "leaky_relu": Activation(_leaky, _leaky_slope, {"slope": 0.01}),
-    "prelu": Activation(_leaky, _leaky_slope, {"slope": 0.25}),
+    "leaky_relu": Activation(_leaky("negative_slope"), _leaky_slope("negative_slope"), {"negative_slope": 0.01}),
+    "prelu": Activation(_leaky("init"), _leaky_slope("init"), {"init": 0.25}),
     "elu": Activation(lambda x, p: _elu_like(1, p["alpha"], 1)[0](x), lambda x, p: _elu_like(1, p["alpha"], 1)[1](x),
                       {"alpha": 1.0}),
     "selu": Activation(lambda x, p: _elu_like(SELU_SCALE, SELU_ALPHA, 1)[0](x),
@@ -280,8 +280,9 @@ ACTIVATIONS: dict[str, Activation] = {
     "softsign": Activation(lambda x, p: x / (1 + _abs(x)), lambda x, p: 1 / (1 + _abs(x)) ** 2, {}),
     "erf": Activation(lambda x, p: erf(x), lambda x, p: 2 / SQRT_PI * np.exp(-x * x), {}),
     "arctan": Activation(lambda x, p: np.arctan(x), lambda x, p: 1 / (1 + x * x), {}),
-    "hardtanh": Activation(lambda x, p: _clip(x, p["min"], p["max"]),
-                           lambda x, p: _steps(_inside(x, p["min"], p["max"]), x, 1.0, 0.0), {"min": -1.0, "max": 1.0}),
+    "hardtanh": Activation(lambda x, p: _clip(x, p["min_val"], p["max_val"]),
+                           lambda x, p: _steps(_inside(x, p["min_val"], p["max_val"]), x, 1.0, 0.0),
+                           {"min_val": -1.0, "max_val": 1.0}),
     "hardsigmoid": Activation(lambda x, p: _clip(x / 6 + 0.5, 0, 1),
                               lambda x, p: _steps(_inside(x, -3, 3), x, 1 / 6, 0.0), {}),
     "hardswish": Activation(lambda x, p: x * _clip(x / 6 + 0.5, 0, 1), _hardswish_slope, {}),

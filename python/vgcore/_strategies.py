@@ -1,0 +1,121 @@
+"""Layer: testing tools, strategies. Hypothesis strategies for parts and whole networks, read from the catalogues.
+
+Knows layers and Network; hypothesis is imported here and nowhere else in the package. A part added to a catalogue is
+drawn without a change here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import activations as _activations
+from . import initializers as _initializers
+from . import losses as _losses
+from .errors import missing_dependency
+from .initializers import Initializer
+from .layers import Activation, Dense, Layer, Repeat, Residual
+from .losses import Loss
+from .network import Network
+
+try:
+    from hypothesis import strategies as st
+except ImportError as _absent:
+    raise missing_dependency("hypothesis", "testing", "drawing random networks") from _absent
+
+__all__ = ["activation_layers", "dtype_names", "initializer_objects", "layer_lists", "loss_objects", "whole_networks"]
+
+Strategy = st.SearchStrategy[Any]
+
+
+def _near(default: Any) -> Strategy:
+    """Values of one parameter: its default, or a float within a factor of two of a default that is not zero."""
+    if isinstance(default, bool) or not isinstance(default, (int, float)) or default == 0:
+        return st.just(default)
+    factor = st.sampled_from([0.5, 0.75, 1.0, 1.25, 1.5, 2.0])
+    return st.one_of(st.just(float(default)), factor.map(lambda f: float(default) * f))
+
+
+@st.composite
+def activation_layers(draw: Any, names: Sequence[str] | None = None, defaults: bool = False) -> Activation:
+    """Activation layers over the whole catalogue, parameters near their defaults."""
+    name = draw(st.sampled_from(list(names) if names is not None else _activations.names()))
+    entry = _activations.describe(name)
+    if defaults:
+        return Activation(name)
+    return Activation(name, **{p.name: draw(_near(p.default)) for p in entry.params})
+
+
+@functools.cache
+def _varied() -> tuple[str, ...]:
+    """Initializers whose draw is not one number over and over: with the others a network computes next to nothing."""
+    samples = {name: Initializer(name).sample((5, 5), dtype="float64", rng=0) for name in _initializers.names()}
+    return tuple(name for name, sample in samples.items() if np.unique(sample).size > 2)
+
+
+def initializer_objects(names: Sequence[str] | None = None, constant: bool = False) -> Strategy:
+    """Initializers with default parameters; those that fill with constants only with ``constant=True``."""
+    chosen = list(names) if names is not None else _initializers.names() if constant else list(_varied())
+    return st.sampled_from(chosen).map(Initializer)
+
+
+@st.composite
+def loss_objects(draw: Any, names: Sequence[str] | None = None) -> Loss:
+    """Losses over the whole catalogue, parameters near their defaults."""
+    name = draw(st.sampled_from(list(names) if names is not None else _losses.names()))
+    params = {p.name: draw(_near(p.default)) for p in _losses.describe(name).params}
+    if name == "cross_entropy":  # its one parameter has default 0, next to which there is nothing
+        params["label_smoothing"] = draw(st.sampled_from([0.0, 0.1, 0.5]))
+    return Loss(name, params)
+
+
+def dtype_names() -> Strategy:
+    """The float types that networks run in."""
+    return st.sampled_from(["float64", "float32"])
+
+
+@st.composite
+def layer_lists(
+    draw: Any, width: int, *, activations: Strategy | None = None, initializers: Strategy | None = None,
+    max_layers: int = 4, max_width: int = 6, max_repeat: int = 4, keep_width: bool = False, nesting: int = 2,
+) -> list[Layer]:
+    """Lists of 1 to `max_layers` layers for inputs of `width`; with `keep_width` the output is as wide."""
+    functions = activation_layers() if activations is None else activations
+    inits = initializer_objects() if initializers is None else initializers
+    kinds = ["dense", "activation"] + (["repeat", "residual"] if nesting else [])
+    wanted = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=max_layers))
+    current, layers = width, list[Layer]()
+
+    def dense(features: int) -> Dense:
+        bias = draw(st.booleans())
+        return Dense(features, bias=bias, init=draw(inits), sigma_b2=draw(st.sampled_from([0.0, 0.1])) if bias else None)
+
+    for kind in wanted:
+        if kind == "dense":
+            current = draw(st.integers(1, max_width))
+            layers.append(dense(current))
+        elif kind == "activation":
+            layers.append(draw(functions))
+        else:
+            body = draw(layer_lists(
+                current, activations=functions, initializers=inits, max_layers=3, max_width=max_width,
+                max_repeat=max_repeat, keep_width=True, nesting=nesting - 1))
+            if kind == "repeat":
+                layers.append(Repeat(body, draw(st.integers(1, max_repeat)), tied=draw(st.booleans())))
+            else:
+                layers.append(Residual(body, scale=draw(st.sampled_from([1.0, 0.5, -0.25]))))
+    if keep_width and current != width:
+        layers.append(dense(width))
+    return layers
+
+
+@st.composite
+def whole_networks(draw: Any, *, dtype: str | None = None, max_width: int = 6, **options: Any) -> Network:
+    """Networks of every layer, activation, initializer and float type, with a seed of their own."""
+    width = draw(st.integers(1, max_width))
+    layers = draw(layer_lists(width, max_width=max_width, **options))
+    kind = draw(dtype_names()) if dtype is None else dtype
+    return Network(width, layers, dtype=kind, rng=draw(st.integers(0, 2**32 - 1)))
