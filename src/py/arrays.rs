@@ -32,9 +32,11 @@ pub fn view<T: Element>(a: &Bound<'_, PyAny>, what: &str, dtype: &str) -> PyResu
 
 /// A new NumPy array.
 pub fn array<'py, T: Element + Copy>(py: Python<'py>, values: &[T], shape: &[usize], dtype: &str) -> PyResult<Bound<'py, PyAny>> {
-    let a = py.import("numpy")?.call_method1("empty", (PyTuple::new(py, shape)?, dtype))?;
+    // A buffer without axes has no shape to ask for, so a scalar is filled as one value and loses its axis after.
+    let axes = if shape.is_empty() { &[1][..] } else { shape };
+    let a = py.import("numpy")?.call_method1("empty", (PyTuple::new(py, axes)?, dtype))?;
     if !values.is_empty() {
         PyBuffer::<T>::get(&a)?.copy_from_slice(py, values)?;
     }
-    Ok(a)
+    if shape.is_empty() { a.call_method1("reshape", (PyTuple::empty(py),)) } else { Ok(a) }
 }
