@@ -30,7 +30,9 @@ pub enum Error {
         classes: usize,
     },
     /// More memory than allowed or available.
-    #[error("{what} needs about {need} bytes, but {limit} are allowed; lower depth, width or batch, or raise memory_budget")]
+    #[error(
+        "{what} needs about {need} bytes, but {limit} are allowed; lower depth, width or batch, or raise memory_budget"
+    )]
     Memory {
         /// For what.
         what: String,

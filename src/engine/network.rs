@@ -26,7 +26,7 @@ impl<T: Real> Network<T> {
         let program = compile(layers, in_features)?;
         let mut params = Vec::with_capacity(program.tensors.len());
         for t in &program.tensors {
-            let len = t.copies.checked_mul(t.len()).unwrap_or(usize::MAX);
+            let len = t.copies.saturating_mul(t.len());
             let b = Buffer::zeroed(len).map_err(|e| Error::Memory {
                 what: format!("parameter {}", t.name),
                 need: e.0 as u64,

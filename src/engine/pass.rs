@@ -13,8 +13,8 @@ use crate::num::pool;
 use crate::num::real::Real;
 use crate::num::scaled::ScaledSum;
 use crate::parts::loss::{Loss, Target};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::ThreadId;
 use std::time::Instant;
 
@@ -194,7 +194,16 @@ impl<T: Real> Network<T> {
         let mut workers: Vec<Worker<T>> =
             split.iter().map(|c| Worker::new(c.clone(), tape.rows(c), widest.max(p.in_features))).collect();
         let (base, inputs, chunk) = (tape.base.clone(), tape.inputs.clone(), tape.chunk);
-        let common = Scene { program: p, params: &[], base: &base, inputs: &inputs, level: r.level, chunk, keep: plan.keep, stop };
+        let common = Scene {
+            program: p,
+            params: &[],
+            base: &base,
+            inputs: &inputs,
+            level: r.level,
+            chunk,
+            keep: plan.keep,
+            stop,
+        };
         let mut losses = vec![0.0f64; r.batch];
         let mut output = vec![T::ZERO; if r.mode == Mode::Forward { r.batch * p.out_features } else { 0 }];
         let last = plan.segments.len() - 1;
@@ -308,7 +317,14 @@ impl<T: Real> Network<T> {
 }
 
 /// dL/d(output) of a worker's rows, from the loss or as given. `z`: (rows, out).
-fn top<T: Real>(scene: &Scene<'_, T>, w: &mut Worker<T>, z: &[T], r: &Request<'_, T>, losses: &mut [f64], width: usize) {
+fn top<T: Real>(
+    scene: &Scene<'_, T>,
+    w: &mut Worker<T>,
+    z: &[T],
+    r: &Request<'_, T>,
+    losses: &mut [f64],
+    width: usize,
+) {
     let mut spare = Vec::new();
     for (i, loss) in losses.iter_mut().enumerate() {
         let row = w.rows.start + i;

@@ -83,7 +83,8 @@ impl Plan {
     /// One line for people.
     pub fn describe(&self) -> String {
         let mib = self.bytes as f64 / f64::from(1 << 20);
-        let what = if self.keep { "keep all activations" } else { "keep the input of each segment, compute the rest again" };
+        let what =
+            if self.keep { "keep all activations" } else { "keep the input of each segment, compute the rest again" };
         format!("{what}; {} segments, {mib:.1} MiB, recompute factor {:.2}", self.segments.len(), self.recompute())
     }
 }

@@ -175,18 +175,13 @@ pub fn compile(layers: &[Layer], in_features: usize) -> Result<Program, Error> {
     if in_features == 0 {
         return Err(Error::Argument("in_features must be at least 1, got 0".into()));
     }
-    let mut p = Program {
-        blocks: Vec::new(),
-        tensors: Vec::new(),
-        in_features,
-        out_features: in_features,
-        units: 0,
-        steps: 0,
-    };
+    let mut p =
+        Program { blocks: Vec::new(), tensors: Vec::new(), in_features, out_features: in_features, units: 0, steps: 0 };
     let mut i = 0;
     while i < layers.len() {
         // A Dense and the Activation after it are one unit, so they are one block too.
-        let fused = matches!(layers[i], Layer::Dense { .. }) && matches!(layers.get(i + 1), Some(Layer::Activation { .. }));
+        let fused =
+            matches!(layers[i], Layer::Dense { .. }) && matches!(layers.get(i + 1), Some(Layer::Activation { .. }));
         let take = 1 + usize::from(fused);
         p.add_block(&layers[i..i + take])?;
         i += take;
@@ -269,7 +264,10 @@ impl Program {
             match &layers[i] {
                 Layer::Dense { name, features, weight, bias } => {
                     if *features == 0 {
-                        return Err(Error::Argument(format!("Dense {} needs at least 1 feature, got 0", cx.below(name))));
+                        return Err(Error::Argument(format!(
+                            "Dense {} needs at least 1 feature, got 0",
+                            cx.below(name)
+                        )));
                     }
                     let fans = (width, *features);
                     let weight = self.tensor(cx, name, "weight", &[*features, width], fans, weight)?;
@@ -357,7 +355,8 @@ impl Program {
         fans: (usize, usize),
         init: &Init,
     ) -> Result<Ref, Error> {
-        let name = cx.path.iter().map(String::as_str).chain([layer, leaf]).filter(|s| !s.is_empty()).collect::<Vec<_>>();
+        let name =
+            cx.path.iter().map(String::as_str).chain([layer, leaf]).filter(|s| !s.is_empty()).collect::<Vec<_>>();
         let name = name.join(".");
         // Copies of one iteration, and the one of this place in the unrolled body.
         let (mut inner, mut first) = (1usize, 0usize);
@@ -381,7 +380,9 @@ impl Program {
         let again = cx.inner.iter().any(|&(_, index, _)| index > 0);
         if let Some(t) = self.tensors.iter().position(|t| t.name == name) {
             if !again {
-                return Err(Error::Argument(format!("two parameters are named {name:?}; give one of the layers another name")));
+                return Err(Error::Argument(format!(
+                    "two parameters are named {name:?}; give one of the layers another name"
+                )));
             }
             self.tensors[t].uses += cx.times.0;
             return Ok(Ref { tensor: t, first, stride });

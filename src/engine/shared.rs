@@ -25,11 +25,11 @@ const ROWS: usize = 16;
 pub fn room<T: Real>(p: &Program, tensor: usize) -> Result<ScaledGradient<T>, Error> {
     let t = &p.tensors[tensor];
     let blocks = if t.shared { t.rows.div_ceil(ROWS) } else { 1 };
-    Ok(ScaledGradient {
-        mantissa: Buffer::zeroed(t.copies * t.len())?,
-        exponent: vec![i64::MIN; t.copies * blocks],
-    })
+    Ok(ScaledGradient { mantissa: Buffer::zeroed(t.copies * t.len())?, exponent: vec![i64::MIN; t.copies * blocks] })
 }
+
+/// The bias that goes with a shared weight, and the uses of both, output first.
+type Group = (Option<Ref>, Vec<usize>);
 
 /// One block of rows of a shared weight and bias, with all its uses in the segment.
 struct Task<'a, T: Real> {
@@ -42,13 +42,13 @@ struct Task<'a, T: Real> {
 /// Adds the segment's uses of shared weights to the kept gradients, and their own norms to `out`.
 pub fn accumulate<T: Real>(job: &mut Job<'_, T>, tape: &Tape<T>, list: &[Use<'_>], out: &mut [UnitSums]) {
     slopes(job, tape, list);
-    let mut groups: BTreeMap<(usize, usize), (Ref, Option<Ref>, Vec<usize>)> = BTreeMap::new();
+    let mut groups: BTreeMap<(usize, usize), Group> = BTreeMap::new();
     for (index, u) in list.iter().enumerate().rev() {
         if let Kind::Dense { weight, bias } = &u.op.kind
             && job.program.tensors[weight.tensor].shared
         {
             let key = (weight.tensor, weight.copy(u.iteration));
-            groups.entry(key).or_insert_with(|| (*weight, *bias, Vec::new())).2.push(index);
+            groups.entry(key).or_insert_with(|| (*bias, Vec::new())).1.push(index);
         }
     }
     if groups.is_empty() {
@@ -68,7 +68,7 @@ pub fn accumulate<T: Real>(job: &mut Job<'_, T>, tape: &Tape<T>, list: &[Use<'_>
         }
     }
     let mut tasks = Vec::new();
-    for ((tensor, copy), (_, bias, uses)) in groups {
+    for ((tensor, copy), (bias, uses)) in groups {
         let rows = job.program.tensors[tensor].rows;
         let bias = bias.map(|b| (b.tensor, b.copy(list[uses[0]].iteration)));
         for (b, from) in (0..rows).step_by(ROWS).enumerate() {
@@ -126,11 +126,16 @@ fn add_uses<T: Real>(
         product(shape, Matrix::columns(a, width), x, Start::Zero, &mut one, &mut scratch);
         let len = program.tensors[weight.tensor].len();
         let at = weight.copy(u.iteration) * len + task.rows.start * n_in;
-        let weights = if level == Level::Full { Weights::Read(&params[weight.tensor][at..][..one.len()]) } else { Weights::None };
+        let weights =
+            if level == Level::Full { Weights::Read(&params[weight.tensor][at..][..one.len()]) } else { Weights::None };
         let step = rate.map(|r| Step::new(r, e));
         let flush = thresholds::<T>(e);
         let figures = |g: &[T], weights, full| {
-            if level == Level::None { GradientSums::default() } else { block(Block { gradient: g, weights, step, flush, full }) }
+            if level == Level::None {
+                GradientSums::default()
+            } else {
+                block(Block { gradient: g, weights, step, flush, full })
+            }
         };
         let sums = figures(&one, weights, level == Level::Full);
         add_scaled(task.weight.0, task.weight.1, &one, e);

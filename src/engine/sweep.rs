@@ -111,7 +111,12 @@ impl<T: Real> Scene<'_, T> {
 
     /// Calls `f(block, iteration, index on the tape, index in the segment, place of the input)` for a segment's
     /// iterations in order; returns where the last one's output is.
-    fn places(&self, segment: usize, s: &Segment, mut f: impl FnMut(usize, usize, usize, usize, Place) -> bool) -> Place {
+    fn places(
+        &self,
+        segment: usize,
+        s: &Segment,
+        mut f: impl FnMut(usize, usize, usize, usize, Place) -> bool,
+    ) -> Place {
         let mut input = self.inputs[segment];
         for piece in &s.pieces {
             let b = &self.program.blocks[piece.block];
@@ -141,7 +146,15 @@ impl<T: Real> Scene<'_, T> {
         (!stopped).then_some(out)
     }
 
-    fn forward_once(&self, w: &mut Worker<T>, share: &mut Share<'_, T>, block: usize, i: usize, t: usize, input: Place) {
+    fn forward_once(
+        &self,
+        w: &mut Worker<T>,
+        share: &mut Share<'_, T>,
+        block: usize,
+        i: usize,
+        t: usize,
+        input: Place,
+    ) {
         let b = &self.program.blocks[block];
         let base = self.base[block].0;
         let place = |s: Source| match s {
@@ -295,7 +308,14 @@ impl<T: Real> Scene<'_, T> {
                 match kind {
                     Kind::Dense { weight, .. } => {
                         let weights = Matrix::rows(self.copy(weight, i), n_in);
-                        product((m, n_in, n_out), Matrix::rows(out, n_out), weights, Start::Zero, &mut w.g, &mut w.scratch);
+                        product(
+                            (m, n_in, n_out),
+                            Matrix::rows(out, n_out),
+                            weights,
+                            Start::Zero,
+                            &mut w.g,
+                            &mut w.scratch,
+                        );
                     }
                     _ => w.g[..m * n_out].copy_from_slice(out),
                 }
@@ -358,11 +378,7 @@ impl<T: Real> Scene<'_, T> {
                     (g.to_f64() * m, k)
                 })
                 .collect();
-            let top = exact
-                .iter()
-                .filter(|(p, _)| *p != 0.0 && p.is_finite())
-                .map(|&(p, k)| exponent(p) + k)
-                .max();
+            let top = exact.iter().filter(|(p, _)| *p != 0.0 && p.is_finite()).map(|&(p, k)| exponent(p) + k).max();
             let Some(top) = top else { continue };
             let row = &mut share.deltas[delta_base + delta].get_mut(k)[r * n_out..][..n_out];
             for (d, (p, k)) in row.iter_mut().zip(exact) {

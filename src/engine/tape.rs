@@ -88,7 +88,8 @@ impl<T: Real> Tape<T> {
     pub fn new(p: &Program, plan: &Plan, full: bool) -> Result<Self, Error> {
         let batch = plan.batch;
         let (mut slots, mut widths, mut base) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut deltas, mut delta_widths, mut exponents, mut slopes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut deltas, mut delta_widths, mut exponents, mut slopes) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let size = |n: usize, w: usize| n.checked_mul(batch).and_then(|x| x.checked_mul(w)).unwrap_or(usize::MAX);
         for (i, b) in p.blocks.iter().enumerate() {
             base.push((slots.len(), deltas.len()));

@@ -147,7 +147,9 @@ pub fn run<T: Real>(job: &mut Job<'_, T>, tape: &Tape<T>, list: &[Use<'_>]) -> V
         }
     }
     let locals: Vec<_> = (0..job.threads)
-        .map(|_| Mutex::new(Local { scratch: Scratch::default(), block: Vec::new(), rows: Vec::new(), bias: Vec::new() }))
+        .map(|_| {
+            Mutex::new(Local { scratch: Scratch::default(), block: Vec::new(), rows: Vec::new(), bias: Vec::new() })
+        })
         .collect();
     own(job, tape, list, &mut out, &locals);
     super::shared::accumulate(job, tape, list, &mut out);
@@ -185,11 +187,15 @@ fn own<T: Real>(
         (r.tensor, at, rows.len() * width)
     };
     let weight_spans: Vec<_> = plan.iter().map(|(_, w, _, i, rows, n)| Some(span(w, *i, rows, *n))).collect();
-    let bias_spans: Vec<_> = plan.iter().map(|(_, _, b, i, rows, _)| b.as_ref().map(|b| span(b, *i, rows, 1))).collect();
+    let bias_spans: Vec<_> =
+        plan.iter().map(|(_, _, b, i, rows, _)| b.as_ref().map(|b| span(b, *i, rows, 1))).collect();
     let reads_weights = job.level == Level::Full || job.update;
     let (weights, biases): (Vec<_>, Vec<_>) = match &mut job.params {
         Params::Write(params) => {
-            let mut all = carve(params.iter_mut().map(|b| Some(&mut b[..])).collect(), &[&weight_spans[..], &bias_spans[..]].concat());
+            let mut all = carve(
+                params.iter_mut().map(|b| Some(&mut b[..])).collect(),
+                &[&weight_spans[..], &bias_spans[..]].concat(),
+            );
             let biases = all.split_off(plan.len());
             let wrap = |v: Vec<Option<_>>| v.into_iter().map(|w| w.map_or(Weights::None, Weights::Write)).collect();
             (wrap(all), wrap(biases))
@@ -323,7 +329,10 @@ pub(super) fn thresholds<T: Real>(e: i64) -> [T; 6] {
 }
 
 /// Distinct pieces of several buffers as unique borrows, in the order of the spans (buffer, start, length).
-fn carve<'a, T>(buffers: Vec<Option<&'a mut [T]>>, spans: &[Option<(usize, usize, usize)>]) -> Vec<Option<&'a mut [T]>> {
+fn carve<'a, T>(
+    buffers: Vec<Option<&'a mut [T]>>,
+    spans: &[Option<(usize, usize, usize)>],
+) -> Vec<Option<&'a mut [T]>> {
     let mut order: Vec<usize> = (0..spans.len()).filter(|&i| spans[i].is_some()).collect();
     order.sort_by_key(|&i| spans[i]);
     let mut out: Vec<Option<&'a mut [T]>> = spans.iter().map(|_| None).collect();

@@ -108,7 +108,8 @@ impl<T: Real> Kernel for Block<'_, T> {
         let mut flushed = [zero; 6];
         let limits: [T::V<I>; 6] = self.flush.map(T::V::<I>::splat);
         let top = T::V::<I>::splat(T::from_f64(if n == 16 { f64::from(f32::MAX) } else { f64::MAX }));
-        let (first, second) = self.step.map_or((one, zero), |s| (T::V::<I>::splat(s.first), T::V::<I>::splat(s.second)));
+        let (first, second) =
+            self.step.map_or((one, zero), |s| (T::V::<I>::splat(s.first), T::V::<I>::splat(s.second)));
         let (stepped, full) = (self.step.is_some(), self.full);
         let len = self.gradient.len();
         let (wr, ww): (*const T, Option<*mut T>) = match &mut self.weights {
@@ -266,7 +267,13 @@ mod tests {
     fn a_step_outside_the_range_is_the_step_unlimited_floats_would_take() {
         let (g, mut w) = ([1.5f32], [0.0f32]);
         let run = |g: &[f32], w: &mut [f32], rate, e| {
-            block(Block { gradient: g, weights: Weights::Write(w), step: Some(Step::new(rate, e)), flush: [0.0; 6], full: true })
+            block(Block {
+                gradient: g,
+                weights: Weights::Write(w),
+                step: Some(Step::new(rate, e)),
+                flush: [0.0; 6],
+                full: true,
+            })
         };
         run(&g, &mut w, 1.0, -140);
         assert_eq!(w[0], -1.5 * 2f32.powi(-140));

@@ -72,7 +72,11 @@ impl<T: Real> Kernel for Pass<'_, T> {
             let left = n.min(len - i);
             // SAFETY: `left` elements remain from i.
             let x = unsafe {
-                if left == n { T::V::<I>::load(self.x.as_ptr().add(i)) } else { T::V::<I>::load_partial(self.x.as_ptr().add(i), left) }
+                if left == n {
+                    T::V::<I>::load(self.x.as_ptr().add(i))
+                } else {
+                    T::V::<I>::load_partial(self.x.as_ptr().add(i), left)
+                }
             };
             let a = x.abs();
             let (wx, wa) = (x.widen(), a.widen());
@@ -160,7 +164,10 @@ impl Magnitudes {
 
     /// Adds rows of `width` entries; row r stands for its values times 2^exponents[r].
     pub fn add_rows<T: Real>(&mut self, values: &[T], width: usize, exponents: &[i64]) {
-        assert!(width > 0 && values.len() == width * exponents.len(), "magnitudes: rows and exponents differ in number");
+        assert!(
+            width > 0 && values.len() == width * exponents.len(),
+            "magnitudes: rows and exponents differ in number"
+        );
         let base = exponents.iter().copied().max().unwrap_or(0);
         let mut table = Table::<T>::new(base);
         for (row, &e) in values.chunks_exact(width).zip(exponents) {

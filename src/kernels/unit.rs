@@ -38,7 +38,11 @@ impl<T: Real> Kernel for Pass<'_, T> {
             let left = n.min(s.len() - i);
             // SAFETY: `left` elements remain from i.
             unsafe {
-                if left == n { T::V::<I>::load(s.as_ptr().add(i)) } else { T::V::<I>::load_partial(s.as_ptr().add(i), left) }
+                if left == n {
+                    T::V::<I>::load(s.as_ptr().add(i))
+                } else {
+                    T::V::<I>::load_partial(s.as_ptr().add(i), left)
+                }
             }
         };
         let fold = |v: <T::V<I> as Vector>::Wide| {

@@ -79,7 +79,9 @@ impl<T: Real> Drop for Buffer<T> {
             return;
         }
         // SAFETY: the pointer came from `alloc_zeroed` with this layout.
-        unsafe { std::alloc::dealloc(self.ptr.cast(), std::alloc::Layout::from_size_align_unchecked(self.bytes, ALIGN)) };
+        unsafe {
+            std::alloc::dealloc(self.ptr.cast(), std::alloc::Layout::from_size_align_unchecked(self.bytes, ALIGN))
+        };
     }
 }
 

@@ -36,14 +36,7 @@ pub fn share_rows<'a, T: Copy + Send>(
     let base = buffer.as_mut_ptr();
     ranges
         .iter()
-        .map(|r| RowShare {
-            base,
-            blocks,
-            block_len,
-            start: r.start * width,
-            len: r.len() * width,
-            life: PhantomData,
-        })
+        .map(|r| RowShare { base, blocks, block_len, start: r.start * width, len: r.len() * width, life: PhantomData })
         .collect()
 }
 

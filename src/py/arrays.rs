@@ -25,13 +25,22 @@ pub fn view<T: Element>(a: &Bound<'_, PyAny>, what: &str, dtype: &str) -> PyResu
         named(a.py(), "DTypeError", &format!("{what}: expected an aligned native array of {dtype}, got {got}"))
     })?;
     if !b.is_c_contiguous() {
-        return Err(named(a.py(), "ShapeError", &format!("{what}: expected a C-contiguous array; use numpy.ascontiguousarray")));
+        return Err(named(
+            a.py(),
+            "ShapeError",
+            &format!("{what}: expected a C-contiguous array; use numpy.ascontiguousarray"),
+        ));
     }
     Ok(b)
 }
 
 /// A new NumPy array.
-pub fn array<'py, T: Element + Copy>(py: Python<'py>, values: &[T], shape: &[usize], dtype: &str) -> PyResult<Bound<'py, PyAny>> {
+pub fn array<'py, T: Element + Copy>(
+    py: Python<'py>,
+    values: &[T],
+    shape: &[usize],
+    dtype: &str,
+) -> PyResult<Bound<'py, PyAny>> {
     // A buffer without axes has no shape to ask for, so a scalar is filled as one value and loses its axis after.
     let axes = if shape.is_empty() { &[1][..] } else { shape };
     let a = py.import("numpy")?.call_method1("empty", (PyTuple::new(py, axes)?, dtype))?;

@@ -27,7 +27,10 @@ pub fn named(py: Python<'_>, class: &str, message: &str) -> PyErr {
 }
 
 /// Runs `f` without the interpreter. `f` gets a function to ask now and then, on its own thread, whether to stop.
-pub fn detached<R: Send>(py: Python<'_>, f: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<R, Error> + Send) -> PyResult<R> {
+pub fn detached<R: Send>(
+    py: Python<'_>,
+    f: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<R, Error> + Send,
+) -> PyResult<R> {
     let signal: Mutex<Option<PyErr>> = Mutex::new(None);
     let result = py.detach(|| {
         f(&|| {

@@ -93,7 +93,11 @@ fn evaluate<'py, T: Float>(py: Python<'py>, act: Act, x: &Bound<'_, PyAny>, what
             let pair = (array(py, &m, &shape, T::NAME)?, array(py, &k, &shape, "int64")?);
             Ok(pair.into_pyobject(py)?.into_any())
         }
-        other => Err(named(py, "ArgumentError", &format!("what must be value, derivative or scaled_derivative, got {other:?}"))),
+        other => Err(named(
+            py,
+            "ArgumentError",
+            &format!("what must be value, derivative or scaled_derivative, got {other:?}"),
+        )),
     }
 }
 
@@ -123,7 +127,9 @@ pub fn initialize<'py>(
     let made = match dtype {
         "float32" => py.detach(|| fill::<f32>(&init, rows, cols, key)).map(|v| array(py, &v, &[rows, cols], dtype)),
         "float64" => py.detach(|| fill::<f64>(&init, rows, cols, key)).map(|v| array(py, &v, &[rows, cols], dtype)),
-        other => return Err(named(py, "DTypeError", &format!("dtype must be \"float32\" or \"float64\", got {other:?}"))),
+        other => {
+            return Err(named(py, "DTypeError", &format!("dtype must be \"float32\" or \"float64\", got {other:?}")));
+        }
     };
     made.map_err(|e| raise(py, &e))?
 }
@@ -136,11 +142,15 @@ pub fn gradient_stats<'py>(py: Python<'py>, a: &Bound<'_, PyAny>) -> PyResult<Bo
 
 fn figures<'py, T: Float>(py: Python<'py>, a: &Bound<'_, PyAny>) -> PyResult<Bound<'py, PyDict>> {
     let view = view::<T>(a, "array", T::NAME)?;
+    #[allow(deprecated)] // reason: the cells only become a `Foreign`, which copies; no plain float is borrowed from them
     let cells = view.as_slice(py).ok_or_else(|| named(py, "ShapeError", "expected a C-contiguous array"))?;
-    let values = Foreign::<T>::from_cells(cells).ok_or_else(|| named(py, "DTypeError", "expected an array of floats"))?;
+    let values =
+        Foreign::<T>::from_cells(cells).ok_or_else(|| named(py, "DTypeError", "expected an array of floats"))?;
     let m = py.detach(|| Magnitudes::of(values, pool::num_threads()));
     let d = PyDict::new(py);
-    for (name, v) in [("count", m.count()), ("zero", m.zero()), ("nan", m.nan()), ("inf", m.inf()), ("positive", m.positive())] {
+    for (name, v) in
+        [("count", m.count()), ("zero", m.zero()), ("nan", m.nan()), ("inf", m.inf()), ("positive", m.positive())]
+    {
         d.set_item(name, v)?;
     }
     for (name, v) in [

@@ -3,7 +3,7 @@
 use super::arrays::{Float, array, read};
 use super::door::{detached, named, raise};
 use super::result::{Names, to_dict};
-use super::spec::{Given, layers, numbers};
+use super::spec::{Given, numbers};
 use crate::engine::network::Network as Net;
 use crate::engine::pass::{Mode, Request, Top};
 use crate::engine::program::Tensor;
@@ -126,13 +126,21 @@ impl Network {
             "probe" => Mode::Probe,
             "gradients" => Mode::Gradients,
             "step" => Mode::Step,
-            other => return Err(named(py, "ArgumentError", &format!("mode must be loss, probe, gradients or step, got {other:?}"))),
+            other => {
+                return Err(named(
+                    py,
+                    "ArgumentError",
+                    &format!("mode must be loss, probe, gradients or step, got {other:?}"),
+                ));
+            }
         };
         let level = match stats {
             "none" => Level::None,
             "norms" => Level::Norms,
             "full" => Level::Full,
-            other => return Err(named(py, "ArgumentError", &format!("stats must be none, norms or full, got {other:?}"))),
+            other => {
+                return Err(named(py, "ArgumentError", &format!("stats must be none, norms or full, got {other:?}")));
+            }
         };
         if mode == Mode::Step && lr.is_none() {
             return Err(named(py, "ArgumentError", "a step needs lr, a learning rate"));
@@ -164,7 +172,13 @@ impl Network {
     }
 }
 
-fn build<T: Float>(py: Python<'_>, list: &[Layer], in_features: usize, seed: u64, given: &Given<'_>) -> PyResult<Net<T>> {
+fn build<T: Float>(
+    py: Python<'_>,
+    list: &[Layer],
+    in_features: usize,
+    seed: u64,
+    given: &Given<'_>,
+) -> PyResult<Net<T>> {
     let net = py.detach(|| Net::new(list, in_features, seed)).map_err(|e| raise(py, &e))?;
     for (name, value) in given {
         put(py, &net, name, value)?;
@@ -196,14 +210,32 @@ fn batch<T: Float>(py: Python<'_>, n: &Net<T>, x: &Bound<'_, PyAny>) -> PyResult
     let width = n.program.in_features;
     match shape[..] {
         [b, w] if b > 0 && w == width => Ok((values, b)),
-        _ => Err(named(py, "ShapeError", &format!("x must be (batch, {width}) with at least one sample, got shape {shape:?}"))),
+        _ => Err(named(
+            py,
+            "ShapeError",
+            &format!("x must be (batch, {width}) with at least one sample, got shape {shape:?}"),
+        )),
     }
 }
 
-fn forward<'py, T: Float>(py: Python<'py>, n: &Net<T>, x: &Bound<'_, PyAny>, dtype: &str) -> PyResult<Bound<'py, PyAny>> {
+fn forward<'py, T: Float>(
+    py: Python<'py>,
+    n: &Net<T>,
+    x: &Bound<'_, PyAny>,
+    dtype: &str,
+) -> PyResult<Bound<'py, PyAny>> {
     let (x, batch) = batch(py, n, x)?;
     let out = detached(py, |poll| {
-        n.pass(&Request { x: &x, batch, top: Top::None, mode: Mode::Forward, rate: None, level: Level::None, budget: None, poll })
+        n.pass(&Request {
+            x: &x,
+            batch,
+            top: Top::None,
+            mode: Mode::Forward,
+            rate: None,
+            level: Level::None,
+            budget: None,
+            poll,
+        })
     })?;
     array(py, &out.output, &[batch, n.program.out_features], dtype)
 }
@@ -239,7 +271,11 @@ fn run<'py, T: Float>(
             let (loss, labels) = parse_loss(py, l)?;
             if labels && let Ok((v, s)) = read::<i64>(y, "y", "int64") {
                 if s != [batch] {
-                    return Err(named(py, "ShapeError", &format!("y must hold one label a sample, shape [{batch}], got {s:?}")));
+                    return Err(named(
+                        py,
+                        "ShapeError",
+                        &format!("y must hold one label a sample, shape [{batch}], got {s:?}"),
+                    ));
                 }
                 if let Some((sample, &label)) = v.iter().enumerate().find(|(_, l)| !(0..width as i64).contains(*l)) {
                     return Err(raise(py, &Error::Label { sample, label, classes: width }));

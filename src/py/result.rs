@@ -34,7 +34,10 @@ pub fn to_dict<'py, T: Float>(py: Python<'py>, n: &Names<'_>, o: Outcome<T>) -> 
         for (t, kept) in n.program.tensors.iter().zip(&o.gradients) {
             let Some(kept) = kept else { continue };
             let lead = &t.shape[..t.lead];
-            g.set_item(&t.name, (array(py, &kept.mantissa, &t.shape, n.dtype)?, array(py, &kept.exponent, lead, "int64")?))?;
+            g.set_item(
+                &t.name,
+                (array(py, &kept.mantissa, &t.shape, n.dtype)?, array(py, &kept.exponent, lead, "int64")?),
+            )?;
         }
         d.set_item("gradients", g)?;
         let (m, e) = &o.input_gradient;

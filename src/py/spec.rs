@@ -40,12 +40,18 @@ fn layer<'py>(d: &Bound<'py, PyDict>, path: &[String], given: &mut Given<'py>) -
             let params = get(d, "params")?;
             Layer::Activation { name, act: act(d.py(), &function, params.cast::<PyDict>()?)? }
         }
-        "repeat" => Layer::Repeat { name, n: get(d, "n")?.extract()?, tied: get(d, "tied")?.extract()?, body: body(given)? },
+        "repeat" => {
+            Layer::Repeat { name, n: get(d, "n")?.extract()?, tied: get(d, "tied")?.extract()?, body: body(given)? }
+        }
         "residual" => Layer::Residual { name, scale: get(d, "scale")?.extract()?, body: body(given)? },
         other => {
             return Err(raise(
                 d.py(),
-                &Error::Unknown { kind: "layer", name: other.into(), known: "dense, activation, repeat, residual".into() },
+                &Error::Unknown {
+                    kind: "layer",
+                    name: other.into(),
+                    known: "dense, activation, repeat, residual".into(),
+                },
             ));
         }
     })
@@ -71,7 +77,9 @@ pub fn numbers(params: &Bound<'_, PyDict>) -> PyResult<Vec<(String, f64)>> {
 pub fn values(params: &Bound<'_, PyDict>) -> PyResult<Vec<(String, Value)>> {
     params
         .iter()
-        .map(|(k, v)| Ok((k.extract()?, v.extract::<f64>().map(Value::Number).or_else(|_| v.extract().map(Value::Text))?)))
+        .map(|(k, v)| {
+            Ok((k.extract()?, v.extract::<f64>().map(Value::Number).or_else(|_| v.extract().map(Value::Text))?))
+        })
         .collect()
 }
 

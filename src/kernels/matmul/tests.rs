@@ -40,11 +40,9 @@ fn check<T: Real>(m: usize, n: usize, k: usize, seed: u64) {
         (Matrix::columns(&a, m), Matrix::rows(&b, n)),
     ] {
         let rows: Vec<T> = (0..m).flat_map(|_| bias.iter().copied()).collect();
-        for (start, c0) in [
-            (Start::Zero, vec![T::ZERO; m * n]),
-            (Start::Row(&bias[..]), rows.clone()),
-            (Start::Output, old.clone()),
-        ] {
+        for (start, c0) in
+            [(Start::Zero, vec![T::ZERO; m * n]), (Start::Row(&bias[..]), rows.clone()), (Start::Output, old.clone())]
+        {
             let want = oracle((m, n, k), av, bv, &c0);
             for path in available() {
                 let mut c = old.clone();
@@ -85,12 +83,36 @@ fn agrees_with_an_independent_crate() {
     let (m, n, k) = (37, 53, 129);
     let (a, b) = (noise::<f64>(m * k, 3), noise::<f64>(k * n, 4));
     let (mut ours, mut theirs) = (vec![0.0; m * n], vec![0.0; m * n]);
-    super::product((m, n, k), Matrix::rows(&a, k), Matrix::rows(&b, n), Start::Zero, &mut ours, &mut Scratch::default());
+    super::product(
+        (m, n, k),
+        Matrix::rows(&a, k),
+        Matrix::rows(&b, n),
+        Start::Zero,
+        &mut ours,
+        &mut Scratch::default(),
+    );
     // SAFETY: strides and sizes describe the three slices above exactly.
     unsafe {
         gemm::gemm(
-            m, n, k, theirs.as_mut_ptr(), 1, n as isize, false, a.as_ptr(), 1, k as isize, b.as_ptr(), 1, n as isize,
-            0.0, 1.0, false, false, false, gemm::Parallelism::None,
+            m,
+            n,
+            k,
+            theirs.as_mut_ptr(),
+            1,
+            n as isize,
+            false,
+            a.as_ptr(),
+            1,
+            k as isize,
+            b.as_ptr(),
+            1,
+            n as isize,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
         );
     }
     let scale = ours.iter().fold(0.0f64, |s, x| s.max(x.abs()));

@@ -212,7 +212,8 @@ impl Loss {
         for g in spare.iter_mut() {
             g.0 /= parts;
         }
-        let top = spare.iter().filter(|g| g.0 != 0.0 && g.0.is_finite()).map(|g| exponent(g.0) + g.1).max().unwrap_or(0);
+        let top =
+            spare.iter().filter(|g| g.0 != 0.0 && g.0.is_finite()).map(|g| exponent(g.0) + g.1).max().unwrap_or(0);
         for (out, g) in gradient.iter_mut().zip(spare.iter()) {
             *out = T::from_f64(mul_pow2(g.0, g.1 - top));
         }

@@ -2,7 +2,13 @@
 
 use super::*;
 
-fn run(name: &str, params: &[(&str, f64)], z: &[f64], target: TargetRow<'_, f64>, batch: usize) -> (f64, Vec<f64>, i64) {
+fn run(
+    name: &str,
+    params: &[(&str, f64)],
+    z: &[f64],
+    target: TargetRow<'_, f64>,
+    batch: usize,
+) -> (f64, Vec<f64>, i64) {
     let params: Vec<_> = params.iter().map(|(n, v)| (n.to_string(), *v)).collect();
     let loss = Loss::parse(name, &params).unwrap();
     let mut g = vec![0.0; z.len()];
