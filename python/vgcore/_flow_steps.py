@@ -85,7 +85,8 @@ class Steps:
         """
         filled = np.where(present, log2, -np.inf)
         if not self.single:
-            filled = 0.5 * np.logaddexp2.reduceat(2.0 * filled, self.starts)
+            with np.errstate(invalid="ignore"):  # NaN is evidence here, not an accident
+                filled = 0.5 * np.logaddexp2.reduceat(2.0 * filled, self.starts)
         return np.where(self.any(present), filled, np.nan)
 
     def change(self, width: IntArray) -> BoolArray:

@@ -95,8 +95,6 @@ def _curves(entries: Entries, where: Mapping[str, Any], ax: Any, options: dict[s
     chosen = _fixed(entries, ("depth", "seed"), where)
     names = _varied(chosen)
     curves, styles = {}, _styles(chosen, names)
-    for style in styles.values():
-        style.pop("marker")
     for entry in chosen:
         curves[_label(entry, names)] = (entry["curve"]["step"], entry["curve"]["log10_grad_norm"])
     options.setdefault("title", f"Gradient norm against layer: {_head(chosen, names)}")

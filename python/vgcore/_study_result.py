@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ._study_cells import Store, decode_value, label
-from ._table import count, json_safe, plain, power, render, render_html, to_pandas, write_csv
+from ._table import count, json_lines, json_safe, plain, power, render, render_html, to_pandas, write_csv
 from .errors import ArgumentError, missing_dependency, unknown_name
 
 __all__ = ["StudyResult"]
@@ -132,8 +132,21 @@ class StudyResult:
         ]
         if self.errors:
             lines += ["", f"{len(self.errors)} of {len(self)} cells failed:"]
-            lines += [f"  {_sentence(error)}" for error in self.errors]
+            lines += self._failures()
         return "\n".join(lines)
+
+    def _failures(self) -> list[str]:
+        """One line per distinct message: how often, and the first cell that it struck."""
+        varied = [name for name, values in self.axes.items() if len(values) > 1]
+        by_message: dict[str, list[dict[str, Any]]] = {}
+        for error in self.errors:
+            by_message.setdefault(str(error["message"]), []).append(error)
+        lines = []
+        for message, struck in by_message.items():
+            where = ", ".join(f"{name} {struck[0][name]}" for name in [*varied, "seed"])
+            more = f" and {len(struck) - 1} more" if len(struck) > 1 else ""
+            lines.append(f"  {where}{more}: {message}")
+        return lines
 
     @cached_property
     def _row_axes(self) -> list[str]:
@@ -203,14 +216,14 @@ class StudyResult:
         target = Path(directory)
         target.mkdir(parents=True, exist_ok=True)
         store = Store(target)
-        present = store.read()
+        present = store.read(failed=True)
         for entry in self.cells:
             if entry["key"] not in present:
                 store.append({name: value for name, value in entry.items() if name not in ("cell", "format")})
         # The keys say which cells, in which order, make up this result: the file of cells may hold others
         # too.
         spec = {**self.spec, "cells": [entry["key"] for entry in self.cells]}
-        (target / "study.json").write_text(json.dumps(json_safe(spec), indent=1) + "\n", encoding="utf-8")
+        (target / "study.json").write_text(json_lines(spec) + "\n", encoding="utf-8")
         self.to_csv(target / "table.csv")
         (target / "summary.txt").write_text(self.summary() + "\n", encoding="utf-8")
         return [target / name for name in ("study.json", "table.csv", "summary.txt", "cells.jsonl")]
@@ -298,14 +311,9 @@ def _lost_from(entries: Sequence[Mapping[str, Any]], horizon: float) -> str:
     if math.isnan(horizon):
         return "-"
     rate = median(entries, "decades_per_step")
-    if math.isinf(horizon) or rate > 0:
-        return "never"
-    return f"from {count(horizon)} back"
-
-
-def _sentence(error: Mapping[str, Any]) -> str:
-    where = ", ".join(f"{name}={value}" for name, value in error.items() if name != "message")
-    return f"{where}: {error['message']}"
+    # A horizon below the network's own depth was measured; one beyond it is an extrapolation and no finding.
+    within = horizon <= median(entries, "steps")
+    return f"from {count(horizon)} back" if within and not rate > 0 else "no"
 
 
 def _shown(entry: Mapping[str, Any]) -> dict[str, Any]:

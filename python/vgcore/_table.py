@@ -7,13 +7,24 @@ from __future__ import annotations
 
 import csv
 import html
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
 from .errors import missing_dependency
 
-__all__ = ["json_safe", "plain", "power", "render", "render_html", "share", "to_pandas", "write_csv"]
+__all__ = [
+    "json_lines",
+    "json_safe",
+    "plain",
+    "power",
+    "render",
+    "render_html",
+    "share",
+    "to_pandas",
+    "write_csv",
+]
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -90,6 +101,29 @@ def json_safe(value: Any) -> Any:
     if isinstance(value, list):
         return [json_safe(item) for item in value]
     return value
+
+
+def json_lines(value: Mapping[str, Any], depth: int = 2) -> str:
+    """Return a mapping as strict JSON that people can edit: one entry a line down to `depth` levels.
+
+    Example:
+        >>> print(json_lines({"axes": {"depth": [1, 2]}, "seeds": [0]}))
+        {
+          "axes": {
+            "depth": [1, 2]
+          },
+          "seeds": [0]
+        }
+    """
+
+    def lines(entry: Any, level: int) -> str:
+        if not isinstance(entry, dict) or level == depth or not entry:
+            return json.dumps(entry, allow_nan=False)
+        pad = "  " * (level + 1)
+        inside = (f"{pad}{json.dumps(key)}: {lines(item, level + 1)}" for key, item in entry.items())
+        return "{\n" + ",\n".join(inside) + "\n" + "  " * level + "}"
+
+    return lines(json_safe(value), 0)
 
 
 def render(rows: Iterable[Sequence[str]], header: Sequence[str], *, left: int = 1, indent: str = "") -> str:

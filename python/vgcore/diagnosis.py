@@ -291,7 +291,7 @@ def _opening(evidence: Evidence) -> list[str]:
     change = f"changes by {rate.mean:+.3g} decades"
     if not low <= 0 <= high:
         change = f"{'shrinks' if rate.mean < 0 else 'grows'} by {abs(rate.mean):.3g} decades"
-    factor = f" (a factor of {10 ** abs(rate.mean):.3g})" if abs(rate.mean) >= 0.001 else ""
+    factor = f" (a factor of {power(abs(rate.mean))})" if abs(rate.mean) >= 0.001 else ""
     return [
         f"Over {rate.chain.size:,} steps the gradient {change}{factor} per step towards the input, "
         f"{rate.total:+.3g} decades in all ({interval}; mean of the log ratio).",

@@ -186,9 +186,11 @@ def _curves(
         }
         style |= dict((styles or {}).get(label, {}))
         style |= kw
-        if values.size < 40:
+        if values.size < 40 or len(curves) > 1:
             style.setdefault("marker", MARKERS[i % len(MARKERS)])
             style.setdefault("markersize", 4.5)
+            # A handful along a long curve, each curve's a little further on, so that none hides another.
+            style.setdefault("markevery", (i / len(curves) / 10, 0.1) if x.size >= 40 else 1)
         (line,) = axes.plot(x, middle, label=label, **style)
         if values.size > MOST_POINTS:
             axes.fill_between(x, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
