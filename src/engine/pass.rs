@@ -252,6 +252,11 @@ impl<T: Real> Network<T> {
             return Ok(outcome);
         }
 
+        let seeds = workers.iter().flat_map(|w| &w.e).copied().filter(|&e| e != i64::MIN);
+        let top = seeds.max().unwrap_or(0);
+        for w in &mut workers {
+            Scene { params: params.get(), ..common }.level_rows(w, top);
+        }
         let mut kept: Vec<Option<ScaledGradient<T>>> = Vec::with_capacity(p.tensors.len());
         for (i, t) in p.tensors.iter().enumerate() {
             let wanted = r.mode == Mode::Gradients || t.shared || (t.slope && r.mode == Mode::Step);

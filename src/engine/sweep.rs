@@ -7,7 +7,7 @@
 use super::plan::Segment;
 use super::program::{ActUse, Kind, Op, Program, Source};
 use super::tape::{ChunkForward, Place, Share, read_write, write_two};
-use crate::kernels::delta::{RowDelta, delta_rows, join_rows, normalise, rescale};
+use crate::kernels::delta::{RowDelta, delta_rows, join_rows, normalise, on_grid, rescale};
 use crate::kernels::matmul::{Matrix, Scratch, Start, product};
 use crate::kernels::pointwise::RowForward;
 use crate::num::aligned::Buffer;
@@ -379,7 +379,7 @@ impl<T: Real> Scene<'_, T> {
                 })
                 .collect();
             let top = exact.iter().filter(|(p, _)| *p != 0.0 && p.is_finite()).map(|&(p, k)| exponent(p) + k).max();
-            let Some(top) = top else { continue };
+            let Some(top) = top.map(on_grid) else { continue };
             let row = &mut share.deltas[delta_base + delta].get_mut(k)[r * n_out..][..n_out];
             for (d, (p, k)) in row.iter_mut().zip(exact) {
                 *d = T::from_f64(mul_pow2(p, k - top));
@@ -425,16 +425,31 @@ impl<T: Real> Scene<'_, T> {
         }
     }
 
-    /// Puts a row of mantissas with an exponent where the backward pass begins: at [1, 2).
+    /// Puts a row of mantissas with an exponent where the backward pass begins: at [1, 2). A row without a scale of its
+    /// own (zeros, NaN) gets the lowest.
     pub fn seed_row(&self, w: &mut Worker<T>, r: usize, e: i64) {
         let width = self.program.out_features;
         let row = &mut w.g[r * width..][..width];
         let largest = row.iter().fold(0.0f64, |m, x| m.max(x.to_f64().abs()));
-        w.e[r] = e;
+        w.e[r] = i64::MIN;
         if largest != 0.0 && largest.is_finite() {
             let k = exponent(largest);
             normalise(row, k);
-            w.e[r] += k;
+            w.e[r] = e + k;
+        }
+    }
+
+    /// Moves the worker's seeds to exponents that are whole steps of the grid below `top`, the largest of the batch.
+    pub fn level_rows(&self, w: &mut Worker<T>, top: i64) {
+        let width = self.program.out_features;
+        for (row, e) in w.g.chunks_exact_mut(width).zip(&mut w.e) {
+            if *e == i64::MIN {
+                *e = top;
+                continue;
+            }
+            let to = top - on_grid(top - *e);
+            normalise(row, to - *e);
+            *e = to;
         }
     }
 }

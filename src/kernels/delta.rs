@@ -139,8 +139,17 @@ pub fn delta_rows<T: Real>(
     dispatch(Pass { g, slope, out, width, rows, sums });
 }
 
-/// Rescales a row whose largest magnitude left the band so that it lies in [1, 2): exact, as the factor is a power of
-/// two. Returns what to add to the row's exponent.
+/// Exponents are changed by multiples of this, so that the rows of a batch, which shrink alike, mostly share one and
+/// their products need no alignment.
+pub const GRID: i64 = 32;
+
+/// The multiple of [`GRID`] nearest to an exponent.
+pub fn on_grid(k: i64) -> i64 {
+    (k + GRID / 2).div_euclid(GRID) * GRID
+}
+
+/// Rescales a row whose largest magnitude left the band, bringing it to about one: exact, as the factor is a power of
+/// two. Returns what to add to the row's exponent, a multiple of [`GRID`].
 pub fn rescale<T: Real>(row: &mut [T], largest: f64) -> i64 {
     if largest == 0.0 || !largest.is_finite() {
         return 0;
@@ -149,6 +158,7 @@ pub fn rescale<T: Real>(row: &mut [T], largest: f64) -> i64 {
     if k.abs() < BAND {
         return 0;
     }
+    let k = on_grid(k);
     normalise(row, k);
     k
 }
@@ -225,7 +235,7 @@ mod tests {
         let mut row = [3.0f32 * 2f32.powi(-140), 0.0];
         let largest = f64::from(row[0]);
         let k = rescale(&mut row, largest);
-        assert_eq!((row[0], k), (1.5, -139));
+        assert_eq!((row[0], k), (1.5 * 2f32.powi(-11), -128));
         let mut a = [1.5f64, 0.0, 0.0, 0.0];
         let (mut ea, b, eb) = ([-5000i64, 7], [1.0, 1.0, 1.0, 1.0], [-5001i64, -9000]);
         join_rows(&mut a, &mut ea, &b, &eb, 2);

@@ -16,8 +16,10 @@ use std::sync::Mutex;
 /// Figures of the magnitudes of an array; [`Magnitudes::merge`] joins those of its parts.
 #[derive(Clone, Debug, Default)]
 pub struct Magnitudes {
-    /// By floor(log2 |x|): entries, and those among them that are exact powers of two, at which rounding has its ties.
-    bins: BTreeMap<i64, (u64, u64)>,
+    /// Entries by floor(log2 |x|).
+    bins: Bins,
+    /// Those among them that are exact powers of two, at which rounding has its ties; they are rare.
+    powers: BTreeMap<i64, u64>,
     count: u64,
     zero: u64,
     nan: u64,
@@ -26,9 +28,9 @@ pub struct Magnitudes {
     squares: ScaledSum,
     abs: ScaledSum,
     sum: ScaledSum,
-    /// log2 of the largest and smallest magnitude other than zero, as significand and exponent.
-    largest: Option<(f64, i64)>,
-    smallest: Option<(f64, i64)>,
+    /// Largest and smallest magnitude other than zero, as exponent and significand in [1, 2).
+    largest: Option<(i64, f64)>,
+    smallest: Option<(i64, f64)>,
     /// Entries at least as large as the largest significand in the binade where a format ends, and half an ulp.
     over: [u64; 6],
 }
@@ -170,10 +172,14 @@ impl Magnitudes {
         );
         let base = exponents.iter().copied().max().unwrap_or(0);
         let mut table = Table::<T>::new(base);
-        for (row, &e) in values.chunks_exact(width).zip(exponents) {
-            for run in row.chunks(RUN) {
-                self.add_run(run, e, &mut table);
+        // Neighbours of one exponent are looked at together; mostly that is all rows.
+        let mut at = 0;
+        for group in exponents.chunk_by(|a, b| a == b) {
+            let rows = &values[at * width..(at + group.len()) * width];
+            for run in rows.chunks(RUN) {
+                self.add_run(run, group[0], &mut table);
             }
+            at += group.len();
         }
         table.pour(&mut self.bins);
     }
@@ -188,10 +194,12 @@ impl Magnitudes {
         self.abs.add(ScaledSum::new(r.abs, e));
         self.sum.add(ScaledSum::new(r.sum, e));
         if r.largest > 0.0 && r.largest.is_finite() {
-            self.note((r.largest, e), (r.smallest, e));
+            self.note(split(r.largest, e), split(r.smallest, e));
         }
         if r.odd == 0 && r.subnormal == 0 && e >= table.base - SPREAD {
-            table.count(x, e, r.zero);
+            if r.largest > 0.0 {
+                table.count(x, e, r.zero, (exponent(r.smallest), exponent(r.largest)));
+            }
             if r.power > 0 {
                 self.powers(x, e);
             }
@@ -201,12 +209,11 @@ impl Magnitudes {
         self.overflows(x, e, r.largest);
     }
 
-    fn note(&mut self, large: (f64, i64), small: (f64, i64)) {
-        let log = |(m, e): (f64, i64)| log2_scaled(m, e);
-        if self.largest.is_none_or(|l| log(large) > log(l)) {
+    fn note(&mut self, large: (i64, f64), small: (i64, f64)) {
+        if self.largest.is_none_or(|l| large > l) {
             self.largest = Some(large);
         }
-        if self.smallest.is_none_or(|s| log(small) < log(s)) {
+        if self.smallest.is_none_or(|s| small < s) {
             self.smallest = Some(small);
         }
     }
@@ -216,7 +223,7 @@ impl Magnitudes {
         for v in x {
             let v = v.to_f64();
             if v != 0.0 && v.is_finite() && v.abs() == mul_pow2(1.0, exponent(v)) {
-                self.bins.entry(exponent(v) + e).or_default().1 += 1;
+                *self.powers.entry(exponent(v) + e).or_default() += 1;
             }
         }
     }
@@ -229,11 +236,12 @@ impl Magnitudes {
             } else if v.is_infinite() {
                 self.inf += 1;
             } else if v != 0.0 {
-                self.note((v.abs(), e), (v.abs(), e));
-                let k = exponent(v);
-                let bin = self.bins.entry(k + e).or_default();
-                bin.0 += 1;
-                bin.1 += u64::from(v.abs() == mul_pow2(1.0, k));
+                let (k, m) = split(v.abs(), e);
+                self.note((k, m), (k, m));
+                self.bins.add(k, 1);
+                if m == 1.0 {
+                    *self.powers.entry(k).or_default() += 1;
+                }
             }
         }
     }
@@ -260,10 +268,11 @@ impl Magnitudes {
 
     /// Adds the figures of another part.
     pub fn merge(&mut self, o: &Self) {
-        for (k, v) in &o.bins {
-            let bin = self.bins.entry(*k).or_default();
-            bin.0 += v.0;
-            bin.1 += v.1;
+        for (k, n) in o.bins.iter() {
+            self.bins.add(k, n);
+        }
+        for (k, n) in &o.powers {
+            *self.powers.entry(*k).or_default() += n;
         }
         self.count += o.count;
         self.zero += o.zero;
@@ -310,13 +319,13 @@ impl Magnitudes {
         match self.largest {
             _ if self.nan > 0 => f64::NAN,
             _ if self.inf > 0 => f64::INFINITY,
-            Some((m, e)) => log2_scaled(m, e),
+            Some((e, m)) => log2_scaled(m, e),
             None => f64::NEG_INFINITY,
         }
     }
     /// log2 of the smallest magnitude other than zero; +inf if there is none.
     pub fn log2_min(&self) -> f64 {
-        self.smallest.map_or(f64::INFINITY, |(m, e)| log2_scaled(m, e))
+        self.smallest.map_or(f64::INFINITY, |(e, m)| log2_scaled(m, e))
     }
     /// log2 of the mean magnitude.
     pub fn log2_mean_abs(&self) -> f64 {
@@ -331,8 +340,7 @@ impl Magnitudes {
     pub fn flush(&self) -> [u64; 6] {
         FORMATS.map(|f| {
             let half = f.min_subnormal_log2 - 1;
-            let below: u64 = self.bins.range(..half).map(|(_, v)| v.0).sum();
-            below + self.bins.get(&half).map_or(0, |v| v.1)
+            self.bins.below(half) + self.powers.get(&half).copied().unwrap_or(0)
         })
     }
 
@@ -342,9 +350,8 @@ impl Magnitudes {
         let flushed = self.flush();
         let mut i = 0;
         FORMATS.map(|f| {
-            let below: u64 = self.bins.range(..f.min_normal_log2).map(|(_, v)| v.0).sum();
             i += 1;
-            below - flushed[i - 1]
+            self.bins.below(f.min_normal_log2) - flushed[i - 1]
         })
     }
 
@@ -352,28 +359,87 @@ impl Magnitudes {
     pub fn overflow(&self) -> [u64; 6] {
         let mut i = 0;
         FORMATS.map(|f| {
-            let above: u64 = self.bins.range(f.max_exponent + 1..).map(|(_, v)| v.0).sum();
             i += 1;
-            above + self.over[i - 1]
+            self.bins.total() - self.bins.below(f.max_exponent + 1) + self.over[i - 1]
         })
     }
 
     /// Entries by exponent, two binades a bin, from the largest (`top`) down; the last bin takes all that is smaller.
     pub fn hist32(&self) -> ([u64; 32], i64) {
-        let top = self.bins.last_key_value().map_or(0, |(&k, _)| k);
+        let top = self.bins.ends().map_or(0, |(_, last)| last);
         let mut h = [0; 32];
-        for (&k, v) in &self.bins {
-            h[usize::try_from((top - k) / 2).unwrap_or(31).min(31)] += v.0;
+        for (k, n) in self.bins.iter() {
+            h[usize::try_from((top - k) / 2).unwrap_or(31).min(31)] += n;
         }
         (h, top)
     }
 
     /// Entries by exponent, one binade a bin, and the exponent of the first bin. For arrays of plain floats.
     pub fn full_hist(&self) -> (i64, Vec<u64>) {
-        let (Some((&first, _)), Some((&last, _))) = (self.bins.first_key_value(), self.bins.last_key_value()) else {
-            return (0, Vec::new());
-        };
-        (first, (first..=last).map(|k| self.bins.get(&k).map_or(0, |v| v.0)).collect())
+        let Some((first, last)) = self.bins.ends() else { return (0, Vec::new()) };
+        let mut h = vec![0; (last - first + 1) as usize];
+        for (k, n) in self.bins.iter() {
+            h[(k - first) as usize] = n;
+        }
+        (first, h)
+    }
+}
+
+/// Significand in [1, 2) and exponent of `m 2^e`, exponent first, so that pairs are ordered as the numbers are.
+fn split(m: f64, e: i64) -> (i64, f64) {
+    let k = exponent(m);
+    (k + e, mul_pow2(m, -k))
+}
+
+/// Counts by exponent: side by side from `first` on while that is a short run, the few that lie far away in a map.
+#[derive(Clone, Debug, Default)]
+struct Bins {
+    first: i64,
+    near: Vec<u64>,
+    far: BTreeMap<i64, u64>,
+}
+
+/// Longest run of exponents kept side by side: more than the range of a double.
+const NEAR: i64 = 4096;
+
+impl Bins {
+    fn add(&mut self, k: i64, n: u64) {
+        if self.near.is_empty() {
+            self.first = k;
+            self.near.push(0);
+        }
+        let end = self.first + self.near.len() as i64;
+        if end.max(k + 1) - self.first.min(k) > NEAR {
+            *self.far.entry(k).or_default() += n;
+            return;
+        }
+        if k < self.first {
+            let new = (self.first - k) as usize;
+            self.near.splice(0..0, std::iter::repeat_n(0, new));
+            self.first = k;
+        } else if k >= end {
+            self.near.resize((k - self.first + 1) as usize, 0);
+        }
+        self.near[(k - self.first) as usize] += n;
+    }
+
+    /// Exponents that occur, and how often; far ones first.
+    fn iter(&self) -> impl Iterator<Item = (i64, u64)> + '_ {
+        let near = self.near.iter().enumerate().map(|(i, &n)| (self.first + i as i64, n));
+        self.far.iter().map(|(&k, &n)| (k, n)).chain(near).filter(|(_, n)| *n > 0)
+    }
+
+    fn total(&self) -> u64 {
+        self.iter().map(|(_, n)| n).sum()
+    }
+
+    fn below(&self, k: i64) -> u64 {
+        self.iter().filter(|(x, _)| *x < k).map(|(_, n)| n).sum()
+    }
+
+    /// Smallest and largest exponent that occurs.
+    fn ends(&self) -> Option<(i64, i64)> {
+        self.iter().fold(None, |ends, (k, _)| Some(ends.map_or((k, k), |(a, b): (i64, i64)| (a.min(k), b.max(k)))))
     }
 }
 
@@ -382,18 +448,30 @@ struct Table<T> {
     base: i64,
     counts: Vec<[u32; LANES]>,
     runs: u32,
-    poured: BTreeMap<i64, (u64, u64)>,
+    /// Counters in use: from, to.
+    used: (usize, usize),
+    poured: Bins,
     kind: std::marker::PhantomData<T>,
 }
 
 impl<T: Real> Table<T> {
     fn new(base: i64) -> Self {
         let size = 2 * T::BIAS as usize + 2 + SPREAD as usize;
-        Self { base, counts: vec![[0; LANES]; size], runs: 0, poured: BTreeMap::new(), kind: std::marker::PhantomData }
+        Self {
+            base,
+            counts: vec![[0; LANES]; size],
+            runs: 0,
+            used: (size, 0),
+            poured: Bins::default(),
+            kind: std::marker::PhantomData,
+        }
     }
 
-    fn count(&mut self, x: &[T], e: i64, zeros: u64) {
+    /// Counts a run without NaN, infinities and subnormals whose exponents lie between two.
+    fn count(&mut self, x: &[T], e: i64, zeros: u64, (low, high): (i64, i64)) {
         let offset = (e - self.base + SPREAD) as usize;
+        let at = |k: i64| offset + (k + i64::from(T::BIAS)) as usize;
+        self.used = (self.used.0.min(at(low)), self.used.1.max(at(high) + 1));
         let exponents = 2 * T::BIAS as usize + 1;
         let counts = &mut self.counts[offset..offset + exponents + 1];
         let mask = exponents as u64;
@@ -414,21 +492,21 @@ impl<T: Real> Table<T> {
 
     /// Moves the counters to the map before they can overflow.
     fn flush(&mut self) {
-        for (i, c) in self.counts.iter_mut().enumerate() {
+        let (from, to) = self.used;
+        for (i, c) in self.counts.iter_mut().enumerate().take(to).skip(from) {
             let n = c.iter().fold(0u32, |a, &b| a.wrapping_add(b));
             if n > 0 {
-                let k = i as i64 - SPREAD + self.base - i64::from(T::BIAS);
-                self.poured.entry(k).or_default().0 += u64::from(n);
+                self.poured.add(i as i64 - SPREAD + self.base - i64::from(T::BIAS), u64::from(n));
             }
             *c = [0; LANES];
         }
-        self.runs = 0;
+        (self.runs, self.used) = (0, (self.counts.len(), 0));
     }
 
-    fn pour(mut self, bins: &mut BTreeMap<i64, (u64, u64)>) {
+    fn pour(mut self, bins: &mut Bins) {
         self.flush();
-        for (k, v) in self.poured {
-            bins.entry(k).or_default().0 += v.0;
+        for (k, n) in self.poured.iter() {
+            bins.add(k, n);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod delta;
 pub mod gradient;
+pub mod gram_schmidt;
 pub mod magnitudes;
 pub mod matmul;
 pub mod pointwise;

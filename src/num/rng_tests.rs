@@ -49,10 +49,9 @@ fn philox_known_answers() {
 #[test]
 fn words_place_every_part_of_the_key() {
     let w = words(KEY, 5, (3 << 32) / 16 + 2);
-    #[allow(clippy::needless_range_loop)] // reason: i is the block's number too
     for i in 0..BLOCKS {
         let b = philox([32 + i as u32, 7, 1, 3 | 5 << 12], [0x89ab_cdef, 0x0123_4567]);
-        assert_eq!([w[0][i], w[1][i], w[2][i], w[3][i]], b);
+        assert_eq!(w.map(|word| word[i]), b);
     }
 }
 

@@ -1,6 +1,7 @@
 //! parts: the catalogues, one file a part. Know kernels, not networks.
 
 pub mod activation;
+pub mod catalogue;
 pub mod init;
 pub mod layer;
 pub mod loss;

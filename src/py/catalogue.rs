@@ -33,7 +33,7 @@ pub fn catalogue<'py>(py: Python<'py>, kind: &str) -> PyResult<Bound<'py, PyList
                 let params = PyList::empty(py);
                 for p in i.params {
                     let q = param(py, p.name, p.doc)?;
-                    match &p.default {
+                    match p.default_value() {
                         Value::Number(x) => q.set_item("default", x)?,
                         Value::Text(s) => q.set_item("default", s)?,
                     }

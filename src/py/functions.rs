@@ -142,7 +142,8 @@ pub fn gradient_stats<'py>(py: Python<'py>, a: &Bound<'_, PyAny>) -> PyResult<Bo
 
 fn figures<'py, T: Float>(py: Python<'py>, a: &Bound<'_, PyAny>) -> PyResult<Bound<'py, PyDict>> {
     let view = view::<T>(a, "array", T::NAME)?;
-    #[allow(deprecated)] // reason: the cells only become a `Foreign`, which copies; no plain float is borrowed from them
+    #[allow(deprecated)]
+    // reason: the cells only become a `Foreign`, which copies; no plain float is borrowed from them
     let cells = view.as_slice(py).ok_or_else(|| named(py, "ShapeError", "expected a C-contiguous array"))?;
     let values =
         Foreign::<T>::from_cells(cells).ok_or_else(|| named(py, "DTypeError", "expected an array of floats"))?;

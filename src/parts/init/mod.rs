@@ -1,83 +1,186 @@
-//! STUB
-use crate::num::{real::Real, rng::Key};
-#[derive(Clone, Debug)]
-pub struct Init {
-    c: Option<f64>,
+//! parts: the catalogue of initializers. Knows no particular one beyond the line that lists it.
+//!
+//! To add an initializer, write a struct that implements [`Initializer`] and add its line to the table below. Names,
+//! checks of parameters, dispatch and tests follow from the table.
+//!
+//! Matrices are row-major with one row per output: rows = fan_out, cols = fan_in. A bias is a matrix of one column whose
+//! fans are those of its layer. Numbers depend on the key and the place in the matrix alone (see [`crate::num::rng`]).
+
+mod constant;
+mod identity;
+mod normal;
+mod orthogonal;
+mod scaled;
+mod sparse;
+mod truncated;
+mod uniform;
+
+use super::catalogue::Given;
+pub use super::catalogue::{CatalogueError, Info, Kind, Param, Value};
+use crate::num::real::Real;
+use crate::num::rng::Key;
+
+/// The array to fill and its place in the network.
+pub struct Site<'a, T> {
+    /// The entries, row-major.
+    pub out: &'a mut [T],
+    /// Number of rows (outputs).
+    pub rows: usize,
+    /// Number of columns (inputs; 1 for a bias).
+    pub cols: usize,
+    /// Inputs of the layer.
+    pub fan_in: usize,
+    /// Outputs of the layer.
+    pub fan_out: usize,
+    /// Names the random numbers.
+    pub key: Key,
 }
+
+/// One way to fill an array.
+pub trait Initializer: Sized {
+    /// Its catalogue entry.
+    const INFO: &'static Info;
+    /// Reads its parameters, whose names and ranges have been checked.
+    fn new(given: &Given) -> Result<Self, CatalogueError>;
+    /// Fills the array.
+    fn fill<T: Real>(&self, site: Site<'_, T>);
+}
+
+/// Why an initializer could not be made or applied.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum InitError {
+    /// A name or a parameter does not fit.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// The array and its shape do not fit, or a fan is zero.
+    #[error(
+        "{name}: expected {rows} x {cols} entries and fans of at least 1; got {len} entries, fan_in {fan_in}, fan_out \
+         {fan_out}. Give the array's own shape and the layer's sizes"
+    )]
+    Shape {
+        /// The initializer.
+        name: &'static str,
+        /// Rows asked for.
+        rows: usize,
+        /// Columns asked for.
+        cols: usize,
+        /// Length of the array.
+        len: usize,
+        /// Inputs of the layer.
+        fan_in: usize,
+        /// Outputs of the layer.
+        fan_out: usize,
+    },
+}
+
+impl InitError {
+    /// Whether it is the name that no initializer answers to.
+    pub fn is_unknown_name(&self) -> bool {
+        matches!(self, Self::Catalogue(CatalogueError::UnknownName { .. }))
+    }
+}
+
+macro_rules! initializers {
+    ($($variant:ident($kind:ty),)*) => {
+        /// An initializer with its parameters.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Init {
+            $(#[doc = concat!("[`", stringify!($kind), "`]")] $variant($kind),)*
+        }
+
+        impl Init {
+            /// What the catalogue says of every initializer, in the table's order.
+            pub fn infos() -> Vec<&'static Info> {
+                vec![$(<$kind>::INFO),*]
+            }
+
+            /// What the catalogue says of this one.
+            pub fn info(&self) -> &'static Info {
+                match self { $(Self::$variant(_) => <$kind>::INFO,)* }
+            }
+
+            fn build(given: &Given) -> Option<Result<Self, CatalogueError>> {
+                $(if given.info().name == <$kind>::INFO.name {
+                    return Some(<$kind>::new(given).map(Self::$variant));
+                })*
+                None
+            }
+
+            fn apply<T: Real>(&self, site: Site<'_, T>) {
+                match self { $(Self::$variant(i) => i.fill(site),)* }
+            }
+        }
+    };
+}
+
+// The one table.
+initializers! {
+    Zeros(constant::Zeros),
+    Ones(constant::Ones),
+    Constant(constant::Constant),
+    Identity(identity::Identity),
+    Normal(normal::Normal),
+    Uniform(uniform::Uniform),
+    TruncatedNormal(truncated::TruncatedNormal),
+    LecunNormal(scaled::LecunNormal),
+    LecunUniform(scaled::LecunUniform),
+    GlorotNormal(scaled::GlorotNormal),
+    GlorotUniform(scaled::GlorotUniform),
+    HeNormal(scaled::HeNormal),
+    HeUniform(scaled::HeUniform),
+    Standard(scaled::Standard),
+    VarianceScaling(scaled::VarianceScaling),
+    MeanField(scaled::MeanField),
+    Orthogonal(orthogonal::Orthogonal),
+    Sparse(sparse::Sparse),
+}
+
 impl Init {
-    pub fn constant(v: f64) -> Self {
-        Self { c: Some(v) }
+    /// The initializer of that name or alias with these parameters, defaults for the others.
+    ///
+    /// ```
+    /// use vgcore::parts::init::{Init, Value};
+    /// let he = Init::parse("kaiming_normal", &[("mode".into(), Value::Text("fan_out".into()))]).unwrap();
+    /// assert_eq!(he.info().name, "he_normal");
+    /// assert!(Init::parse("he", &[]).unwrap_err().is_unknown_name());
+    /// ```
+    pub fn parse(name: &str, params: &[(String, Value)]) -> Result<Self, InitError> {
+        let infos = Self::infos();
+        let unknown = || CatalogueError::UnknownName {
+            kind: "initializer",
+            name: name.to_owned(),
+            known: Self::infos().iter().map(|i| i.name).collect(),
+        };
+        let info = infos.into_iter().find(|i| i.answers_to(name)).ok_or_else(unknown)?;
+        let given = info.read(params)?;
+        Ok(Self::build(&given).ok_or_else(unknown)??)
     }
-    pub fn glorot() -> Self {
-        Self { c: None }
+
+    /// Every entry equal to `value`.
+    pub fn constant(value: f64) -> Self {
+        Self::Constant(constant::Constant { value })
     }
+
+    /// Fills `out`, row-major of `rows` (outputs) x `cols` (inputs, 1 for a bias), for a layer with these fans.
     pub fn fill<T: Real>(
         &self,
         out: &mut [T],
-        _r: usize,
-        _c: usize,
-        fi: usize,
-        fo: usize,
+        rows: usize,
+        cols: usize,
+        fan_in: usize,
+        fan_out: usize,
         key: Key,
-    ) -> Result<(), String> {
-        if let Some(c) = self.c {
-            out.fill(T::from_f64(c));
-            return Ok(());
+    ) -> Result<(), InitError> {
+        let len = out.len();
+        if rows.checked_mul(cols) != Some(len) || (len > 0 && (fan_in == 0 || fan_out == 0)) {
+            return Err(InitError::Shape { name: self.info().name, rows, cols, len, fan_in, fan_out });
         }
-        let b = (6.0 / (fi + fo) as f64).sqrt();
-        let mut s = key.seed.wrapping_mul(0x9e3779b97f4a7c15)
-            ^ ((key.tensor as u64) << 32 | key.layer as u64).wrapping_mul(0xff51afd7ed558ccd)
-            | 1;
-        for o in out {
-            s ^= s << 13;
-            s ^= s >> 7;
-            s ^= s << 17;
-            *o = T::from_f64(b * ((s >> 11) as f64 / (1u64 << 52) as f64 - 1.0));
+        if len > 0 {
+            self.apply(Site { out, rows, cols, fan_in, fan_out, key });
         }
         Ok(())
     }
 }
-#[derive(Clone, Debug)]
-pub enum Value {
-    Number(f64),
-    Text(String),
-}
-#[derive(Debug)]
-pub struct InitError(String);
-impl std::fmt::Display for InitError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-impl InitError {
-    pub fn is_unknown_name(&self) -> bool {
-        true
-    }
-}
-pub struct P {
-    pub name: &'static str,
-    pub default: Value,
-    pub doc: &'static str,
-}
-pub struct Info {
-    pub name: &'static str,
-    pub aliases: &'static [&'static str],
-    pub formula: &'static str,
-    pub summary: &'static str,
-    pub reference: &'static str,
-    pub params: &'static [P],
-}
-static I: [Info; 4] = [
-    Info { name: "glorot_normal", aliases: &["xavier_normal"], formula: "", summary: "", reference: "", params: &[] },
-    Info { name: "he_normal", aliases: &["kaiming_normal"], formula: "", summary: "", reference: "", params: &[] },
-    Info { name: "zeros", aliases: &[], formula: "", summary: "", reference: "", params: &[] },
-    Info { name: "orthogonal", aliases: &[], formula: "", summary: "", reference: "", params: &[] },
-];
-impl Init {
-    pub fn parse(name: &str, _p: &[(String, Value)]) -> Result<Init, InitError> {
-        Ok(if name == "zeros" { Self::constant(0.0) } else { Self::glorot() })
-    }
-    pub fn infos() -> Vec<&'static Info> {
-        I.iter().collect()
-    }
-}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! kernels: makes vectors orthonormal, by blocked Gram-Schmidt done twice. Knows no initializer.
+//!
+//! The vectors are the rows of a row-major matrix. Each keeps the sign of its own part that is new, so the result is the
+//! Q of the QR decomposition whose R has a positive diagonal. Two rounds bring orthogonality down to rounding errors
+//! (Giraud, Langou, Rozloznik, van den Eshof 2005, "Rounding error analysis of the classical Gram-Schmidt
+//! orthogonalization process"). All sums have one order, whatever the instruction path.
+
+use crate::num::simd::{Isa, Kernel, Vector, dispatch};
+
+/// Vectors that are treated together: they stay in a near cache while all earlier ones pass by.
+const PANEL: usize = 16;
+/// Vectors whose products with others are formed together.
+const TILE: usize = 4;
+
+struct Orthonormalise<'a> {
+    v: &'a mut [f64],
+    len: usize,
+}
+
+/// Makes the rows of length `len` in `v` orthonormal, first to last; there are at most `len` of them and they are
+/// linearly independent. A row that depends on earlier ones becomes NaN or noise.
+pub fn orthonormalise(v: &mut [f64], len: usize) {
+    assert!(
+        len > 0 && v.len().is_multiple_of(len) && v.len() / len <= len,
+        "gram_schmidt: more rows than their length"
+    );
+    dispatch(Orthonormalise { v, len });
+}
+
+impl Kernel for Orthonormalise<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Self { v, len } = self;
+        let count = v.len() / len;
+        let mut s = vec![0.0; PANEL * count];
+        for first in (0..count).step_by(PANEL) {
+            let (done, rest) = v.split_at_mut(first * len);
+            let rows = PANEL.min(count - first);
+            let panel = &mut rest[..rows * len];
+            for _ in 0..2 {
+                project::<I>(done, panel, len, &mut s);
+                for j in 0..rows {
+                    let (before, from) = panel.split_at_mut(j * len);
+                    let row = &mut from[..len];
+                    project::<I>(before, row, len, &mut s);
+                    let mut norm = [0.0];
+                    products::<I, 1, 1>(row, row, len, &mut norm, 1);
+                    scale(row, 1.0 / norm[0].sqrt());
+                }
+            }
+        }
+    }
+}
+
+/// Takes from each row of `v` its components along the rows of `q`: the products first, then one subtraction.
+#[inline(always)]
+fn project<I: Isa>(q: &[f64], v: &mut [f64], len: usize, s: &mut [f64]) {
+    let (m, n) = (q.len() / len, v.len() / len);
+    let (whole, group) = (n - n % TILE, TILE * len);
+    for i in (0..m - m % TILE).step_by(TILE) {
+        let qs = &q[i * len..][..group];
+        for r in (0..whole).step_by(TILE) {
+            products::<I, TILE, TILE>(&v[r * len..][..group], qs, len, &mut s[r * m + i..], m);
+        }
+        for r in whole..n {
+            products::<I, 1, TILE>(&v[r * len..][..len], qs, len, &mut s[r * m + i..], m);
+        }
+    }
+    for i in m - m % TILE..m {
+        let one = &q[i * len..][..len];
+        for r in 0..n {
+            products::<I, 1, 1>(&v[r * len..][..len], one, len, &mut s[r * m + i..], m);
+        }
+    }
+    const MANY: usize = 2 * TILE;
+    for i in (0..m - m % MANY).step_by(MANY) {
+        let qs = &q[i * len..][..MANY * len];
+        for r in (0..whole).step_by(TILE) {
+            subtract::<I, TILE, MANY>(&mut v[r * len..][..group], qs, len, &s[r * m + i..], m);
+        }
+        for r in whole..n {
+            subtract::<I, 1, MANY>(&mut v[r * len..][..len], qs, len, &s[r * m + i..], m);
+        }
+    }
+    for i in m - m % MANY..m {
+        let one = &q[i * len..][..len];
+        for r in 0..n {
+            subtract::<I, 1, 1>(&mut v[r * len..][..len], one, len, &s[r * m + i..], m);
+        }
+    }
+}
+
+/// `s[r * stride + c] = v[r] . q[c]`
+#[inline(always)]
+fn products<I: Isa, const R: usize, const C: usize>(v: &[f64], q: &[f64], len: usize, s: &mut [f64], stride: usize) {
+    assert!(v.len() == R * len && q.len() == C * len);
+    let lanes = I::F64::LANES;
+    let mut sum = [[I::F64::zero(); C]; R];
+    let mut step = |at: usize, n: usize| {
+        // SAFETY: `n <= lanes` elements from `at` are inside each of the R and C rows of length `len`.
+        let get = |p: &[f64], row: usize| unsafe {
+            let p = p.as_ptr().add(row * len + at);
+            if n == lanes { I::F64::load(p) } else { I::F64::load_partial(p, n) }
+        };
+        let mut b = [I::F64::zero(); C];
+        for (c, b) in b.iter_mut().enumerate() {
+            *b = get(q, c);
+        }
+        for (r, sum) in sum.iter_mut().enumerate() {
+            let a = get(v, r);
+            for (sum, b) in sum.iter_mut().zip(b) {
+                *sum = a.fma(b, *sum);
+            }
+        }
+    };
+    let whole = len - len % lanes;
+    for at in (0..whole).step_by(lanes) {
+        step(at, lanes);
+    }
+    if whole < len {
+        step(whole, len - whole);
+    }
+    for (r, sum) in sum.iter().enumerate() {
+        for (c, sum) in sum.iter().enumerate() {
+            let mut a = [0.0; 8];
+            // SAFETY: a vector of doubles has eight lanes.
+            unsafe { sum.store(a.as_mut_ptr()) };
+            s[r * stride + c] = ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]));
+        }
+    }
+}
+
+/// `v[r] -= sum over c of s[r * stride + c] q[c]`, in the order of c.
+#[inline(always)]
+fn subtract<I: Isa, const R: usize, const C: usize>(v: &mut [f64], q: &[f64], len: usize, s: &[f64], stride: usize) {
+    assert!(v.len() == R * len && q.len() == C * len);
+    let lanes = I::F64::LANES;
+    let mut f = [[0.0; C]; R];
+    for (r, f) in f.iter_mut().enumerate() {
+        for (c, f) in f.iter_mut().enumerate() {
+            *f = -s[r * stride + c];
+        }
+    }
+    let mut step = |at: usize, n: usize| {
+        let mut b = [I::F64::zero(); C];
+        for (c, b) in b.iter_mut().enumerate() {
+            // SAFETY: `n <= lanes` elements from `at` are inside row c of `q`.
+            *b = unsafe {
+                let p = q.as_ptr().add(c * len + at);
+                if n == lanes { I::F64::load(p) } else { I::F64::load_partial(p, n) }
+            };
+        }
+        for (r, f) in f.iter().enumerate() {
+            // SAFETY: as above, inside row r of `v`.
+            let p = unsafe { v.as_mut_ptr().add(r * len + at) };
+            // SAFETY: as above.
+            let mut x = unsafe { if n == lanes { I::F64::load(p) } else { I::F64::load_partial(p, n) } };
+            for (f, b) in f.iter().zip(b) {
+                x = I::F64::splat(*f).fma(b, x);
+            }
+            // SAFETY: as above.
+            unsafe { if n == lanes { x.store(p) } else { x.store_partial(p, n) } };
+        }
+    };
+    let whole = len - len % lanes;
+    for at in (0..whole).step_by(lanes) {
+        step(at, lanes);
+    }
+    if whole < len {
+        step(whole, len - whole);
+    }
+}
+
+/// `row *= f`
+#[inline(always)]
+fn scale(row: &mut [f64], f: f64) {
+    for x in row {
+        *x *= f;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::num::rng::{Key, Law, fill};
+    use crate::num::simd::{available, dispatch_on};
+
+    fn normal(n: usize, seed: u64) -> Vec<f64> {
+        let mut v = vec![0.0; n];
+        fill(&mut v, Key { seed, tensor: 0, layer: 0 }, 0, 0, Law::Normal, 1.0, 0.0);
+        v
+    }
+
+    fn dot(a: &[f64], b: &[f64]) -> f64 {
+        a.iter().zip(b).map(|(x, y)| x * y).sum()
+    }
+
+    #[test]
+    fn rows_become_orthonormal_with_a_positive_diagonal() {
+        for (count, len) in [(1, 1), (1, 9), (2, 2), (5, 7), (16, 16), (17, 40), (33, 33), (64, 64), (150, 150)] {
+            let a = normal(count * len, (count * len) as u64);
+            let mut q = a.clone();
+            orthonormalise(&mut q, len);
+            for i in 0..count {
+                for j in 0..=i {
+                    let d = dot(&q[i * len..][..len], &q[j * len..][..len]) - f64::from(u8::from(i == j));
+                    assert!(d.abs() < 1e-14, "{count} x {len}: ({i}, {j}) {d:e}");
+                    // a = R^T q with R upper triangular: a_j has no part along q_i for i > j.
+                    let r = dot(&q[i * len..][..len], &a[j * len..][..len]);
+                    assert!(if i == j { r > 0.0 } else { r.abs() < 1e-12 }, "{count} x {len}: R ({j}, {i}) {r:e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nearly_dependent_rows_stay_orthonormal() {
+        let len = 24;
+        let mut v = normal(3 * len, 5);
+        let (head, last) = v.split_at_mut(2 * len);
+        for (i, x) in last.iter_mut().enumerate() {
+            *x = head[i] - 2.0 * head[len + i] + 1e-9 * *x;
+        }
+        orthonormalise(&mut v, len);
+        for j in 0..2 {
+            assert!(dot(&v[2 * len..], &v[j * len..][..len]).abs() < 1e-14);
+        }
+    }
+
+    #[test]
+    fn paths_agree() {
+        for (count, len) in [(20, 37), (40, 40)] {
+            let a = normal(count * len, 3);
+            let all: Vec<Vec<u64>> = available()
+                .into_iter()
+                .map(|p| {
+                    let mut v = a.clone();
+                    dispatch_on(p, Orthonormalise { v: &mut v, len });
+                    v.iter().map(|x| x.to_bits()).collect()
+                })
+                .collect();
+            assert!(all.iter().all(|x| *x == all[0]));
+        }
+    }
+}
