@@ -80,7 +80,7 @@ def test_lost_ends_are_marked(value: float, steps: int) -> None:
     curve = falling(steps, rate=-0.01)
     curve[: steps // 3] = value
     ax = flow_of(curve, full=False).plot()
-    word = {-np.inf: "exactly 0 below", np.inf: "infinite below"}.get(value, "NaN below")
+    word = {-np.inf: "exactly 0 from", np.inf: "infinite from"}.get(value, "NaN from")
     assert word in texts(ax)
     assert drawn(ax)
 

@@ -109,7 +109,12 @@ def probe(args: argparse.Namespace) -> int:
         flow.plot(title=title).figure.savefig(args.plot, dpi=150)
         files.append(args.plot)
     if args.json:
-        report = {"diagnosis": diagnosis.to_dict(), "loss": flow.loss, "steps": flow.steps, "batch": len(x)}
+        report: dict[str, Any] = {
+            "diagnosis": diagnosis.to_dict(),
+            "loss": flow.loss,
+            "steps": flow.steps,
+            "batch": len(x),
+        }
         report |= {"num_parameters": net.num_parameters, "log10_grad_norm": flow.log10_grad_norm}
         _print_json(report | {"files": files})
     else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ._study_result import median, verdict
+from ._study_result import measured_rate, median, verdict
 from .errors import ArgumentError
 from .plotting import COLOURS, LINES, MARKERS, plot_curves, plot_heatmap, plot_rates
 
@@ -103,18 +103,24 @@ def _curves(entries: Entries, where: Mapping[str, Any], ax: Any, options: dict[s
 
 def _heatmap(entries: Entries, where: Mapping[str, Any], ax: Any, options: dict[str, Any]) -> Any:
     others = _varied(entries, ("activation", "init", "seed"))
-    chosen = _fixed(entries, ["depth", *others], {})
+    entries = _fixed(entries, [name for name in others if name != "depth"], where)
+    chosen = _fixed(entries, ("depth",), {})
     rows = list(dict.fromkeys(str(entry["cell"].get("activation", "default")) for entry in chosen))
     columns = list(dict.fromkeys(str(entry["cell"].get("init", "default")) for entry in chosen))
-    cells: dict[tuple[str, str], Entries] = {}
-    for entry in chosen:
+    cells: dict[tuple[str, str], dict[int, Entries]] = {}
+    for entry in entries:
         key = str(entry["cell"].get("activation", "default")), str(entry["cell"].get("init", "default"))
-        cells.setdefault(key, []).append(entry)
+        cells.setdefault(key, {}).setdefault(int(entry["cell"]["depth"]), []).append(entry)
     grid = np.full((len(rows), len(columns)), np.nan)
     marks = [["" for _ in columns] for _ in rows]
-    for (row, column), found in cells.items():
+    for (row, column), by_depth in cells.items():
+        if row not in rows or column not in columns:
+            continue  # no finished network of the deepest kind
         i, j = rows.index(row), columns.index(column)
-        grid[i, j], marks[i][j] = median(found, "decades_per_step"), verdict(found)
+        grid[i, j], depth = measured_rate(by_depth)
+        marks[i][j] = verdict(by_depth[max(by_depth)])
+        if depth != max(by_depth):
+            marks[i][j] += f"\n(rate at depth {depth:,})"
     head = _head(chosen, ("activation", "init"))
     options.setdefault("title", f"Decades per layer towards the input: {head}")
     return plot_heatmap(grid, rows, columns, ax, marks=marks, title=options["title"])

@@ -118,9 +118,9 @@ class StudyResult:
     def summary(self) -> str:
         """Return a text table: networks down, depths across, with the norm that reaches the first layer.
 
-        Each entry is |dL/dh_0| (median over seeds) and the verdict. The last columns belong to the deepest
-        network: its rate and the layer, counted back from the output, from which on a float32 gradient reads
-            zero.
+        Each entry is |dL/dh_0| (median over seeds) and the verdict. ``decades/layer`` is the rate of the
+        deepest network that has one (a dead one has none). ``0 in float32``: in the deepest network, the
+        layer, counted back from the output, from which on a plain float32 gradient reads zero.
         """
         header, rows = self._summary_rows()
         number = len(self.spec["seeds"])
@@ -164,7 +164,7 @@ class StudyResult:
         rows = []
         for key, by_depth in groups.items():
             deepest = by_depth[max(by_depth)]
-            rate, horizon = median(deepest, "decades_per_step"), median(deepest, "horizon_float32")
+            rate, horizon = measured_rate(by_depth)[0], median(deepest, "horizon_float32")
             cells = [_summary_cell(by_depth.get(depth, [])) for depth in depths]
             reads = _lost_from(deepest, horizon)
             rows.append([*map(str, key), *cells, f"{rate:+.4f}" if math.isfinite(rate) else "-", reads])
@@ -291,6 +291,15 @@ def median(entries: Sequence[Mapping[str, Any]], quantity: str) -> float:
     if len(values) % 2 or values[middle - 1] == values[middle]:
         return float(values[middle])
     return float((values[middle - 1] + values[middle]) / 2)
+
+
+def measured_rate(by_depth: Mapping[int, Sequence[Mapping[str, Any]]]) -> tuple[float, int]:
+    """Rate of the deepest networks that have one, and their depth: dead ones have none."""
+    for depth in sorted(by_depth, reverse=True):
+        rate = median(by_depth[depth], "decades_per_step")
+        if math.isfinite(rate):
+            return rate, depth
+    return math.nan, max(by_depth)
 
 
 def verdict(entries: Sequence[Mapping[str, Any]]) -> str:

@@ -131,10 +131,10 @@ def render(rows: Iterable[Sequence[str]], header: Sequence[str], *, left: int = 
 
     Example:
         >>> print(render([["sigmoid", "1e-6"], ["relu", "0.5"]], ["activation", "10"]))
-        activation     10
-        -----------------
-        sigmoid      1e-6
-        relu          0.5
+        activation    10
+        ----------------
+        sigmoid     1e-6
+        relu         0.5
     """
     body = [list(row) for row in rows]
     widths = [max([len(head), *(len(row[i]) for row in body)]) for i, head in enumerate(header)]

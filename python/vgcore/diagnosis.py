@@ -213,10 +213,7 @@ def _zeros(evidence: Evidence) -> tuple[Verdict, list[str]]:
     above = curve[top + 1 :]
     if flow is not None:
         # This engine keeps every exponent: a zero here is no underflow but a product with an exact zero.
-        return "dead", [
-            f"From step {top:,} down the gradient is exactly zero (not tiny): every path is blocked by units "
-            "of slope zero."
-        ]
+        return "dead", [_why_dead(flow, top)]
     if above.size == 0:
         return "dead", ["Every norm is exactly zero: nothing reaches any layer, not even the last."]
     last, step = float(above[0]), evidence.rate.mean
@@ -237,6 +234,19 @@ def _zeros(evidence: Evidence) -> tuple[Verdict, list[str]]:
         "smallest "
         "number: units that pass nothing (or a cut graph), not underflow."
     ]
+
+
+def _why_dead(flow: GradientFlow, top: int) -> str:
+    """Say what blocks the gradient: a forward pass that faded to zero, or units that are off."""
+    head = f"From step {top:,} down the gradient is exactly zero, not tiny: every path is blocked"
+    if flow.has_statistics:
+        silent = np.flatnonzero((flow.out_var == 0) & (flow.out_mean == 0))
+        if silent.size:
+            held = f" in {flow.meta['dtype']}" if "dtype" in flow.meta else ""
+            return (
+                f"{head}, as the forward pass is: from step {int(silent[0]):,} on all outputs are zero{held}."
+            )
+    return f"{head} by units of slope zero."
 
 
 def _mixed(evidence: Evidence) -> str | None:

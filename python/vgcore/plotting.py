@@ -231,17 +231,18 @@ def _mark_lost(axes: Any, x: Any, values: FloatArray, middle: FloatArray, colour
     if last + 1 >= middle.size:
         return
     original = values[~np.isfinite(values)][-1]
-    word = (
-        "exactly 0 below"
-        if original == -np.inf
-        else ("NaN below" if np.isnan(original) else "infinite below")
-    )
-    axes.plot([x[last + 1]], [middle[last + 1]], marker="x", color=colour, markersize=8, markeredgewidth=2)
+    word = "exactly 0" if original == -np.inf else ("NaN" if np.isnan(original) else "infinite")
+    place = (float(x[last + 1]), float(middle[last + 1]))
+    axes.plot(*place, marker="x", color=colour, markersize=8, markeredgewidth=2)
+    side = (
+        "right" if last > 0.5 * middle.size else "left"
+    )  # towards the middle, so that it stays on the picture
     axes.annotate(
-        word,
-        (x[last + 1], middle[last + 1]),
-        xytext=(6, -12),
+        f"{word} from here to the input",
+        place,
+        xytext=(-6 if side == "right" else 6, -12),
         textcoords="offset points",
+        ha=side,
         fontsize="x-small",
         color=colour,
     )

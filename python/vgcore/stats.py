@@ -159,5 +159,7 @@ def gradient_stats(array: Any) -> Stats:
         >>> stats.zero, round(stats.log10_norm, 3), stats.flush["float16"]
         (1, -29.301, 2)
     """
-    flat = as_float_array(array, name="array", finite=False).reshape(-1)  # a single number counts as one value
+    flat = as_float_array(array, name="array", finite=False).reshape(
+        -1
+    )  # a single number counts as one value
     return Stats.from_raw(_core.gradient_stats(flat))
