@@ -6,9 +6,10 @@ Knows layers and losses; everything here is a function of them, without state.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from . import activations
 from .errors import ArgumentError
 from .layers import Activation, Dense, Layer, Repeat, walk
 from .losses import Loss, as_loss, names
@@ -65,23 +66,28 @@ def with_zeros(spec: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def activation_names(layers: Sequence[Layer]) -> list[str]:
-    """Return the names of the activations in use, each once, in order of appearance."""
-    found: dict[str, None] = {}
-    for placed in walk(layers, 1):
-        if isinstance(placed.layer, Activation):
-            found[placed.layer.function] = None
-    return list(found)
+def provenance(layers: Sequence[Layer]) -> dict[str, Any]:
+    """Return what a result records of a network's layers, as plain values that go into JSON.
 
-
-def structure(layers: Sequence[Layer]) -> list[dict[str, Any]]:
-    """Return name and number of steps of each top-level layer; a Dense takes in the activation behind it."""
-    result: list[dict[str, Any]] = []
+    ``activations``: names in use, each once; ``saturates``: whether one of them is flat on both sides;
+    ``structure``: name, kind and number of steps of each top-level layer, where a Dense takes in the
+    activation behind it.
+    """
+    found = dict.fromkeys(_functions(layers))
+    structure: list[dict[str, Any]] = []
     for index, layer in enumerate(layers):
         if isinstance(layer, Activation) and index and isinstance(layers[index - 1], Dense):
             continue
         name = str(index) if layer.name is None else layer.name
-        result.append(
+        structure.append(
             {"name": name, "kind": layer.kind, "steps": layer.n if isinstance(layer, Repeat) else 1}
         )
-    return result
+    saturates = any(activations.describe(name).extra.get("saturates") for name in found)
+    return {"axis": "depth", "activations": list(found), "saturates": saturates, "structure": structure}
+
+
+def _functions(layers: Sequence[Layer]) -> Iterator[str]:
+    for layer in layers:
+        if isinstance(layer, Activation):
+            yield layer.function
+        yield from _functions(layer.body)

@@ -24,9 +24,8 @@ def rows(layers: Sequence[Layer], in_features: int) -> list[tuple[str, str, str,
         count = sum(math.prod(shape) for shape in placed.parameters().values())
         name = ".".join(placed.path)
         out = layer.out_features(placed.in_features)
-        result.append(
-            ("  " * placed.level + name, describe(layer), f"{out:,}", f"{count:,}" if count else "")
-        )
+        words = "  " * placed.level + describe(layer)
+        result.append((name, words, f"{out:,}", f"{count:,}" if count else ""))
     if len(result) > _MOST_ROWS:
         half = _MOST_ROWS // 2
         gap = ("...", f"{len(result) - 2 * half:,} more layers", "", "")
@@ -63,8 +62,9 @@ def text(head: str, layers: Sequence[Layer], in_features: int, total: int, items
 def table_html(head: str, layers: Sequence[Layer], in_features: int, total: int, itemsize: int) -> str:
     """Return the summary as an HTML table."""
     body = "".join(
-        f"<tr><td><code>{html.escape(name).replace('  ', '&ensp;')}</code></td>"
-        f"<td style='text-align:left'>{html.escape(layer)}</td><td>{out}</td><td>{count}</td></tr>"
+        f"<tr><td><code>{html.escape(name)}</code></td>"
+        f"<td style='text-align:left'>{html.escape(layer).replace('  ', '&emsp;')}</td>"
+        f"<td>{out}</td><td>{count}</td></tr>"
         for name, layer, out, count in rows(layers, in_features)
     )
     return (

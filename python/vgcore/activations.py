@@ -62,10 +62,8 @@ def value(name: str, x: ArrayLike, **params: float) -> NDArray[Any]:
         >>> value("leaky_relu", [-1.0, 1.0], negative_slope=0.5)
         array([-0.5,  1. ])
     """
-    entry = describe(name)
-    checked = entry.check_params(params)
-    array = as_float_array(x, name="x", finite=False, allow_empty=True)
-    return _core.activation(entry.name, checked, array, "value")
+    entry, checked, array = _checked(name, x, params)
+    return _core.activation(entry.name, checked, array.ravel(), "value").reshape(array.shape)
 
 
 def derivative(name: str, x: ArrayLike, **params: float) -> NDArray[Any]:
@@ -82,10 +80,8 @@ def derivative(name: str, x: ArrayLike, **params: float) -> NDArray[Any]:
         >>> float(derivative("tanh", np.array([20.0]))[0])
         1.6993417021166355e-17
     """
-    entry = describe(name)
-    checked = entry.check_params(params)
-    array = as_float_array(x, name="x", finite=False, allow_empty=True)
-    return _core.activation(entry.name, checked, array, "derivative")
+    entry, checked, array = _checked(name, x, params)
+    return _core.activation(entry.name, checked, array.ravel(), "derivative").reshape(array.shape)
 
 
 def scaled_derivative(name: str, x: ArrayLike, **params: float) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -102,10 +98,14 @@ def scaled_derivative(name: str, x: ArrayLike, **params: float) -> tuple[NDArray
         >>> round(float(np.log10(m[0]) + e[0] * np.log10(2)), 3)
         -868.589
     """
+    entry, checked, array = _checked(name, x, params)
+    mantissa, exponent = _core.activation(entry.name, checked, array.ravel(), "scaled_derivative")
+    return mantissa.reshape(array.shape), exponent.reshape(array.shape)
+
+
+def _checked(name: str, x: Any, params: dict[str, float]) -> tuple[Description, dict[str, Any], NDArray[Any]]:
     entry = describe(name)
-    checked = entry.check_params(params)
-    array = as_float_array(x, name="x", finite=False, allow_empty=True)
-    return _core.activation(entry.name, checked, array, "scaled_derivative")
+    return entry, entry.check_params(params), as_float_array(x, name="x", finite=False, allow_empty=True)
 
 
 def __getattr__(name: str) -> Callable[..., NDArray[Any]]:

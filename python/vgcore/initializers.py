@@ -46,6 +46,10 @@ class Initializer:
         checked = entry.check_params(self.params)
         object.__setattr__(self, "name", entry.name)
         object.__setattr__(self, "params", {key: checked[key] for key in self.params})
+        if (
+            self.params
+        ):  # the compiled module knows the ranges: a wrong value is said here, not at the first draw
+            _core.initialize(entry.name, checked, 1, 1, "float32", 0, 0, 0)
 
     def __hash__(self) -> int:
         """Hash by value, so that equal initializers are one dictionary key."""

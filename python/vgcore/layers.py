@@ -51,6 +51,8 @@ class Layer(ABC):
     name: str | None
     body: tuple[Layer, ...] = ()
     """The layers inside; none, unless this is a container."""
+    unsaid: ClassVar[Mapping[str, Any]] = {}
+    """Values of fields that a summary leaves out, beside the defaults."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Enter the class under its `kind`, by which saved networks are rebuilt."""
@@ -77,12 +79,13 @@ class Layer(ABC):
 
     def describe(self) -> str:
         """Return the layer in one line for `Network.summary`."""
-        shown_fields = (
-            f"{f.name}={getattr(self, f.name)!r}"
-            for f in fields(self)  # type: ignore[arg-type]  # every concrete layer is a dataclass
-            if f.name not in ("name", "body", "bias_init") and getattr(self, f.name) != f.default
-        )
-        return f"{type(self).__name__}({', '.join(shown_fields)})"
+        parts = []
+        for f in fields(self):  # type: ignore[arg-type]  # every concrete layer is a dataclass
+            value = getattr(self, f.name)
+            plain = value == f.default or repr(value) == self.unsaid.get(f.name)
+            if f.name not in ("name", "body") and not plain:
+                parts.append(f"{f.name}={value!r}" if f.kw_only else repr(value))
+        return f"{type(self).__name__}({', '.join(parts)})" if parts else type(self).__name__
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ class Dense(Layer):
     """
 
     kind: ClassVar[str] = "dense"
+    unsaid: ClassVar[Mapping[str, Any]] = {"bias_init": "zeros()"}
     features: int
     bias: bool = field(default=True, kw_only=True)
     init: InitLike | None = field(default=None, kw_only=True)
@@ -198,6 +202,10 @@ class Activation(Layer):
         entry = activations.describe(function)
         checked = entry.check_params(params)
         _check_name(name)
+        if (
+            params
+        ):  # the compiled module knows the ranges: a wrong value is said here, not when a network is built
+            activations.value(entry.name, np.zeros(1), **params)
         put = object.__setattr__
         put(self, "function", entry.name)
         put(self, "params", {key: checked[key] for key in params})
@@ -292,11 +300,13 @@ class Repeat(_Container):
         """Return the description that the compiled module takes."""
         inner = replace(context, where=f"{context.where}.body")
         if self.n > 1:
-            self._check_width(context, "the next step takes it")
             inner = replace(inner, following=leading_activation(self.body[0]))
         if not self.tied:
             inner = replace(inner, copies=(*context.copies, self.n))
-        return {"kind": self.kind, "n": self.n, "tied": self.tied, "body": chain_specs(self.body, inner)}
+        body = chain_specs(self.body, inner)
+        if self.n > 1:  # after the body: what is wrong inside is said first
+            self._check_width(context, "the next step takes it")
+        return {"kind": self.kind, "n": self.n, "tied": self.tied, "body": body}
 
 
 @dataclass(frozen=True, init=False)
@@ -327,9 +337,9 @@ class Residual(_Container):
 
     def to_spec(self, context: Context) -> dict[str, Any]:
         """Return the description that the compiled module takes."""
+        body = chain_specs(self.body, replace(context, where=f"{context.where}.body"))
         self._check_width(context, "the shortcut is added to it")
-        inner = replace(context, where=f"{context.where}.body")
-        return {"kind": self.kind, "scale": self.scale, "body": chain_specs(self.body, inner)}
+        return {"kind": self.kind, "scale": self.scale, "body": body}
 
 
 @dataclass(frozen=True)
@@ -389,7 +399,7 @@ def leading_activation(layer: Layer) -> Activation | None:
 def as_layers(value: Any, name: str) -> tuple[Layer, ...]:
     """Return one layer or a sequence of layers as a tuple, or raise ArgumentError."""
     if isinstance(value, Layer):
-        return (value,)
+        value = [value]
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
         raise ArgumentError(f"{name}: expected a list of layers such as [vg.Dense(64)], got {shown(value)}")
     if not value:

@@ -44,6 +44,10 @@ class Loss:
         checked = entry.check_params(self.params)
         object.__setattr__(self, "name", entry.name)
         object.__setattr__(self, "params", {key: checked[key] for key in self.params})
+        if (
+            self.params
+        ):  # the compiled module knows the ranges: a wrong value is said here, not at the first pass
+            _run_alone(self, np.zeros((1, 1)), np.zeros((1, 1)), "loss")
 
     def __hash__(self) -> int:
         """Hash by value, so that equal losses are one dictionary key."""
@@ -71,7 +75,7 @@ class Loss:
             LabelError: a label outside ``range(width)``.
             ArgumentError: probabilities that are none.
         """
-        if self.name == "cross_entropy":
+        if describe(self.name).extra.get("classes"):
             return _class_target(y, batch, width, dtype, name)
         target = as_float_array(y, name=name, dtype=dtype, shape=(batch, width))
         if self.name == "bce_with_logits":
@@ -107,15 +111,9 @@ class Loss:
         return np.asarray(np.ldexp(mantissa, bounded[:, None]))
 
     def _run(self, output: Any, y: Any, mode: str) -> dict[str, Any]:
-        # The loss has no door of its own in the compiled module: an identity network's loss is the loss.
         array = as_float_array(output, name="output", shape=("batch", "width"))
         batch, width = array.shape
-        target = self.check_target(y, batch, width, array.dtype)
-        identity = [{"kind": "activation", "name": "0", "function": "identity", "params": {}}]
-        network = _core.Network(identity, width, array.dtype.name, 0)
-        return network.run(
-            array, target, self.to_spec(), None, mode=mode, lr=None, stats="none", memory_budget=None
-        )
+        return _run_alone(self, array, self.check_target(y, batch, width, array.dtype), mode)
 
 
 def as_loss(value: Any, name: str = "loss") -> Loss:
@@ -160,6 +158,14 @@ def describe(name: str) -> Description:
         'loss'
     """
     return _registry.describe(name)
+
+
+def _run_alone(loss: Loss, output: NDArray[Any], target: NDArray[Any], mode: str) -> dict[str, Any]:
+    # The loss has no door of its own in the compiled module: an identity network's loss is the loss.
+    identity = [{"kind": "activation", "name": "0", "function": "identity", "params": {}}]
+    network = _core.Network(identity, output.shape[1], output.dtype.name, 0)
+    spec = loss.to_spec()
+    return network.run(output, target, spec, None, mode=mode, lr=None, stats="none", memory_budget=None)
 
 
 def _class_target(y: Any, batch: int, width: int, dtype: np.dtype[Any], name: str) -> NDArray[Any]:

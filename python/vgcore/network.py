@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _core, _saving, _summary, activations
+from . import _core, _saving, _summary
 from ._arrays import as_float_array
 from ._checks import as_choice, as_dtype, as_real, as_size, shown
-from ._memory import ensure_fits, parse_bytes
-from ._passes import activation_names, chosen_loss, sizes, structure, with_zeros
+from ._memory import available_memory, ensure_fits, parse_bytes
+from ._passes import chosen_loss, provenance, sizes, with_zeros
 from ._rng import RngLike, key_of, seed_of
 from .errors import ArgumentError, unknown_name
 from .flow import GradientFlow
@@ -31,6 +31,8 @@ __all__ = ["Network", "load"]
 _ENTRY_BYTES = 128
 #: Passes below this are not worth asking the system how much memory is free.
 _SMALL_PASS = 64 * 2**20
+#: Bytes of figures that a pass returns for each unit, by `stats`.
+_FIGURE_BYTES = {"none": 16, "norms": 96, "full": 1024}
 _STATS = ("norms", "full")
 
 
@@ -60,7 +62,7 @@ class Network:
         (2, 10)
     """
 
-    __slots__ = ("_core", "_dtype", "_in_features", "_layers", "_seed")
+    __slots__ = ("_core", "_dtype", "_in_features", "_layers", "_meta", "_seed")
 
     def __init__(
         self,
@@ -75,14 +77,18 @@ class Network:
         self._layers = as_layers(layers, "layers")
         self._dtype = as_dtype(dtype)
         self._seed = seed_of(rng)
-        self._core = self._compile(chain_specs(self._layers, Context(self._in_features, self._dtype)))
+        self._compile(chain_specs(self._layers, Context(self._in_features, self._dtype)))
 
-    def _compile(self, specs: list[dict[str, Any]]) -> _core.Network:
+    def _compile(self, specs: list[dict[str, Any]]) -> None:
         count, entries = sizes(self._layers, self._in_features)
         what = f"a network of {count:,} parameters in {self._dtype}"
         advice = "make it narrower or less deep, share parameters (Repeat(..., tied=True)) or use float32"
         ensure_fits(count * self._dtype.itemsize + entries * _ENTRY_BYTES, what, advice)
-        return _core.Network(specs, self._in_features, self._dtype.name, key_of(self._seed))
+        self._core = _core.Network(specs, self._in_features, self._dtype.name, key_of(self._seed))
+        #: What every result records of this network, worked out once.
+        self._meta = {"network": repr(self), "dtype": self._dtype.name, "seed": self._seed} | provenance(
+            self._layers
+        )
 
     @classmethod
     def _restore(
@@ -93,7 +99,7 @@ class Network:
         self._in_features, self._layers = in_features, as_layers(layers, "layers")
         self._dtype, self._seed = as_dtype(dtype), seed
         specs = chain_specs(self._layers, Context(in_features, self._dtype))
-        self._core = self._compile([with_zeros(spec) for spec in specs])
+        self._compile([with_zeros(spec) for spec in specs])
         self.load_parameters(parameters)
         return self
 
@@ -228,7 +234,7 @@ class Network:
         """
         twin = Network.__new__(Network)
         twin._in_features, twin._layers = self._in_features, self._layers
-        twin._dtype, twin._seed = self._dtype, self._seed
+        twin._dtype, twin._seed, twin._meta = self._dtype, self._seed, self._meta
         twin._core = self._core.clone()
         return twin
 
@@ -271,7 +277,7 @@ class Network:
             (2, 4)
         """
         array = self._input(x)
-        self._ensure_pass_fits(len(array), "loss", None)
+        self._budget(len(array), "loss", "none", None)
         return self._core.forward(array)
 
     def loss(self, x: ArrayLike, y: ArrayLike, loss: str | Loss | None = None) -> float:
@@ -368,7 +374,8 @@ class Network:
     ) -> GradientFlow:
         """Take one SGD step, ``w -= lr * g``, and return what `probe` would have measured before it.
 
-        Arguments and errors as for `probe`; a call that raises has changed nothing.
+        Arguments and errors as for `probe`. A call that is refused has changed nothing; one that Ctrl-C ends
+        may have updated the layers near the output.
 
         Example:
             >>> import numpy as np, vgcore as vg
@@ -387,12 +394,23 @@ class Network:
     def _input(self, x: ArrayLike) -> NDArray[Any]:
         return as_float_array(x, name="x", dtype=self._dtype, shape=("batch", self._in_features))
 
-    def _ensure_pass_fits(self, batch: int, mode: str, budget: int | None) -> None:
+    def _budget(self, batch: int, mode: str, stats: str, given: int | str | None) -> int | None:
+        """Return the bytes that the pass may use, None for no limit; raise when it cannot fit."""
+        budget = None if given is None else parse_bytes(given)
+        units = self._core.num_units
+        what = f"a pass over a batch of {batch:,} through {units:,} units"
+        # Figures per unit come first: the estimate below itself walks over a plan as long as the network.
+        ensure_fits(
+            units * _FIGURE_BYTES[stats], what, "make the network less deep, or probe a part of it", budget
+        )
+        if budget is not None or mode == "loss":
+            return budget
         needed = self._core.memory_estimate(batch, mode)
-        if budget is None and needed < _SMALL_PASS:
-            return
-        what = f"this pass over a batch of {batch:,} in {self.num_steps:,} steps"
-        ensure_fits(needed, what, "use a smaller batch, or several", budget)
+        if needed < _SMALL_PASS:
+            return None
+        free = available_memory()
+        # The fastest plan does not fit: let the compiled module find one that does, or say that none does.
+        return None if free is None or needed <= free else int(0.9 * free)
 
     def _run(
         self,
@@ -407,7 +425,6 @@ class Network:
         memory_budget: int | str | None = None,
     ) -> dict[str, Any]:
         chosen = chosen_loss(y, loss, cotangent, needs_target=mode == "loss")
-        budget = None if memory_budget is None else parse_bytes(memory_budget)
         array = self._input(x)
         batch = len(array)
         target = direction = None
@@ -415,7 +432,7 @@ class Network:
             target = chosen.check_target(y, batch, self.out_features, self._dtype)
         else:
             direction = self._cotangent(cotangent, batch)
-        self._ensure_pass_fits(batch, mode, budget)
+        budget = self._budget(batch, mode, stats, memory_budget)
         spec = None if chosen is None else chosen.to_spec()
         return self._core.run(
             array, target, spec, direction, mode=mode, lr=lr, stats=stats, memory_budget=budget
@@ -443,19 +460,10 @@ class Network:
         rate = None if lr is None else as_real(lr, "lr", minimum=0.0)
         detail = as_choice(stats, "stats", _STATS)
         raw = self._run(x, y, loss, cotangent, mode=mode, lr=rate, stats=detail, memory_budget=memory_budget)
-        functions = activation_names(self._layers)
-        meta = {
-            "axis": "depth",
-            "dtype": self._dtype.name,
-            "seed": self._seed,
+        meta = self._meta | {
             "loss": None if loss is None else repr(as_loss(loss)),
             "batch": int(raw["batch"]),
             "lr": rate,
-            "network": repr(self),
-            "activations": functions,
-            "saturates": any(activations.describe(name).extra.get("saturates") for name in functions),
-            "parameter_names": list(self.parameter_shapes()),
-            "structure": structure(self._layers),
         }
         return GradientFlow.from_raw(raw, meta)
 
