@@ -122,9 +122,13 @@ pub struct Info {
 }
 
 impl Info {
-    /// Whether this entry answers to `name`.
+    /// Whether this entry answers to `name`; case, '-', '_' and spaces do not count.
     pub fn answers_to(&self, name: &str) -> bool {
-        self.name == name || self.aliases.contains(&name)
+        let plain = |s: &str| -> String {
+            s.chars().filter(|c| !matches!(c, '-' | '_' | ' ')).flat_map(char::to_lowercase).collect()
+        };
+        let asked = plain(name);
+        plain(self.name) == asked || self.aliases.iter().any(|a| plain(a) == asked)
     }
 
     /// Checks parameters by name and value, and adds the defaults of those not given.
@@ -213,6 +217,13 @@ pub enum CatalogueError {
         /// What would have fitted.
         expected: String,
     },
+}
+
+impl CatalogueError {
+    /// Whether it is the name that no entry answers to.
+    pub fn is_unknown_name(&self) -> bool {
+        matches!(self, Self::UnknownName { .. })
+    }
 }
 
 fn names(entry: &Info) -> String {

@@ -3,7 +3,8 @@
 use super::door::raise;
 use crate::error::Error;
 use crate::parts::activation::Act;
-use crate::parts::init::{Init, Value};
+use crate::parts::catalogue::{Info, Value};
+use crate::parts::init::Init;
 use crate::parts::loss::Loss;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -29,26 +30,13 @@ pub fn catalogue<'py>(py: Python<'py>, kind: &str) -> PyResult<Bound<'py, PyList
         }
         "initializer" => {
             for i in Init::infos() {
-                let d = entry(py, i.name, i.aliases, i.formula, i.summary, i.reference)?;
-                let params = PyList::empty(py);
-                for p in i.params {
-                    let q = param(py, p.name, p.doc)?;
-                    match p.default_value() {
-                        Value::Number(x) => q.set_item("default", x)?,
-                        Value::Text(s) => q.set_item("default", s)?,
-                    }
-                    params.append(q)?;
-                }
-                d.set_item("params", params)?;
-                list.append(d)?;
+                list.append(plain(py, i)?)?;
             }
         }
         "loss" => {
-            for i in Loss::infos() {
-                let d = entry(py, i.name, i.aliases, i.formula, i.summary, i.reference)?;
-                let params: Vec<_> = i.params.iter().map(|p| (p.name, p.doc, p.default)).collect();
-                set_params(py, &d, &params)?;
-                d.set_item("classes", i.classes)?;
+            for loss in Loss::all() {
+                let d = plain(py, loss.0)?;
+                d.set_item("classes", loss.1)?;
                 list.append(d)?;
             }
         }
@@ -58,6 +46,22 @@ pub fn catalogue<'py>(py: Python<'py>, kind: &str) -> PyResult<Bound<'py, PyList
         }
     }
     Ok(list)
+}
+
+/// An entry with the parameters every catalogue but that of the activations describes in one way.
+fn plain<'py>(py: Python<'py>, i: &Info) -> PyResult<Bound<'py, PyDict>> {
+    let d = entry(py, i.name, i.aliases, i.formula, i.summary, i.reference)?;
+    let params = PyList::empty(py);
+    for p in i.params {
+        let q = param(py, p.name, p.doc)?;
+        match p.default_value() {
+            Value::Number(x) => q.set_item("default", x)?,
+            Value::Text(s) => q.set_item("default", s)?,
+        }
+        params.append(q)?;
+    }
+    d.set_item("params", params)?;
+    Ok(d)
 }
 
 fn entry<'py>(

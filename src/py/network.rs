@@ -3,7 +3,7 @@
 use super::arrays::{Float, array, read};
 use super::door::{detached, named, raise};
 use super::result::{Names, to_dict};
-use super::spec::{Given, numbers};
+use super::spec::{Given, values};
 use crate::engine::network::Network as Net;
 use crate::engine::pass::{Mode, Request, Top};
 use crate::engine::program::Tensor;
@@ -301,7 +301,7 @@ fn parse_loss(py: Python<'_>, d: &Bound<'_, PyDict>) -> PyResult<(Loss, bool)> {
         None => return Err(named(py, "ArgumentError", "a loss description has no name")),
     };
     rest.del_item("name")?;
-    let loss = Loss::parse(&name, &numbers(&rest)?).map_err(|e| {
+    let loss = Loss::parse(&name, &values(&rest)?).map_err(|e| {
         let class = if e.is_unknown_name() { "UnknownNameError" } else { "ArgumentError" };
         named(py, class, &e.to_string())
     })?;

@@ -3,7 +3,8 @@
 use super::door::{named, raise};
 use crate::error::Error;
 use crate::parts::activation::{Act, ActError};
-use crate::parts::init::{Init, Value};
+use crate::parts::catalogue::Value;
+use crate::parts::init::Init;
 use crate::parts::layer::Layer;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -69,7 +70,7 @@ pub fn act(py: Python<'_>, name: &str, params: &Bound<'_, PyDict>) -> PyResult<A
 }
 
 /// Named numbers.
-pub fn numbers(params: &Bound<'_, PyDict>) -> PyResult<Vec<(String, f64)>> {
+fn numbers(params: &Bound<'_, PyDict>) -> PyResult<Vec<(String, f64)>> {
     params.iter().map(|(k, v)| Ok((k.extract()?, v.extract()?))).collect()
 }
 

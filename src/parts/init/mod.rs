@@ -76,7 +76,7 @@ pub enum InitError {
 impl InitError {
     /// Whether it is the name that no initializer answers to.
     pub fn is_unknown_name(&self) -> bool {
-        matches!(self, Self::Catalogue(CatalogueError::UnknownName { .. }))
+        matches!(self, Self::Catalogue(e) if e.is_unknown_name())
     }
 }
 

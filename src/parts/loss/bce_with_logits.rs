@@ -1,6 +1,7 @@
 //! parts: binary cross entropy of logits. Knows one sample.
 
-use super::{Info, Rule, Scaled, TargetRow};
+use super::{Rule, Scaled, TargetRow};
+use crate::parts::catalogue::{Given, Info};
 use crate::num::math::scalar::{exp, exp_parts, log1p};
 use crate::num::real::Real;
 
@@ -9,17 +10,16 @@ use crate::num::real::Real;
 pub struct BceWithLogits;
 
 impl Rule for BceWithLogits {
-    const INFO: Info = Info {
+    const INFO: &'static Info = &Info {
         name: "bce_with_logits",
         aliases: &["binary_cross_entropy_with_logits", "bce"],
         formula: "mean(log(1 + e^-|z|) + max(z, 0) - z y)",
         summary: "Binary cross entropy of sigmoid(z) against targets in [0, 1], over all elements.",
         reference: "Good 1952; torch.nn.BCEWithLogitsLoss",
         params: &[],
-        classes: false,
     };
 
-    fn new(_: &[f64]) -> Self {
+    fn new(_: &Given) -> Self {
         Self
     }
 

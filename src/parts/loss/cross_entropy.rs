@@ -1,6 +1,7 @@
 //! parts: cross entropy of softmax. Knows one sample.
 
-use super::{Info, Param, Rule, Scaled, TargetRow};
+use super::{Rule, Scaled, TargetRow};
+use crate::parts::catalogue::{Given, Info, Param};
 use crate::num::math::scalar::{exp, exp_parts, log};
 use crate::num::real::Real;
 
@@ -11,23 +12,24 @@ pub struct CrossEntropy {
 }
 
 impl Rule for CrossEntropy {
-    const INFO: Info = Info {
+    const INFO: &'static Info = &Info {
         name: "cross_entropy",
         aliases: &["softmax_cross_entropy", "categorical_cross_entropy", "ce"],
         formula: "mean over samples of -sum_j q_j log softmax(z)_j, q = (1 - s) y + s / classes",
         summary: "Cross entropy of softmax(z) against class labels or probabilities.",
         reference: "Bridle 1990; Szegedy et al. 2016, sec. 7 (label smoothing); torch.nn.CrossEntropyLoss",
-        params: &[Param {
-            name: "label_smoothing",
-            default: 0.0,
-            doc: "share s of the target spread evenly over all classes, 0 to 1",
-            range: (0.0, 1.0),
-        }],
-        classes: true,
+        params: &[Param::bounded(
+            "label_smoothing",
+            0.0,
+            0.0,
+            1.0,
+            "share s of the target that is spread evenly over all classes",
+        )],
     };
+    const CLASSES: bool = true;
 
-    fn new(params: &[f64]) -> Self {
-        Self { smoothing: params[0] }
+    fn new(given: &Given) -> Self {
+        Self { smoothing: given.number("label_smoothing") }
     }
 
     fn row<T: Real>(&self, z: &[T], target: TargetRow<'_, T>, gradient: &mut [Scaled]) -> f64 {

@@ -1,6 +1,7 @@
 //! parts: mean squared error. Knows one sample.
 
-use super::{Info, Rule, Scaled, TargetRow};
+use super::{Rule, Scaled, TargetRow};
+use crate::parts::catalogue::{Given, Info};
 use crate::num::real::Real;
 
 /// Mean over all elements of `(z - y)^2`.
@@ -8,17 +9,16 @@ use crate::num::real::Real;
 pub struct Mse;
 
 impl Rule for Mse {
-    const INFO: Info = Info {
+    const INFO: &'static Info = &Info {
         name: "mse",
         aliases: &["mean_squared_error", "mse_loss", "l2"],
         formula: "mean((z - y)^2)",
         summary: "Mean squared error over all elements.",
         reference: "Gauss 1809; torch.nn.MSELoss",
         params: &[],
-        classes: false,
     };
 
-    fn new(_: &[f64]) -> Self {
+    fn new(_: &Given) -> Self {
         Self
     }
 

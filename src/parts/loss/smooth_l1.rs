@@ -1,6 +1,7 @@
 //! parts: smooth L1 (Huber) loss. Knows one sample.
 
-use super::{Info, Param, Rule, Scaled, TargetRow};
+use super::{Rule, Scaled, TargetRow};
+use crate::parts::catalogue::{Given, Info, Param};
 use crate::num::real::Real;
 
 /// Quadratic within `beta` of the target, linear beyond.
@@ -10,23 +11,17 @@ pub struct SmoothL1 {
 }
 
 impl Rule for SmoothL1 {
-    const INFO: Info = Info {
+    const INFO: &'static Info = &Info {
         name: "smooth_l1",
         aliases: &["smooth_l1_loss", "huber"],
         formula: "mean(d^2 / (2 beta) if |d| < beta else |d| - beta/2), d = z - y",
         summary: "Absolute error, rounded off to a square near the target.",
         reference: "Girshick 2015, Fast R-CNN, eq. 3; torch.nn.SmoothL1Loss",
-        params: &[Param {
-            name: "beta",
-            default: 1.0,
-            doc: "half-width of the quadratic part, above 0",
-            range: (f64::MIN_POSITIVE, f64::MAX),
-        }],
-        classes: false,
+        params: &[Param::bounded("beta", 1.0, f64::MIN_POSITIVE, f64::MAX, "half-width of the quadratic part")],
     };
 
-    fn new(params: &[f64]) -> Self {
-        Self { beta: params[0] }
+    fn new(given: &Given) -> Self {
+        Self { beta: given.number("beta") }
     }
 
     fn row<T: Real>(&self, z: &[T], target: TargetRow<'_, T>, gradient: &mut [Scaled]) -> f64 {
