@@ -71,7 +71,7 @@ fn values<T: Real>(seed: u64) -> Vec<T> {
     (0..240u64)
         .map(|i| {
             let h = (i + seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
-            if h % 7 == 0 {
+            if h.is_multiple_of(7) {
                 T::from_f64(special[(h as usize / 7) % 12])
             } else {
                 T::from_f64((h as f64 / 3e12 - 1.0) * 40.0)

@@ -45,7 +45,7 @@ impl Activation for Mish {
         summary: "A smooth rectifier gated by tanh of softplus.",
         reference: "Misra 2019, arXiv:1908.08681",
         fits: "he_normal",
-        max_slope: 1.088_498_161_251_727_9,
+        max_slope: 1.088_498_161_251_728,
         ..Info::BASE
     };
 

@@ -330,3 +330,6 @@ impl Act {
         (y.get(), d.get())
     }
 }
+
+#[cfg(test)]
+mod tests;

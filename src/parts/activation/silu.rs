@@ -41,7 +41,7 @@ impl Activation for Silu {
             range: (1e-6, 1e6),
         }],
         fits: "he_normal",
-        max_slope: 1.099_839_320_128_866_9,
+        max_slope: 1.099_839_320_128_867,
         ..Info::BASE
     };
 
