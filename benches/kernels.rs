@@ -1,1 +1,3 @@
+//! Benchmarks of the kernels.
+
 fn main() {}

@@ -181,13 +181,21 @@ fn total<W: Vector<Elem = f64>>(v: [W; 2]) -> f64 {
     ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
 }
 
-/// The smallest lane; NaN only where all comparisons lost to NaN.
+/// The smallest lane.
 #[inline(always)]
 fn smallest<T: Real, V: Vector<Elem = T>>(v: V) -> f64 {
     let mut a = [T::from_f64(f64::INFINITY); 16];
     // SAFETY: no vector has more than 16 lanes.
     unsafe { v.store(a.as_mut_ptr()) };
-    a.iter().fold(f64::INFINITY, |m, x| m.min(x.to_f64()))
+    // By halves, which compilers turn into a few narrower vector minima.
+    let mut n = if V::LANES == 16 { 8 } else { 4 };
+    while n > 0 {
+        for i in 0..n {
+            a[i] = if a[i + n] < a[i] { a[i + n] } else { a[i] };
+        }
+        n /= 2;
+    }
+    a[0].to_f64()
 }
 
 struct Value<'a, T, P> {

@@ -3,7 +3,7 @@
 use super::{parts, poly, recip_one_to_two, tables};
 use crate::num::simd::Vector;
 
-/// `atan(x)`, within 3 ulp.
+/// `atan(x)`, within 1.5 ulp.
 #[inline(always)]
 pub fn atan<V: Vector>(x: V) -> V {
     atan_with_slope(x).0

@@ -112,7 +112,7 @@ impl<V: Vector> ExpNeg<V> {
     }
 }
 
-/// `exp(x)`, within 1 ulp over the whole range, subnormal results included.
+/// `exp(x)`, within 1.1 ulp over the whole range, subnormal results included.
 #[inline(always)]
 pub fn exp<V: Vector>(x: V) -> V {
     let (low, high) = if single::<V>() { (-110.0, 90.0) } else { (-760.0, 712.0) };
@@ -132,7 +132,7 @@ pub fn exp<V: Vector>(x: V) -> V {
 /// `exp(x) - 1`, within 2 ulp, small `x` included.
 #[inline(always)]
 pub fn expm1<V: Vector>(x: V) -> V {
-    let (low, high) = if single::<V>() { (-30.0, 90.0) } else { (-50.0, 712.0) };
+    let (low, high) = if single::<V>() { (-30.0, 88.9) } else { (-50.0, 709.9) };
     let y = V::c(high).min(V::c(low).max(x));
     let m = magic::<V>(if single::<V>() { 126.0 } else { 1022.0 });
     let sum = y.fma(V::c(LOG2_E), m);

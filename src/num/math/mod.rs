@@ -16,7 +16,7 @@ pub use atan::{atan, atan_with_slope};
 pub use erf::{Normal, erf, erf_with_slope, erfcx, mills};
 pub use exp::{ExpNeg, exp, expm1};
 pub use log::{log, log1p, log1p_unit};
-pub use recip::{recip_one_to_two, recip_wide};
+pub use recip::{recip_of_sum, recip_one_to_two, recip_wide};
 pub use sigmoid::{Logistic, Tanh, gated, sigmoid, tanh, tanhshrink};
 
 use super::real::Real;
@@ -71,3 +71,6 @@ pub fn product<V: Vector>(c: (V, V), x: V) -> (V, V) {
     let hi = c.0.mul(x);
     (hi, c.1.fma(x, c.0.fma(x, hi.neg())))
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,12 +14,25 @@ pub fn recip_one_to_two<V: Vector>(d: V) -> V {
 /// `1/d` for `2^-100 <= d <= 2^100`, within 1 ulp; NaN gives NaN.
 #[inline(always)]
 pub fn recip_wide<V: Vector>(d: V) -> V {
+    let y = start(d);
+    cubic(d, y)
+}
+
+/// `1/(a + b)` for positive `a` and `b`, with a sum in the range of [`recip_wide`]: the sum's rounding is undone.
+#[inline(always)]
+pub fn recip_of_sum<V: Vector>(a: V, b: V) -> V {
+    let y = start(a.add(b));
+    let e = y.neg().fma(a, y.neg().fma(b, V::c(1.0)));
+    e.fma(e, e).fma(y, y)
+}
+
+/// `1/d` within 1/500 (`f32`) or 1e-8 (`f64`).
+#[inline(always)]
+fn start<V: Vector>(d: V) -> V {
     // The bits of 1/d are nearly a constant minus the bits of d: 12 % error at most, then cubic steps.
     let magic = if single::<V>() { 0x7ef3_11c3_u64 } else { 0x7fde_6238_22fc_16e6 };
     let ones = V::splat_bits(u64::MAX);
-    let y = d.xor(ones).add_bits(V::splat_bits(magic + 1));
-    let y = cubic(d, y);
-    let y = cubic(d, y);
+    let y = cubic(d, d.xor(ones).add_bits(V::splat_bits(magic + 1)));
     if single::<V>() { y } else { cubic(d, y) }
 }
 

@@ -40,19 +40,18 @@ impl<V: Vector> Logistic<V> {
     pub fn small(self) -> V {
         ExpNeg::down(self.e_scaled.mul(self.r))
     }
-
-    /// Its slope, `e r^2`.
-    #[inline(always)]
-    pub fn slope(self) -> V {
-        ExpNeg::down(self.e_scaled.mul(self.r).mul(self.r))
-    }
 }
 
 /// `1/(1 + exp(-x))` and its derivative `e/(1 + e)^2`, `e = exp(-|x|)`.
 #[inline(always)]
 pub fn sigmoid<V: Vector>(x: V) -> (V, V) {
     let l = Logistic::new(x);
-    (V::select(x.lt(V::zero()), l.small(), l.r), l.slope())
+    let q = l.e_scaled.mul(l.r);
+    // e/(1 + e) corrected by its remainder e - q (1 + e), where e - q is exact (e/2 <= q <= e).
+    let exact = q.neg().fma(l.e, l.e_scaled.sub(q)).fma(l.r, q);
+    let small = ExpNeg::down(exact);
+    let value = V::select(x.lt(V::zero()), small, V::c(1.0).sub(small));
+    (value, ExpNeg::down(exact.mul(l.r)))
 }
 
 /// The pieces of tanh at `|x|`.
@@ -71,7 +70,11 @@ impl<V: Vector> Tanh<V> {
         let m = x.expm1();
         let r = recip_one_to_two(m.add(V::c(2.0)));
         let slope = x.scaled().mul(r.mul(r)).mul(pick(2f64.powi(-46), 2f64.powi(-94)));
-        Self { value: m.mul(r).abs(), slope }
+        // a/(2 - a) corrected by its remainder a - q (2 - a), where a - 2 q is exact (a/2 <= q <= a).
+        let a = m.abs();
+        let q = a.mul(r);
+        let value = q.fma(a, V::c(-2.0).fma(q, a)).fma(r, q);
+        Self { value, slope }
     }
 }
 

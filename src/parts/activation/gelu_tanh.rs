@@ -49,24 +49,26 @@ impl Activation for GeluTanh {
     }
 }
 
-/// 2 sqrt(2/pi), and its product with 0.044715.
+/// 2 sqrt(2/pi) and 0.044715 times that, each as a double and its rest.
 const LINEAR: f64 = 1.595_769_121_605_730_8;
 const LINEAR_REST: f64 = -9.969_308_809_110_92e-17;
 const CUBIC: f64 = 0.071_354_816_272_600_25;
+const CUBIC_REST: f64 = -6.175_149_918_155_315e-19;
 
 /// The gate's argument `z = x (LINEAR + CUBIC x^2)` to twice the precision, and `x z'`.
 #[inline(always)]
 fn argument<V: Vector>(x: V) -> ((V, V), V) {
     let (c1, c3) = (split::<V>(LINEAR), split::<V>(CUBIC));
+    let (c1_rest, c3_rest) = (c1.1.add(V::c(LINEAR_REST)), c3.1.add(V::c(CUBIC_REST)));
     let w = x.mul(x);
     let w_rest = x.fma(x, w.neg());
     let p = c3.0.mul(w);
-    let p_rest = c3.1.fma(w, c3.0.fma(w_rest, c3.0.fma(w, p.neg())));
+    let p_rest = c3_rest.fma(w, c3.0.fma(w_rest, c3.0.fma(w, p.neg())));
     // The exact sum of c1 and p, whichever is larger.
     let v = c1.0.add(p);
     let back = v.sub(c1.0);
     let lost = c1.0.sub(v.sub(back)).add(p.sub(back));
-    let v_rest = lost.add(p_rest).add(c1.1.add(V::c(LINEAR_REST)));
+    let v_rest = lost.add(p_rest).add(c1_rest);
     let z = x.mul(v);
     let z_rest = x.fma(v_rest, x.fma(v, z.neg()));
     ((z, z_rest), x.mul(V::c(3.0).fma(p, c1.0)))

@@ -338,3 +338,6 @@ impl Act {
         (y.get(), d.get())
     }
 }
+
+#[cfg(test)]
+mod tests;
