@@ -1,4 +1,4 @@
-"""Test layer: what the tests of networks share: data, a network of every kind of layer, a comparison; no test."""
+"""Test layer: what the tests of networks share: data, layers of every kind, a comparison; no test."""
 
 from __future__ import annotations
 

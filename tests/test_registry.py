@@ -1,4 +1,4 @@
-"""Test layer: catalogues. Every entry of the compiled tables is described, callable, found by all spellings."""
+"""Test layer: catalogues. Every entry of the compiled tables is described, callable, found by every name."""
 
 from __future__ import annotations
 

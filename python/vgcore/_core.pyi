@@ -5,6 +5,18 @@ from typing import Any, Literal, final, overload
 
 from numpy.typing import NDArray
 
+__all__ = [
+    "Network",
+    "activation",
+    "catalogue",
+    "config",
+    "get_num_threads",
+    "gradient_stats",
+    "initialize",
+    "measure_peak",
+    "set_num_threads",
+]
+
 def config() -> dict[str, Any]: ...
 def set_num_threads(n: int) -> None: ...
 def get_num_threads() -> int: ...

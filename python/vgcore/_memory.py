@@ -12,6 +12,9 @@ from pathlib import Path
 from ._checks import as_size, shown
 from .errors import ArgumentError, MemoryBudgetError
 
+#: Below this it is not worth asking the system how much memory is free.
+NEGLIGIBLE = 64 * 2**20
+
 _UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
     _UNITS |= {_letter: 1000**_power, _letter + "b": 1000**_power, _letter + "ib": 1024**_power}
@@ -74,6 +77,8 @@ def available_memory() -> int | None:
 
 def ensure_fits(needed: int, what: str, advice: str, budget: int | None = None) -> None:
     """Raise MemoryBudgetError when `needed` bytes exceed `budget` (default: what this machine has free)."""
+    if budget is None and needed < NEGLIGIBLE:
+        return
     limit = available_memory() if budget is None else budget
     if limit is None or needed <= limit:
         return

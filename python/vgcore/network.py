@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core, _saving, _summary
 from ._arrays import as_float_array
 from ._checks import as_choice, as_dtype, as_real, as_size, shown
-from ._memory import available_memory, ensure_fits, parse_bytes
+from ._memory import NEGLIGIBLE, available_memory, ensure_fits, parse_bytes
 from ._passes import chosen_loss, provenance, sizes, with_zeros
 from ._rng import RngLike, key_of, seed_of
 from .errors import ArgumentError, unknown_name
@@ -29,8 +29,6 @@ __all__ = ["Network", "load"]
 
 #: Bytes that one layer's entry in the flat program takes, roughly; parameters come on top.
 _ENTRY_BYTES = 128
-#: Passes below this are not worth asking the system how much memory is free.
-_SMALL_PASS = 64 * 2**20
 #: Bytes of figures that a pass returns for each unit, by `stats`.
 _FIGURE_BYTES = {"none": 16, "norms": 96, "full": 1024}
 _STATS = ("norms", "full")
@@ -406,7 +404,7 @@ class Network:
         if budget is not None or mode == "loss":
             return budget
         needed = self._core.memory_estimate(batch, mode)
-        if needed < _SMALL_PASS:
+        if needed < NEGLIGIBLE:
             return None
         free = available_memory()
         # The fastest plan does not fit: let the compiled module find one that does, or say that none does.
