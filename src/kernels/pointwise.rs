@@ -1,7 +1,7 @@
 //! kernels: a function of one number over rows, its derivative and the row's statistics. Knows no particular function.
 
 use crate::num::real::Real;
-use crate::num::simd::{Isa, Kernel, Path, Vector, dispatch_on, path};
+use crate::num::simd::{Duo, Isa, Kernel, Path, Vector, dispatch_on, path};
 
 /// A differentiable function of one number.
 pub trait Pointwise: Copy + Send + Sync + 'static {
@@ -45,8 +45,8 @@ pub fn forward<T: Real, P: Pointwise>(
 ) {
     let n = rows.len() * width;
     assert!(h.len() == n && y.len() == n && d.len() == n, "forward: slices must hold rows.len() * width = {n} numbers");
-    let job = Rows { p, h: h.as_ptr(), y: y.as_mut_ptr(), d: d.as_mut_ptr(), width, rows };
-    run(path(), job, stats);
+    let (h, y, d) = (h.as_ptr(), y.as_mut_ptr(), d.as_mut_ptr());
+    dispatch_on(path(), Rows { p, h, y, d, width, rows, stats });
 }
 
 /// [`forward`] with the values written over the arguments.
@@ -78,7 +78,7 @@ pub fn forward_in_place_on<T: Real, P: Pointwise>(
     let n = rows.len() * width;
     assert!(hy.len() == n && d.len() == n, "forward_in_place: slices must hold rows.len() * width = {n} numbers");
     let y = hy.as_mut_ptr();
-    run(path, Rows { p, h: y, y, d: d.as_mut_ptr(), width, rows }, stats);
+    dispatch_on(path, Rows { p, h: y, y, d: d.as_mut_ptr(), width, rows, stats });
 }
 
 /// Value, and derivative if `d` is given, of a flat slice.
@@ -96,14 +96,6 @@ pub fn apply<T: Real, P: Pointwise>(p: &P, x: &[T], y: &mut [T], d: Option<&mut 
     }
 }
 
-fn run<T: Real, P: Pointwise>(path: Path, job: Rows<'_, T, P>, stats: bool) {
-    if stats {
-        dispatch_on(path, With::<'_, T, P, true>(job));
-    } else {
-        dispatch_on(path, With::<'_, T, P, false>(job));
-    }
-}
-
 /// The pointers are valid for `rows.len() * width` elements; `y` and `h` are equal or do not overlap.
 struct Rows<'a, T, P> {
     p: &'a P,
@@ -112,64 +104,126 @@ struct Rows<'a, T, P> {
     d: *mut T,
     width: usize,
     rows: &'a mut [RowForward],
+    stats: bool,
 }
 
-struct With<'a, T, P, const STATS: bool>(Rows<'a, T, P>);
+/// Several vectors at a time: the functions are long chains of dependent operations.
+type Many<V> = Duo<Duo<V>>;
 
-impl<T: Real, P: Pointwise, const STATS: bool> Kernel for With<'_, T, P, STATS> {
+/// Bytes of each slice that are treated at a time: several passes over them stay in the first-level cache.
+const BLOCK: usize = 16 << 10;
+
+impl<T: Real, P: Pointwise> Kernel for Rows<'_, T, P> {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let Rows { p, h, y, d, width, rows } = self.0;
+        let Rows { p, h, y, d, width, rows, stats } = self;
+        rows.fill(RowForward {
+            pre_sum: 0.0,
+            pre_sum_sq: 0.0,
+            least_slope: if P::TAILS { f64::INFINITY } else { 1.0 },
+        });
+        if width == 0 {
+            return;
+        }
         // A copy in a local lets the parameters live in registers.
         let p = *p;
-        let lanes = T::V::<I>::LANES;
-        for (r, row) in rows.iter_mut().enumerate() {
-            let at = r * width;
-            let mut least = T::V::<I>::c(f64::INFINITY);
-            let mut sum = [<T::V<I> as Vector>::Wide::zero(); 2];
-            let mut square = sum;
-            let mut j = 0;
-            while j < width {
-                let n = lanes.min(width - j);
-                let i = at + j;
-                // SAFETY: i + n <= rows.len() * width, for which the pointers are valid; y may be h, whose n elements
-                // are read before they are written.
-                let (x, slope) = unsafe {
-                    let x = if n == lanes { T::V::<I>::load(h.add(i)) } else { T::V::<I>::load_partial(h.add(i), n) };
-                    let (value, slope) = p.eval(x);
-                    if n == lanes {
-                        value.store(y.add(i));
-                        slope.store(d.add(i));
-                        (x, slope)
-                    } else {
-                        value.store_partial(y.add(i), n);
-                        slope.store_partial(d.add(i), n);
-                        // The lanes past the end are the function at 0: they must not count.
-                        let mut kept = [T::from_f64(f64::INFINITY); 16];
-                        slope.store_partial(kept.as_mut_ptr(), n);
-                        (x, T::V::<I>::load(kept.as_ptr()))
+        let group = (BLOCK / size_of::<T>() / width).max(1);
+        for (g, rows) in rows.chunks_mut(group).enumerate() {
+            let at = g * group * width;
+            // SAFETY: at + rows.len() * width is at most the number of elements for which the pointers are valid. y may
+            // be h: each element of h is read before y's is written, the sums are taken before that.
+            unsafe {
+                if stats {
+                    for (r, row) in rows.iter_mut().enumerate() {
+                        (row.pre_sum, row.pre_sum_sq) = sums::<T, I>(h.add(at + r * width), width);
                     }
-                };
+                }
+                both::<T, I, P>(&p, h.add(at), y.add(at), d.add(at), rows.len() * width);
                 if P::TAILS {
-                    least = slope.abs().min(least);
-                }
-                if STATS {
-                    let w = x.widen();
-                    for half in 0..if lanes == 16 { 2 } else { 1 } {
-                        sum[half] = sum[half].add(w[half]);
-                        square[half] = w[half].fma(w[half], square[half]);
+                    for (r, row) in rows.iter_mut().enumerate() {
+                        row.least_slope = least::<T, I>(d.add(at + r * width), width);
                     }
                 }
-                j += lanes;
             }
-            *row = RowForward {
-                pre_sum: if STATS { total(sum) } else { 0.0 },
-                pre_sum_sq: if STATS { total(square) } else { 0.0 },
-                least_slope: if P::TAILS { smallest::<T, _>(least) } else { 1.0 },
-            };
         }
     }
+}
+
+/// Value and derivative of `n` numbers. (No closures in here: they would be compiled without the path's features.)
+///
+/// # Safety
+/// The pointers are valid for `n` elements; `y` and `h` are equal or do not overlap.
+#[inline(always)]
+unsafe fn both<T: Real, I: Isa, P: Pointwise>(p: &P, h: *const T, y: *mut T, d: *mut T, n: usize) {
+    let mut i = 0;
+    while i + Many::<T::V<I>>::LANES <= n {
+        // SAFETY: the elements from i on, as many as `Many` has lanes, are below n.
+        unsafe {
+            let (value, slope) = p.eval(Many::<T::V<I>>::load(h.add(i)));
+            value.store(y.add(i));
+            slope.store(d.add(i));
+        }
+        i += Many::<T::V<I>>::LANES;
+    }
+    while i < n {
+        let k = T::V::<I>::LANES.min(n - i);
+        // SAFETY: the k elements from i on are below n.
+        unsafe {
+            let (value, slope) = p.eval(T::V::<I>::load_partial(h.add(i), k));
+            value.store_partial(y.add(i), k);
+            slope.store_partial(d.add(i), k);
+        }
+        i += k;
+    }
+}
+
+/// Sum and sum of squares of a row.
+///
+/// # Safety
+/// `h` is valid for `width` elements.
+#[inline(always)]
+unsafe fn sums<T: Real, I: Isa>(h: *const T, width: usize) -> (f64, f64) {
+    let lanes = T::V::<I>::LANES;
+    let mut sum = [<T::V<I> as Vector>::Wide::zero(); 2];
+    let mut square = sum;
+    let mut j = 0;
+    while j < width {
+        // SAFETY: the elements from j on, LANES at most, are in the row.
+        let x = unsafe {
+            if j + lanes <= width { T::V::<I>::load(h.add(j)) } else { T::V::<I>::load_partial(h.add(j), width - j) }
+        };
+        let w = x.widen();
+        for half in 0..if T::MANTISSA_BITS == 23 { 2 } else { 1 } {
+            sum[half] = sum[half].add(w[half]);
+            square[half] = w[half].fma(w[half], square[half]);
+        }
+        j += lanes;
+    }
+    (total(sum), total(square))
+}
+
+/// The smallest magnitude in a row.
+///
+/// # Safety
+/// `d` is valid for `width` elements.
+#[inline(always)]
+unsafe fn least<T: Real, I: Isa>(d: *const T, width: usize) -> f64 {
+    let lanes = T::V::<I>::LANES;
+    let mut least = T::V::<I>::c(f64::INFINITY);
+    let mut j = 0;
+    while j + lanes <= width {
+        // SAFETY: the LANES elements from j on are in the row.
+        least = unsafe { T::V::<I>::load(d.add(j)) }.abs().min(least);
+        j += lanes;
+    }
+    let mut least = smallest(least);
+    for i in j..width {
+        // SAFETY: element i is in the row.
+        let slope = unsafe { *d.add(i) }.to_f64().abs();
+        least = if slope < least { slope } else { least };
+    }
+    least
 }
 
 /// Sum of the lanes in a fixed order.
@@ -188,7 +242,7 @@ fn smallest<T: Real, V: Vector<Elem = T>>(v: V) -> f64 {
     // SAFETY: no vector has more than 16 lanes.
     unsafe { v.store(a.as_mut_ptr()) };
     // By halves, which compilers turn into a few narrower vector minima.
-    let mut n = if V::LANES == 16 { 8 } else { 4 };
+    let mut n = V::LANES / 2;
     while n > 0 {
         for i in 0..n {
             a[i] = if a[i + n] < a[i] { a[i + n] } else { a[i] };
@@ -208,19 +262,18 @@ impl<T: Real, P: Pointwise> Kernel for Value<'_, T, P> {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let (p, lanes, len) = (*self.p, T::V::<I>::LANES, self.x.len());
-        let mut i = 0;
-        while i < len {
-            let n = lanes.min(len - i);
-            // SAFETY: i + n <= len, the length of both slices.
-            unsafe {
-                let from = self.x.as_ptr().add(i);
-                let x = if n == lanes { T::V::<I>::load(from) } else { T::V::<I>::load_partial(from, n) };
-                let value = p.value(x);
-                let to = self.y.as_mut_ptr().add(i);
-                if n == lanes { value.store(to) } else { value.store_partial(to, n) }
-            }
-            i += lanes;
+        let (p, n, mut i) = (*self.p, self.x.len(), 0);
+        let (from, to) = (self.x.as_ptr(), self.y.as_mut_ptr());
+        while i + Many::<T::V<I>>::LANES <= n {
+            // SAFETY: the elements from i on, as many as `Many` has lanes, are below n, the length of both slices.
+            unsafe { p.value(Many::<T::V<I>>::load(from.add(i))).store(to.add(i)) };
+            i += Many::<T::V<I>>::LANES;
+        }
+        while i < n {
+            let k = T::V::<I>::LANES.min(n - i);
+            // SAFETY: the k elements from i on are below n, the length of both slices.
+            unsafe { p.value(T::V::<I>::load_partial(from.add(i), k)).store_partial(to.add(i), k) };
+            i += k;
         }
     }
 }

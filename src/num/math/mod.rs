@@ -25,7 +25,7 @@ use super::simd::Vector;
 /// True for vectors of `f32`, which take the shorter polynomials.
 #[inline(always)]
 pub(crate) const fn single<V: Vector>() -> bool {
-    V::LANES == 16
+    V::Elem::MANTISSA_BITS == 23
 }
 
 /// The constant `a` for vectors of `f32`, `b` for vectors of `f64`.

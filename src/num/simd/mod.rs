@@ -7,6 +7,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod duo;
 mod scalar;
 
 use super::real::Real;
@@ -16,6 +17,7 @@ use std::sync::OnceLock;
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
+pub use duo::Duo;
 pub use scalar::{One, Scalar};
 
 /// An instruction path: it names its vector types. Instances of the vector types are only made below [`dispatch`],
@@ -118,18 +120,18 @@ pub trait Vector: Copy {
     /// Absolute value.
     #[inline(always)]
     fn abs(self) -> Self {
-        let sign = Self::splat_bits(1 << (if Self::LANES == 16 { 31 } else { 63 }));
+        let sign = Self::splat_bits(1 << (if Self::Elem::MANTISSA_BITS == 23 { 31 } else { 63 }));
         self.xor(self.and(sign))
     }
     /// Negation (flips the sign bit, also of NaN and zero).
     #[inline(always)]
     fn neg(self) -> Self {
-        self.xor(Self::splat_bits(1 << (if Self::LANES == 16 { 31 } else { 63 })))
+        self.xor(Self::splat_bits(1 << (if Self::Elem::MANTISSA_BITS == 23 { 31 } else { 63 })))
     }
     /// Magnitude of `self` (which must be non-negative) with the sign of `s`.
     #[inline(always)]
     fn with_sign_of(self, s: Self) -> Self {
-        self.or(s.and(Self::splat_bits(1 << (if Self::LANES == 16 { 31 } else { 63 }))))
+        self.or(s.and(Self::splat_bits(1 << (if Self::Elem::MANTISSA_BITS == 23 { 31 } else { 63 }))))
     }
     /// All lanes equal to `x` rounded to the lane type.
     #[inline(always)]

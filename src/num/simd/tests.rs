@@ -1,6 +1,6 @@
 //! num: every vector operation gives the same bits on every path.
 
-use super::{Isa, Kernel, Vector, available, dispatch_on};
+use super::{Duo, Isa, Kernel, Scalar, Vector, available, dispatch_on};
 use crate::num::real::Real;
 
 struct Ops<'a, T> {
@@ -88,6 +88,33 @@ fn paths_agree() {
         for other in &all[1..] {
             assert_eq!(&all[0], other);
         }
+    }
+    check::<f32>();
+    check::<f64>();
+}
+
+#[test]
+fn duo_is_two_vectors() {
+    fn check<T: Real>() {
+        type Two<T> = Duo<<T as Real>::V<Scalar>>;
+        let (x, y) = (values::<T>(3), values::<T>(5));
+        let n = Two::<T>::LANES;
+        let bits = |v: Two<T>| {
+            let mut out = vec![T::ZERO; n];
+            // SAFETY: `out` has LANES elements.
+            unsafe { v.store(out.as_mut_ptr()) };
+            out.iter().map(|b| if nan::<T>(b.bits()) { u64::MAX } else { b.bits() }).collect::<Vec<_>>()
+        };
+        // SAFETY: both slices have 240 elements, more than LANES.
+        let (a, b) = unsafe { (Two::<T>::load(x.as_ptr()), Two::<T>::load(y.as_ptr())) };
+        assert_eq!(bits(Vector::narrow(a.widen())), bits(a));
+        assert_eq!(bits(a.fma(b, a)), bits(Duo(a.0.fma(b.0, a.0), a.1.fma(b.1, a.1))));
+        let less = (0..n).fold(0, |m, i| m | u32::from(x[i] < y[i]) << i);
+        assert_eq!(Two::<T>::mask_bits(a.lt(b)), less);
+        // SAFETY: 240 elements are more than LANES.
+        let part = unsafe { Two::<T>::load_partial(x.as_ptr(), n - 3) };
+        let want: Vec<u64> = bits(a).into_iter().enumerate().map(|(i, b)| if i < n - 3 { b } else { 0 }).collect();
+        assert_eq!(bits(part), want);
     }
     check::<f32>();
     check::<f64>();
