@@ -90,3 +90,48 @@ def assert_close(got: ArrayLike, expected: ArrayLike, rtol: float, what: str) ->
         raise AssertionError(f"{what}: relative error {error.max():.3g} > {rtol:.3g} at {tuple(map(int, where))}: "
                              f"got {np.atleast_1d(a)[where]!r}, expected {np.atleast_1d(b)[where]!r}; "
                              f"{int((error > rtol).sum())} of {error.size} entries differ")
+
+
+def to_oracle(layers: Any) -> list[tuple[Any, ...]]:
+    """vgcore layers as the nested tuples of the oracle; only default names, which the oracle gives too."""
+    found: list[tuple[Any, ...]] = []
+    for layer in layers:
+        assert layer.name is None
+        if layer.kind == "dense":
+            found.append(("dense", layer.features, layer.bias))
+        elif layer.kind == "activation":
+            found.append(("activation", layer.function, dict(layer.params)))
+        elif layer.kind == "repeat":
+            found.append(("repeat", to_oracle(layer.body), layer.n, layer.tied))
+        else:
+            found.append(("residual", to_oracle(layer.body), layer.scale))
+    return found
+
+
+def functions_of(layers: Any) -> set[str]:
+    """Names of the activations that a list of layers uses."""
+    names = {layer.function for layer in layers if layer.kind == "activation"}
+    return names.union(*(functions_of(layer.body) for layer in layers))
+
+
+def double(array: ArrayLike) -> NDArray[np.float64]:
+    """As float64."""
+    return np.asarray(array, np.float64)
+
+
+def flat_gradient(scaled: tuple[Any, Any]) -> tuple[NDArray[np.float64], int]:
+    """(mantissa, exponents of leading axes) as one array and one exponent: what cannot be seen next to the largest is 0."""
+    m, e = double(scaled[0]), np.asarray(scaled[1], np.int64)
+    e = e.reshape(e.shape + (1,) * (m.ndim - e.ndim))
+    used = np.broadcast_to(e, m.shape)[m != 0]
+    top = int(used.max()) if used.size else 0
+    return np.ldexp(m, np.clip(e - top, -4000, 0)), top
+
+
+def gap_by_norm(got: tuple[Any, Any], expected: tuple[Any, Any]) -> float:
+    """|got - expected| / |expected| of two scaled arrays, at any exponent; 0 when both are exactly zero."""
+    (a, a_e), (b, b_e) = flat_gradient(got), flat_gradient(expected)
+    if not b.any():
+        return float("inf") if a.any() else 0.0
+    size = float(np.linalg.norm(b))
+    return float(np.linalg.norm(np.ldexp(a, int(np.clip(a_e - b_e, -4000, 900))) - b)) / size

@@ -1,0 +1,90 @@
+"""Tests of Ctrl-C: a long pass ends with KeyboardInterrupt, whatever it was doing, and everything works afterwards."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are sent in the way of POSIX systems")
+
+PREPARE = """
+import os, signal, sys, threading, time
+import numpy as np, vgcore as vg
+
+def interrupt_after(seconds):
+    timer = threading.Timer(seconds, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.daemon = True
+    timer.start()
+
+def until_interrupted(call):
+    # As often as it takes: how long one pass lasts is the machine's business.
+    interrupt_after(0.3)
+    start = time.monotonic()
+    try:
+        while time.monotonic() - start < 60:
+            call()
+    except KeyboardInterrupt:
+        return
+    sys.exit("no KeyboardInterrupt")
+
+net = vg.mlp(20_000, 64, activation="tanh", rng=0)
+x = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+small, ones = vg.mlp(20, 8, rng=0), np.ones((2, 8), np.float32)
+expected = small.probe(ones, cotangent=ones).log10_grad_norm
+"""
+
+CHECK = """
+assert (small.probe(ones, cotangent=ones).log10_grad_norm == expected).all()
+print("works")
+"""
+
+
+def run(body: str) -> None:
+    code = PREPARE + body + CHECK
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=180)
+    assert done.stdout.strip() == "works", done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "net.probe(x, cotangent=x)",
+        "net.probe(x, cotangent=x, stats='norms')",
+        "net.gradients(x, cotangent=x)",
+        "net.forward(x)",
+        "net.loss(x, x, loss='mse')",
+    ],
+)
+def test_a_pass_ends_and_the_next_one_works(call: str) -> None:
+    run(f"until_interrupted(lambda: {call})\n")
+
+
+def test_a_training_step_ends_and_the_network_still_works() -> None:
+    run("until_interrupted(lambda: net.step(x, x, loss='mse', lr=1e-6))\nassert np.isfinite(net.forward(x)).all()\n")
+
+
+def test_building_a_network_can_be_interrupted() -> None:
+    run("until_interrupted(lambda: vg.mlp(30_000, 64, init='he_normal', rng=0))\n")
+
+
+def test_gradient_stats_can_be_interrupted() -> None:
+    run("a = np.ones(50_000_000, np.float32)\nuntil_interrupted(lambda: vg.gradient_stats(a))\n")
+
+
+def test_a_real_ctrl_c_from_outside() -> None:
+    """SIGINT from another process during one single long pass."""
+    code = PREPARE + "print('ready', flush=True)\ntry:\n    while True: net.probe(x, cotangent=x)\n"
+    code += "except KeyboardInterrupt: pass\n" + CHECK
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline().strip() == "ready"
+    try:
+        child.wait(0.5)
+    except subprocess.TimeoutExpired:
+        child.send_signal(signal.SIGINT)
+    out, _ = child.communicate(timeout=120)
+    assert out.strip() == "works"
+    assert child.returncode == 0
