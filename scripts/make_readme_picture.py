@@ -17,7 +17,7 @@ TARGET = Path(__file__).resolve().parent.parent / "docs" / "images" / "gradient_
 NETWORKS = {
     "ReLU, He": {"activation": "relu", "init": "he_normal"},
     "tanh, orthogonal": {"activation": "tanh", "init": "orthogonal"},
-    "ReLU, Glorot": {"activation": "relu", "init": "glorot_normal"},
+    r"tanh, uniform $\pm 1/\sqrt{n}$": {"activation": "tanh", "init": "standard"},
     "sigmoid, Glorot": {"activation": "sigmoid", "init": "glorot_normal"},
 }
 # Smallest numbers above zero, log10: below them nothing but 0.0 is left.
@@ -40,15 +40,17 @@ def main() -> None:
     title = "Gradients of 1,000 layers on 1,797 real images, one backward pass each"
     vg.plotting.plot_curves(curves, axes, formats=(), title=title)
     axes.set_yscale("linear")
-    axes.set_yticks(range(-600, 1, 100))
+    axes.set_yticks(
+        range(-600, 1, 100), [f"$10^{{{tick}}}$" if tick else "1" for tick in range(-600, 1, 100)]
+    )
     axes.set_ylim(-660, 30)
     axes.set_xlim(-10, 1011)
     axes.set_xlabel("layer, 0 = nearest the input")
     axes.axhspan(-660, FLOAT64, color="#B22222", alpha=0.10, linewidth=0)
     axes.axhspan(FLOAT64, FLOAT32, color="#E69F00", alpha=0.10, linewidth=0)
-    note = {"fontsize": 10, "color": "#444444", "ha": "right", "va": "top"}
-    axes.text(1000, FLOAT32 - 6, "float32 ends at 1e-45: here frameworks print 0.0", **note)
-    axes.text(1000, FLOAT64 - 6, "float64 ends at 1e-324: here it prints 0.0 as well", **note)
+    note = {"fontsize": 10, "color": "#444444", "va": "top"}
+    axes.text(5, FLOAT32 - 6, "float32 ends at 1.4e-45: below it frameworks print 0.0", ha="left", **note)
+    axes.text(1000, FLOAT64 - 6, "float64 ends at 4.9e-324: below it, 0.0 there too", ha="right", **note)
     axes.legend(loc="lower right", fontsize=10, framealpha=1.0, handlelength=3.0)
     TARGET.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(TARGET, dpi=110, metadata={"Software": None})

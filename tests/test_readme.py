@@ -49,3 +49,13 @@ def test_every_command_shown_exists() -> None:
     assert len(shown) >= 3
     for line in shown:
         parser.parse_args(line.split())  # exits, and so fails, where a command or an option does not exist
+
+
+def test_what_it_measures_is_what_a_flow_has() -> None:
+    import vgcore as vg
+
+    section = TEXT.split("## What it measures")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ") and "`" in line]
+    named = [name for row in rows for name in re.findall(r"`(?:flow)?\.(\w+)", row)]
+    assert len(named) > 15
+    assert [name for name in named if not hasattr(vg.GradientFlow, name)] == []
