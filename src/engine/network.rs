@@ -60,7 +60,7 @@ impl<T: Real> Network<T> {
     /// Index of a parameter.
     pub fn find(&self, name: &str) -> Result<usize, Error> {
         let tensors = &self.program.tensors;
-        tensors.iter().position(|t| t.name == name).ok_or_else(|| Error::Unknown {
+        self.program.find(name).ok_or_else(|| Error::Unknown {
             kind: "parameter",
             name: name.into(),
             known: tensors.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", "),

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::parts::activation::Act;
 use crate::parts::init::Init;
 use crate::parts::layer::Layer;
+use std::collections::HashMap;
 
 /// A parameter: `copies` equal-shaped arrays one after another.
 #[derive(Debug)]
@@ -165,6 +166,8 @@ pub struct Program {
     pub units: usize,
     /// Steps in all: iterations of all blocks.
     pub steps: usize,
+    /// Tensors by name.
+    names: HashMap<String, usize>,
 }
 
 /// The largest product of sizes that is accepted: far above any machine, far below overflow.
@@ -175,8 +178,15 @@ pub fn compile(layers: &[Layer], in_features: usize) -> Result<Program, Error> {
     if in_features == 0 {
         return Err(Error::Argument("in_features must be at least 1, got 0".into()));
     }
-    let mut p =
-        Program { blocks: Vec::new(), tensors: Vec::new(), in_features, out_features: in_features, units: 0, steps: 0 };
+    let mut p = Program {
+        blocks: Vec::new(),
+        tensors: Vec::new(),
+        in_features,
+        out_features: in_features,
+        units: 0,
+        steps: 0,
+        names: HashMap::new(),
+    };
     let mut i = 0;
     while i < layers.len() {
         // A Dense and the Activation after it are one unit, so they are one block too.
@@ -206,6 +216,11 @@ struct Context {
 }
 
 impl Program {
+    /// The index of the tensor of that name.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.names.get(name).copied()
+    }
+
     fn add_block(&mut self, layers: &[Layer]) -> Result<(), Error> {
         let (body, times, tied, name) = match layers {
             [Layer::Repeat { name, n, tied, body }] => (&body[..], *n, *tied, Some(name.clone())),
@@ -378,7 +393,7 @@ impl Program {
             return Err(Error::Memory { what: format!("parameter {name}"), need: u64::MAX, limit: LIMIT as u64 });
         }
         let again = cx.inner.iter().any(|&(_, index, _)| index > 0);
-        if let Some(t) = self.tensors.iter().position(|t| t.name == name) {
+        if let Some(&t) = self.names.get(&name) {
             if !again {
                 return Err(Error::Argument(format!(
                     "two parameters are named {name:?}; give one of the layers another name"
@@ -387,6 +402,7 @@ impl Program {
             self.tensors[t].uses += cx.times.0;
             return Ok(Ref { tensor: t, first, stride });
         }
+        self.names.insert(name.clone(), self.tensors.len());
         self.tensors.push(Tensor {
             key: fnv1a(&name),
             name,

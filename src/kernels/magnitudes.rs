@@ -228,14 +228,21 @@ impl Magnitudes {
         }
     }
 
+    /// The same for a run with NaN, infinities or subnormals, or far from the table's base.
     fn one_by_one<T: Real>(&mut self, x: &[T], e: i64) {
+        let mut finite = false;
         for v in x {
             let v = v.to_f64();
-            if v.is_nan() {
-                self.nan += 1;
-            } else if v.is_infinite() {
-                self.inf += 1;
-            } else if v != 0.0 {
+            self.nan += u64::from(v.is_nan());
+            self.inf += u64::from(v.is_infinite());
+            finite |= v.is_finite() && v != 0.0;
+        }
+        if !finite {
+            return;
+        }
+        for v in x {
+            let v = v.to_f64();
+            if v != 0.0 && v.is_finite() {
                 let (k, m) = split(v.abs(), e);
                 self.note((k, m), (k, m));
                 self.bins.add(k, 1);

@@ -290,7 +290,7 @@ fn run<'py, T: Float>(
         _ => return Err(named(py, "ArgumentError", "give either y with loss=, or cotangent=")),
     };
     let outcome = detached(py, |poll| n.pass(&Request { x: &x, batch, top, mode, rate, level, budget, poll }))?;
-    to_dict(py, &Names { program: &n.program, dtype, batch, rate }, outcome)
+    to_dict(py, &Names { program: &n.program, dtype, batch, gradients: mode == Mode::Gradients, rate }, outcome)
 }
 
 /// A loss and whether it can take class labels.

@@ -15,6 +15,8 @@ pub struct Names<'a> {
     pub dtype: &'a str,
     /// Samples.
     pub batch: usize,
+    /// Whether gradients were asked for.
+    pub gradients: bool,
     /// The rate given, if any.
     pub rate: Option<f64>,
 }
@@ -29,7 +31,7 @@ pub fn to_dict<'py, T: Float>(py: Python<'py>, n: &Names<'_>, o: Outcome<T>) -> 
     d.set_item("segment", o.plan.1)?;
     d.set_item("recompute", o.plan.2)?;
     stats(py, &d, &o.stats, n.rate.is_some())?;
-    if !o.gradients.is_empty() {
+    if n.gradients {
         let g = PyDict::new(py);
         for (t, kept) in n.program.tensors.iter().zip(&o.gradients) {
             let Some(kept) = kept else { continue };
