@@ -229,6 +229,21 @@ def test_interrupt_returns_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert run("info", capsys=capsys)[0] == 130
 
 
+def test_a_mistake_of_our_own_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vgcore import _cli_commands
+
+    monkeypatch.setattr(_cli_commands, "info", lambda args: [][0])
+    code, _, err = run("info", capsys=capsys)
+    assert code == 1
+    assert err.startswith("vgcore info: error: internal error, IndexError")
+    assert len(err.splitlines()) == 1
+    monkeypatch.setenv("VGCORE_TRACEBACK", "1")
+    with pytest.raises(IndexError):
+        cli.main(["info"])
+
+
 @pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
 def test_ctrl_c_stops_a_long_probe_at_once() -> None:
     shape = ["--depth", "100000", "--width", "32", "--input", "random", "--batch", "4000"]

@@ -89,6 +89,16 @@ def test_all_zero_draws_an_empty_picture() -> None:
     assert drawn(flow_of(np.full(5, -np.inf), full=False).plot())
 
 
+@pytest.mark.parametrize("steps", [5, 100, 5000])
+@pytest.mark.parametrize("value", [-np.inf, np.nan])
+def test_a_curve_without_a_finite_point_is_named_in_the_legend(steps: int, value: float) -> None:
+    curves = {"lost": (np.arange(steps), np.full(steps, value)), "fine": (np.arange(steps), falling(steps))}
+    ax = plotting.plot_curves(curves)
+    assert drawn(ax)
+    label = ax.get_legend().get_texts()[0].get_text()
+    assert label == ("lost (exactly 0)" if value == -np.inf else "lost (NaN)")
+
+
 def test_several_quantities_and_a_bad_one() -> None:
     ax = flow_of(falling(10)).plot(quantity=["log10_grad_norm", "log10_weight_grad_norm"])
     assert len(ax.get_legend().get_texts()) == 2

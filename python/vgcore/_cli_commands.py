@@ -51,6 +51,8 @@ def study(args: argparse.Namespace) -> int:
     result = plan.run(x, y, loss=loss, storage=target, progress=not (args.quiet or args.json))
     seconds = time.perf_counter() - start
     files = result.save(target)
+    if not args.json:
+        print(result.summary(), flush=True)  # before the pictures: they take a moment
     if not args.no_plots:
         files += _figures(result, target)
     if args.json:
@@ -59,7 +61,6 @@ def study(args: argparse.Namespace) -> int:
         )
     else:
         again = f", {result.reused} of them already there" if result.reused else ""
-        print(result.summary())
         print(f"\n{len(result)} networks in {seconds:.1f} s{again}. Results in {target}{os.sep}:")
         print("  " + "  ".join(file.name for file in files))
     return 1 if result.errors else 0

@@ -33,15 +33,15 @@ def power(log10: float, digits: int = 1) -> str:
     """Return ten to the `log10` as text; exact zero, NaN and infinity by name.
 
     Example:
-        >>> power(-627.31), power(float("-inf")), power(0.301)
-        ('1e-627.3', '0', '2')
+        >>> power(-627.31), power(float("-inf")), power(0.301), power(2.61)
+        ('1e-627.3', '0', '2', '410')
     """
     if math.isnan(log10):
         return "nan"
     if math.isinf(log10):
         return "inf" if log10 > 0 else "0"
     if abs(log10) < 3:
-        return f"{10.0**log10:.2g}"
+        return f"{float(f'{10.0**log10:.2g}'):g}"  # two digits, without an exponent
     return f"1e{log10:.{digits}f}"
 
 

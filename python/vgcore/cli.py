@@ -362,6 +362,12 @@ def _main(argv: Sequence[str] | None) -> int:
         raise
     except (VgcoreError, OSError, MemoryError) as error:
         return _fail(args.run, error, FAILED)
+    except Exception as error:
+        # A mistake in vgcore itself. One line all the same; the traceback is for whoever asks for it.
+        if os.environ.get("VGCORE_TRACEBACK"):
+            raise
+        reason = f"internal error, {type(error).__name__}: {error}; VGCORE_TRACEBACK=1 shows where"
+        return _fail(args.run, RuntimeError(reason), FAILED)
 
 
 def _fail(command: str, error: BaseException, code: int) -> int:

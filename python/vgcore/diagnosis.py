@@ -34,9 +34,9 @@ VERDICTS: Final[tuple[Verdict, ...]] = ("vanishing", "exploding", "stable", "dea
 
 # Gradients of the first and the last step within a factor of ten: one learning rate serves both.
 STABLE_DECADES: Final = 1.0
-# A drift that could be chance (the interval holds zero) still starves the first step when it reaches a factor
-# of 1000, the range in which an optimiser's learning rate can be tuned at all.
-CHANCE_DECADES: Final = 3.0
+# A drift that could be chance (the interval holds zero) starves the first step all the same when it reaches a
+# factor of 100: no single learning rate suits both ends any more.
+CHANCE_DECADES: Final = 2.0
 # For "mixed" both the growing and the shrinking part must change by this much, and each must exceed twice its
 # own 95 % half-width: the turning point is picked as the best one, and picking inflates ordinary
 # significance.
@@ -132,7 +132,7 @@ def diagnose(norms: Any, *, log10: bool = False) -> Diagnosis:
     - an exact zero: "dead", or "vanishing" where the norms were shrinking into the smallest float when they
       ended;
     - "mixed" when one part grows and another shrinks, each by over 1 decade and clearly beyond chance;
-    - "stable" when the whole change is under 1 decade, or under 3 decades and the interval of the rate holds
+    - "stable" when the whole change is under 1 decade, or under 2 decades and the interval of the rate holds
       zero;
     - "saturated" when shrinking with over half of a bounded function's activations on their flat ends;
     - else "vanishing" or "exploding" by the sign of the rate.

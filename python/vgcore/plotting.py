@@ -189,12 +189,15 @@ def _curves(
         if values.size < 40 or len(curves) > 1:
             style.setdefault("marker", MARKERS[i % len(MARKERS)])
             style.setdefault("markersize", 4.5)
-            # A handful along a long curve, each curve's a little further on, so that none hides another.
-            style.setdefault("markevery", (i / len(curves) / 10, 0.1) if x.size >= 40 else 1)
+            style.setdefault("markevery", _marker_places(x.size, i, len(curves)))
+        lost = _lost(values)
+        if lost is not None and len(curves) > 1:
+            label += f" (ends in {lost[0]})" if lost[1] else f" ({lost[0]})"
         (line,) = axes.plot(x, middle, label=label, **style)
         if values.size > MOST_POINTS:
             axes.fill_between(x, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
-        _mark_lost(axes, x, values, middle, line.get_color())
+        if lost is not None and lost[1]:
+            _mark_lost(axes, x, middle, lost[0], line.get_color(), written=len(curves) == 1)
         reach = max(reach, float(x[-1]) if x.size else 0.0)
         if np.isfinite(low).any():
             lowest, highest = min(lowest, float(np.nanmin(low))), max(highest, float(np.nanmax(high)))
@@ -216,26 +219,45 @@ def _curves(
     return axes
 
 
+def _marker_places(points: int, curve: int, curves: int) -> slice:
+    """Return where markers go: everywhere on a short curve, else ten times, each curve's a little further on.
+
+    Indices, because matplotlib's spacing by distance fails on a curve without one finite point.
+    """
+    if points < 40:
+        return slice(None)
+    every = points // 10
+    return slice(every * curve // curves, None, every)
+
+
 def _legend(axes: Any, entries: int) -> None:
     """Draw the legend inside while it is small, else beside the Axes, where it hides nothing."""
     place: dict[str, Any] = {} if entries <= 4 else {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
     axes.legend(fontsize="small", framealpha=0.9, handlelength=3.2, ncols=1 + (entries - 1) // 24, **place)
 
 
-def _mark_lost(axes: Any, x: Any, values: FloatArray, middle: FloatArray, colour: Any) -> None:
-    """Mark the first step from the output whose norm is zero or not finite: the line just ends there."""
-    bad = np.isnan(middle)
-    if not bad.any() or bad.all():
+def _lost(values: FloatArray) -> tuple[str, bool] | None:
+    """Return what a curve ends in towards the input, and whether any of it can be drawn; None if all can."""
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size == 0:
+        return None
+    last, value = int(bad[-1]), values[bad[-1]]
+    word = "exactly 0" if value == -np.inf else ("NaN" if np.isnan(value) else "infinite")
+    return word, last + 1 < values.size
+
+
+def _mark_lost(axes: Any, x: Any, middle: FloatArray, word: str, colour: Any, written: bool) -> None:
+    """Mark where a line ends because what comes before, towards the input, is zero or not finite."""
+    gaps = np.flatnonzero(np.isnan(middle))
+    first = int(gaps[-1]) + 1 if gaps.size else 0
+    if first >= middle.size:
         return
-    last = int(np.flatnonzero(bad)[-1])
-    if last + 1 >= middle.size:
-        return
-    original = values[~np.isfinite(values)][-1]
-    word = "exactly 0" if original == -np.inf else ("NaN" if np.isnan(original) else "infinite")
-    place = (float(x[last + 1]), float(middle[last + 1]))
+    place = (float(x[first]), float(middle[first]))
     axes.plot(*place, marker="x", color=colour, markersize=8, markeredgewidth=2)
+    if not written:
+        return  # several curves end in the same corner: the legend says it
     side = (
-        "right" if last > 0.5 * middle.size else "left"
+        "right" if 2 * first > middle.size else "left"
     )  # towards the middle, so that it stays on the picture
     axes.annotate(
         f"{word} from here to the input",
