@@ -25,7 +25,7 @@ def dev(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Format and check Python and Rust; needs no build."""
-    session.install("-q", *TOOLS, "numpy")
+    session.install("-q", *TOOLS, "numpy", "hypothesis")
     session.run("ruff", "format", ".")
     session.run("ruff", "check", "--fix", ".")
     session.run("mypy")
