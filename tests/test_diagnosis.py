@@ -65,6 +65,7 @@ def test_dead_units_are_told_from_underflow() -> None:
     assert sign is not None
     assert sign.present
     assert "all units of step 19" in sign.text
+    assert diagnosis.horizon["float64"] == 31  # the 31st step from the output is the first exact zero
 
 
 def test_mixed_needs_both_parts_beyond_chance() -> None:
@@ -149,6 +150,19 @@ def test_horizon_beyond_the_network_is_extrapolated() -> None:
 def test_explosions_overflow() -> None:
     entry = diagnose(falling(50, rate=1.0, noise=0.0) + 1.0, log10=True).horizons["float32"]
     assert (entry.end, entry.how, entry.steps) == ("overflow", "measured", 40.0)
+
+
+def test_without_a_rate_the_horizon_is_unknown() -> None:
+    diagnosis = flow_of(np.full(5, math.nan)).diagnose()
+    assert all(math.isnan(steps) for steps in diagnosis.horizon.values())
+    assert "unknown" in str(diagnosis)
+
+
+def test_a_faded_forward_pass_is_named() -> None:
+    raw = fake_raw([-math.inf] * 8 + [0.0, 0.0])
+    raw["out_var"][4:], raw["out_mean"][4:] = 0.0, 0.0
+    text = GradientFlow.from_raw(raw, {"dtype": "float32"}).diagnose().text
+    assert "from step 4 on all outputs are zero in float32" in text
 
 
 def test_stable_gradients_have_no_horizon() -> None:

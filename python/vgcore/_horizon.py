@@ -23,9 +23,9 @@ __all__ = ["Horizon", "horizons"]
 class Horizon:
     """The first step, counted back from the output (1 is the last step), whose gradient a format cannot hold.
 
-    ``steps``: that count; ``inf`` when there is none at the measured rate. ``how``: "measured" where the
-    curve crosses the limit, "extrapolated" by its slope below the lowest finite step, "none". ``end``:
-    "zero", "overflow" or "".
+    ``steps``: that count; ``inf`` if there is none at the measured rate, NaN if there is no rate. ``how``:
+    "measured" where the curve crosses the limit, "extrapolated" by its slope below the lowest finite step,
+    "none" or "unknown". ``end``: "zero", "overflow" or "".
     """
 
     format: str
@@ -34,23 +34,27 @@ class Horizon:
     end: str
 
 
-def horizons(evidence: Evidence, drifting: bool) -> dict[str, Horizon]:
-    """Return the horizon of every format; `drifting` allows extrapolation by the measured rate."""
-    return {name: _horizon(evidence, entry, drifting) for name, entry in LIMITS.items()}
+def horizons(evidence: Evidence, *, drifting: bool, dead: bool) -> dict[str, Horizon]:
+    """Return the horizon of every format.
+
+    `drifting` allows extrapolation by the measured rate. `dead`: exact zeros are the network's own and end it
+    in every format; otherwise they are gaps that some framework left.
+    """
+    return {name: _horizon(evidence, entry, drifting, dead) for name, entry in LIMITS.items()}
 
 
-def _horizon(evidence: Evidence, limit: Limits, drifting: bool) -> Horizon:
+def _horizon(evidence: Evidence, limit: Limits, drifting: bool, dead: bool) -> Horizon:
     peak, steps = evidence.log2_peak, evidence.steps
     finite = np.isfinite(peak)
-    # From the output back; an exact zero is no format's doing and ends what can be compared.
-    lost = np.flatnonzero(finite & ((peak <= limit.zero) | (peak >= limit.overflow)))
+    zero = (peak <= limit.zero) & (finite | dead)
+    lost = np.flatnonzero(zero | (finite & (peak >= limit.overflow)))
     if lost.size:
-        last = int(lost[-1])
-        return Horizon(
-            limit.name, float(steps - last), "measured", "zero" if peak[last] <= limit.zero else "overflow"
-        )
+        last = int(lost[-1])  # the first that is met going back from the output
+        return Horizon(limit.name, float(steps - last), "measured", "zero" if zero[last] else "overflow")
     rate = evidence.rate.mean
-    if not drifting or not math.isfinite(rate) or rate == 0 or not finite.any():
+    if not math.isfinite(rate):
+        return Horizon(limit.name, math.nan, "unknown", "")
+    if not drifting or rate == 0:
         return Horizon(limit.name, math.inf, "none", "")
     first = int(np.flatnonzero(finite)[0])  # below it a framework had lost the norms already
     edge, end = (limit.log10_zero, "zero") if rate < 0 else (limit.log10_overflow, "overflow")

@@ -60,7 +60,7 @@ class Diagnosis:
         ci: its 95 % confidence interval, (low, high).
         total_decades: change of log10 norm over the whole homogeneous chain.
         horizon: format name -> the first step, counted back from the output, whose gradient reads zero (or
-            overflows) in that format; ``inf`` when never at this rate.
+            overflows) in that format; ``inf`` when never at this rate, NaN when there is no rate.
         horizons: the same with how it was found ("measured", "extrapolated") and which end was met.
         signs: the tell-tale signs, present or not, each with its number and a sentence.
         text: the verdict and its reasons in one paragraph.
@@ -152,7 +152,7 @@ def diagnose(norms: Any, *, log10: bool = False) -> Diagnosis:
     evidence = from_flow(norms) if isinstance(norms, GradientFlow) else from_norms(norms, log10)
     verdict, reasons = _judge(evidence)
     drifting = verdict not in ("stable", "mixed", "dead")
-    found = horizons(evidence, drifting)
+    found = horizons(evidence, drifting=drifting, dead=verdict == "dead")
     rate = evidence.rate
     return Diagnosis(
         verdict=verdict,
@@ -301,15 +301,26 @@ def _opening(evidence: Evidence) -> list[str]:
     change = f"changes by {rate.mean:+.3g} decades"
     if not low <= 0 <= high:
         change = f"{'shrinks' if rate.mean < 0 else 'grows'} by {abs(rate.mean):.3g} decades"
-    factor = f" (a factor of {power(abs(rate.mean))})" if abs(rate.mean) >= 0.001 else ""
+    factor = _factor(rate.mean)
+    total = f"{rate.total:+,.0f}" if abs(rate.total) >= 100 else f"{rate.total:+.3g}"
     return [
         f"Over {rate.chain.size:,} steps the gradient {change}{factor} per step towards the input, "
-        f"{rate.total:+.3g} decades in all ({interval}; mean of the log ratio).",
+        f"{total} decades in all ({interval}; mean of the log ratio).",
         ends,
     ]
 
 
+def _factor(rate: float) -> str:
+    """Return a rate in decades as the factor it stands for; nothing where that rounds to 1."""
+    size = abs(rate)
+    if size < 0.001:
+        return ""
+    return f" (a factor of {10.0**size:.3g})" if size < 3 else f" (a factor of {power(size)})"
+
+
 def _horizon_text(horizon: Horizon, steps: int) -> str:
+    if math.isnan(horizon.steps):
+        return "unknown: there is no rate to go by"
     if math.isinf(horizon.steps):
         return "never lost at this rate"
     verb = "reads zero" if horizon.end == "zero" else "overflows"
