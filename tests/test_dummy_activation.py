@@ -124,7 +124,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     site = source / "site"
     # The profile for development: whole-program optimisation would take as long again and shows nothing more.
     build = ("-m", "pip", "install", "--no-deps", "--target", str(site), "-C", "build-args=--profile=dev")
-    run(sys.executable, *build, str(source))
+    # Compiled apart, so that cargo cannot take one tree's artefacts for the other's.
+    run(sys.executable, *build, str(source), CARGO_TARGET_DIR=str(source / "target"))
     return source, site
 
 
