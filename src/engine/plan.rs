@@ -37,9 +37,9 @@ pub struct Plan {
     pub batch: usize,
 }
 
-/// A segment's working set is aimed at half of a common second-level cache, so that the weight phase finds what the
-/// sweep has just written.
-const CACHE: u64 = 1 << 20;
+/// A segment's working set is aimed at the second-level caches of two cores, so that the weight phase finds what the
+/// sweep has just written, and segments are still few.
+const CACHE: u64 = 4 << 20;
 
 /// Memory that is used without asking: enough for 100,000 layers of 32 x 16, little enough for a laptop.
 pub const DEFAULT_BUDGET: u64 = 4 << 30;

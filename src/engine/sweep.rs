@@ -71,6 +71,9 @@ pub struct Worker<T> {
 /// room above it.
 const FAINT: f64 = 7.9e-31; // 2^-100
 
+/// A delta this much smaller than the gradient it came from may owe its size to faint slopes alone.
+const SHADE: f64 = 8.7e-19; // 2^-60
+
 impl<T: Real> Worker<T> {
     /// A worker for a range of chunks.
     pub fn new(chunks: Range<usize>, rows: Range<usize>, widest: usize) -> Self {
@@ -354,6 +357,12 @@ impl<T: Real> Scene<'_, T> {
                 break;
             }
             w.faint.pop();
+            // Faint slopes beside ordinary ones change nothing that the type could hold beside them.
+            let g = &w.g[r * n_out..][..n_out];
+            let largest = g.iter().fold(0.0f64, |m, x| m.max(x.to_f64().abs()));
+            if w.backward[r].largest >= largest * SHADE {
+                continue;
+            }
             let from = match op.source {
                 Source::Input => input,
                 Source::Slot(s) => (base + s, t),

@@ -116,7 +116,7 @@ impl<T: Real> Params<'_, T> {
 
 /// Rows of a weight gradient that one task takes: enough to use a packed panel often, few enough to stay in cache.
 fn block_rows(n_in: usize) -> usize {
-    (32_768 / n_in.max(1)).clamp(64, 1024)
+    (32_768 / n_in.max(1)).clamp(128, 1024)
 }
 
 /// One block of rows of one weight gradient.
