@@ -20,14 +20,65 @@ DATA = Path(__file__).resolve().parent.parent / "tests" / "data"
 DIGITS = 300  # x - tanh(x) at 2^-140 loses 85 digits
 
 # A grid of exact float32 numbers: every x below is the same number in float32, float64 and mpmath.
-GRID = [0.0] + [s * v for v in (2.0**-140, 2.0**-60, 2.0**-20, 0.0078125, 0.1015625, 0.25, 0.5, 0.75, 1.0, 1.1875, 1.5,
-                                2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.5, 15.0, 17.0, 19.0, 20.0,
-                                20.5, 25.0, 30.0, 36.0, 40.0, 50.0, 64.0, 88.0, 90.0, 104.0, 128.0, 200.0, 373.0, 400.0,
-                                710.0, 745.0, 746.0, 1000.0, 4096.0) for s in (1, -1)]
+GRID = [0.0] + [
+    s * v
+    for v in (
+        2.0**-140,
+        2.0**-60,
+        2.0**-20,
+        0.0078125,
+        0.1015625,
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+        1.1875,
+        1.5,
+        2.0,
+        2.5,
+        3.0,
+        3.5,
+        4.0,
+        5.0,
+        6.0,
+        7.0,
+        8.0,
+        9.0,
+        10.0,
+        12.5,
+        15.0,
+        17.0,
+        19.0,
+        20.0,
+        20.5,
+        25.0,
+        30.0,
+        36.0,
+        40.0,
+        50.0,
+        64.0,
+        88.0,
+        90.0,
+        104.0,
+        128.0,
+        200.0,
+        373.0,
+        400.0,
+        710.0,
+        745.0,
+        746.0,
+        1000.0,
+        4096.0,
+    )
+    for s in (1, -1)
+]
 
 
-def activation_formulas(mp: Any) -> dict[str, tuple[dict[str, float], Callable[[Any], Any], Callable[[Any], Any]]]:
-    """name -> (parameters, value, derivative) in mpmath; derivatives written so that DIGITS suffice at any x."""
+def activation_formulas(
+    mp: Any,
+) -> dict[str, tuple[dict[str, float], Callable[[Any], Any], Callable[[Any], Any]]]:
+    """name -> (parameters, value, derivative) in mpmath; derivatives written so that DIGITS suffice at any
+    x."""
     m = mp.mpf
     alpha = m("1.6732632423543772848170429916717")
     scale = m("1.0507009873554804934193349852946")
@@ -47,8 +98,10 @@ def activation_formulas(mp: Any) -> dict[str, tuple[dict[str, float], Callable[[
         return mp.exp(-x * x / 2) / mp.sqrt(2 * mp.pi)
 
     def elu(a: Any, width: Any, s: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-        return (lambda x: s * x if x > 0 else s * a * mp.expm1(x / width),
-                lambda x: s * one if x > 0 else s * a / width * mp.exp(x / width))
+        return (
+            lambda x: s * x if x > 0 else s * a * mp.expm1(x / width),
+            lambda x: s * one if x > 0 else s * a / width * mp.exp(x / width),
+        )
 
     def clip(x: Any, low: Any, high: Any) -> Any:
         return min(max(x, low), high)
@@ -57,8 +110,10 @@ def activation_formulas(mp: Any) -> dict[str, tuple[dict[str, float], Callable[[
         return lambda x: slope if low < x < high else m(0)
 
     def softplus(beta: Any, threshold: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-        return (lambda x: x if x * beta > threshold else mp.log1p(mp.exp(beta * x)) / beta,
-                lambda x: one if x * beta > threshold else sig(beta * x))
+        return (
+            lambda x: x if x * beta > threshold else mp.log1p(mp.exp(beta * x)) / beta,
+            lambda x: one if x * beta > threshold else sig(beta * x),
+        )
 
     def gelu_tanh_u(x: Any) -> tuple[Any, Any]:
         c, k = mp.sqrt(two / mp.pi), m(0.044715)
@@ -138,8 +193,11 @@ def write_activations() -> Path:
                 points.append({"x": x, "y": decimal_pair(mp, value(arg)), "dy": decimal_pair(mp, slope(arg))})
             cases.append({"case": key, "name": key.split(":")[0], "params": params, "points": points})
     path = DATA / "activations_mpmath.json"
-    about = (f"Values and derivatives of every activation, mpmath {mp.__version__}; y and dy are [mantissa, exponent of ten]; "
-             "parameters given as Python floats are used exactly; at kinks the derivative is PyTorch's choice.")
+    about = (
+        f"Values and derivatives of every activation, mpmath {mp.__version__}; y and dy are "
+        "[mantissa, exponent of ten]; "
+        "parameters given as Python floats are used exactly; at kinks the derivative is PyTorch's choice."
+    )
     lines = ",\n".join(json.dumps(case) for case in cases)
     path.write_text('{"_about": ' + json.dumps(about) + ',\n"cases": [\n' + lines + "\n]}\n")
     return path
@@ -159,11 +217,21 @@ def write_torch() -> Path:
     from helpers import portable_data
 
     functions: dict[str, Callable[[Any], Any]] = {
-        "act_relu": F.relu, "act_leaky_relu_001": lambda x: F.leaky_relu(x, 0.01), "act_selu": F.selu,
-        "act_celu_a2": lambda x: F.celu(x, 2.0), "act_sigmoid": torch.sigmoid, "act_tanh": torch.tanh, "act_silu": F.silu,
-        "act_gelu": F.gelu, "act_gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "act_mish": F.mish,
-        "act_softplus": F.softplus, "act_softplus_b2_t5": lambda x: F.softplus(x, 2.0, 5.0),
-        "act_hardsigmoid": F.hardsigmoid, "act_hardswish": F.hardswish, "act_tanhshrink": F.tanhshrink,
+        "act_relu": F.relu,
+        "act_leaky_relu_001": lambda x: F.leaky_relu(x, 0.01),
+        "act_selu": F.selu,
+        "act_celu_a2": lambda x: F.celu(x, 2.0),
+        "act_sigmoid": torch.sigmoid,
+        "act_tanh": torch.tanh,
+        "act_silu": F.silu,
+        "act_gelu": F.gelu,
+        "act_gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+        "act_mish": F.mish,
+        "act_softplus": F.softplus,
+        "act_softplus_b2_t5": lambda x: F.softplus(x, 2.0, 5.0),
+        "act_hardsigmoid": F.hardsigmoid,
+        "act_hardswish": F.hardswish,
+        "act_tanhshrink": F.tanhshrink,
     }
 
     def tensor(shape: tuple[int, ...], seed: int, scale: float) -> Any:

@@ -1,4 +1,5 @@
-"""Test layer: what several test files share (reference data, portable hash data, comparisons); no test in here."""
+"""Test layer: what several test files share (reference data, portable hash data, comparisons); no test in
+here."""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ def log2_abs(pair: list[Any]) -> float:
 
 
 def relative_error(got: ArrayLike, expected: ArrayLike) -> NDArray[np.float64]:
-    """|got - expected| / |expected|, 0 where both are equal (also zeros and infinities), inf where only one is zero."""
+    """|got - expected| / |expected|, 0 where both are equal (also zeros and infinities), inf where only one
+    is zero."""
     a, b = np.asarray(got, np.float64), np.asarray(expected, np.float64)
     with np.errstate(all="ignore"):
         error = np.abs(a - b) / np.abs(b)
@@ -81,15 +83,18 @@ def relative_error(got: ArrayLike, expected: ArrayLike) -> NDArray[np.float64]:
 
 
 def assert_close(got: ArrayLike, expected: ArrayLike, rtol: float, what: str) -> None:
-    """Fail with the worst entry and where it is, if any relative error exceeds rtol; never an absolute tolerance."""
+    """Fail with the worst entry and where it is, if any relative error exceeds rtol; never an absolute
+    tolerance."""
     a, b = np.asarray(got), np.asarray(expected)
     assert a.shape == b.shape, f"{what}: shape {a.shape}, expected {b.shape}"
     error = np.atleast_1d(relative_error(a, b))
     if error.size and float(error.max()) > rtol:
         where = np.unravel_index(int(error.argmax()), error.shape)
-        raise AssertionError(f"{what}: relative error {error.max():.3g} > {rtol:.3g} at {tuple(map(int, where))}: "
-                             f"got {np.atleast_1d(a)[where]!r}, expected {np.atleast_1d(b)[where]!r}; "
-                             f"{int((error > rtol).sum())} of {error.size} entries differ")
+        raise AssertionError(
+            f"{what}: relative error {error.max():.3g} > {rtol:.3g} at {tuple(map(int, where))}: "
+            f"got {np.atleast_1d(a)[where]!r}, expected {np.atleast_1d(b)[where]!r}; "
+            f"{int((error > rtol).sum())} of {error.size} entries differ"
+        )
 
 
 def to_oracle(layers: Any) -> list[tuple[Any, ...]]:
@@ -120,7 +125,8 @@ def double(array: ArrayLike) -> NDArray[np.float64]:
 
 
 def flat_gradient(scaled: tuple[Any, Any]) -> tuple[NDArray[np.float64], int]:
-    """(mantissa, exponents of leading axes) as one array and one exponent: what cannot be seen next to the largest is 0."""
+    """(mantissa, exponents of leading axes) as one array and one exponent: what cannot be seen next to the
+    largest is 0."""
     m, e = double(scaled[0]), np.asarray(scaled[1], np.int64)
     e = e.reshape(e.shape + (1,) * (m.ndim - e.ndim))
     used = np.broadcast_to(e, m.shape)[m != 0]

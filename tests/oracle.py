@@ -1,8 +1,9 @@
 """Reference layer of the tests: the whole program, forward and backward, slow and readable, in NumPy.
 
-Networks are nested tuples; parameters a dict of arrays with the names vgcore gives them.  Arithmetic is float64,
-or complex128 when an argument is complex (complex step: loss(theta + i h d).imag / h is the exact derivative
-along d).  The backward pass keeps one exponent per row, so its range is unlimited.  Knows nothing of vgcore.
+Networks are nested tuples; parameters a dict of arrays with the names vgcore gives them.  Arithmetic is
+float64, or complex128 when an argument is complex (complex step: loss(theta + i h d).imag / h is the exact
+derivative along d).  The backward pass keeps one exponent per row, so its range is unlimited.  Knows nothing
+of vgcore.
 
     ("dense", features, bias)      ("activation", name, params)
     ("repeat", body, n, tied)      ("residual", body, scale)
@@ -56,7 +57,9 @@ def parameter_shapes(
                 shapes[f"{path}.slope"] = (*stack, 1)
         else:
             untied = layer[0] == "repeat" and not layer[3]
-            body, width = parameter_shapes(layer[1], width, f"{path}.", (*stack, layer[2]) if untied else stack)
+            body, width = parameter_shapes(
+                layer[1], width, f"{path}.", (*stack, layer[2]) if untied else stack
+            )
             shapes.update(body)
     return shapes, width
 
@@ -64,8 +67,8 @@ def parameter_shapes(
 def compile_program(layers: Sequence[Layer]) -> list[Op]:
     """The flat program.
 
-    A unit is a Dense with a directly following Activation, a lone Activation, or a Residual's end; a step is a
-    top-level unit, a top-level Residual, or one iteration of a top-level Repeat.
+    A unit is a Dense with a directly following Activation, a lone Activation, or a Residual's end; a step is
+    a top-level unit, a top-level Residual, or one iteration of a top-level Repeat.
     """
     program: list[Op] = []
     unit = step = -1
@@ -166,7 +169,8 @@ class Scaled:
 
 @dataclass
 class Gradients:
-    """What one backward pass gives: mantissas and exponents of gradients, log2 norms per unit, step numbers."""
+    """What one backward pass gives: mantissas and exponents of gradients, log2 norms per unit, step
+    numbers."""
 
     output: Array
     loss: float | None
@@ -196,7 +200,11 @@ class Gradients:
 
 def _norm2(mantissa: Array, exponent: int) -> float:
     top = float(np.abs(mantissa).max(initial=0.0))
-    return -np.inf if top == 0 else float(np.log2(np.sqrt(np.sum((mantissa / top) ** 2))) + np.log2(top) + exponent)
+    return (
+        -np.inf
+        if top == 0
+        else float(np.log2(np.sqrt(np.sum((mantissa / top) ** 2))) + np.log2(top) + exponent)
+    )
 
 
 class _Collector:
@@ -282,7 +290,8 @@ def directional_derivative(
     loss: Mapping[str, Any] | None = None,
     h: float = 1e-60,
 ) -> float:
-    """d loss(theta + t d) / dt at 0 by a complex step: one forward pass, no formula of a derivative, no cancellation."""
+    """d loss(theta + t d) / dt at 0 by a complex step: one forward pass, no formula of a derivative, no
+    cancellation."""
     moved = {name: value + 1j * h * directions.get(name, 0.0) for name, value in parameters.items()}
     start = np.asarray(x, complex)
     if x_direction is not None:

@@ -46,7 +46,7 @@ def _negative(x: Array) -> Array:
     return np.asarray(x.real < 0)
 
 
-# --- pieces -----------------------------------------------------------------------------------------
+# --- pieces ---------------------------------------------------------------------------------------------
 
 
 def sigmoid(x: Array) -> Array:
@@ -59,7 +59,8 @@ def _sigmoid_slope(x: Array) -> Array:
 
 
 def _expm1(x: Array) -> Array:
-    """exp(x)-1; NumPy's real expm1, and for complex arguments exp(a)(cos b) - 1 = expm1(a) - 2 exp(a) sin(b/2)^2."""
+    """exp(x)-1; NumPy's real expm1, and for complex arguments exp(a)(cos b) - 1 = expm1(a) - 2 exp(a)
+    sin(b/2)^2."""
     if not np.iscomplexobj(x):
         return np.asarray(np.expm1(x))
     a, b = x.real, x.imag
@@ -81,6 +82,7 @@ def _log1p_exp(x: Array) -> Array:
 
 def _tanh(x: Array) -> Array:
     """expm1(2x)/(expm1(2x)+2) from the side that cannot overflow; odd, so relative accuracy holds at 0."""
+
     def left(t: Array) -> Array:
         m = _expm1(2 * t)
         return m / (m + 2)
@@ -121,14 +123,19 @@ def erf(x: Array) -> Array:
         return erf(x.real) + 1j * x.imag * (2 / SQRT_PI) * np.exp(-x.real * x.real)
 
     def tail(t: Array) -> Array:
-        return _where(_negative(t), lambda s: np.exp(-s * s) * _erfcx(-s) - 1,
-                      lambda s: 1 - np.exp(-s * s) * _erfcx(s), t)
+        return _where(
+            _negative(t),
+            lambda s: np.exp(-s * s) * _erfcx(-s) - 1,
+            lambda s: 1 - np.exp(-s * s) * _erfcx(s),
+            t,
+        )
 
     return _where(np.abs(x.real) < 3, _erf_series, tail, x)
 
 
 def _normal_cdf(x: Array) -> Array:
     """Phi(x), relative accuracy kept in the left tail."""
+
     def left(t: Array) -> Array:
         return 0.5 * np.exp(-t * t / 2) * _erfcx(-t / SQRT_2)
 
@@ -141,6 +148,7 @@ def _normal_pdf(x: Array) -> Array:
 
 def _gelu_slope(x: Array) -> Array:
     """Phi(x) + x phi(x); in the left tail phi(x) (Mills(-x) + x), where the plain sum cancels."""
+
     def left(t: Array) -> Array:
         return _normal_pdf(t) * (math.sqrt(math.pi / 2) * _erfcx(-t / SQRT_2) + t)
 
@@ -163,6 +171,7 @@ def _gelu_tanh_slope(x: Array, _: Params) -> Array:
 
 def _mish(x: Array, _: Params) -> Array:
     """x tanh(log(1+e^x)) = x n/(n+2) with n = w(w+2), w = e^x; for x > 0 the same in 1/w."""
+
     def left(t: Array) -> Array:
         w = np.exp(t)
         return t * w * (w + 2) / (w * (w + 2) + 2)
@@ -190,6 +199,7 @@ def _mish_slope(x: Array, _: Params) -> Array:
 
 def _tanhshrink(x: Array, _: Params) -> Array:
     """x - tanh x; near 0 from (x cosh x - sinh x)/cosh x with the series of the numerator."""
+
     def near(t: Array) -> Array:
         total, power = t * 0, t
         for k in range(1, 16):
@@ -215,14 +225,24 @@ def _steps(condition: Array, x: Array, yes: float, no: float) -> Array:
     return np.where(np.isnan(x.real), np.nan, np.where(condition, yes, no)).astype(x.dtype)
 
 
-def _elu_like(scale: float, alpha: float, width: float) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
-    """scale*(x for x > 0, alpha*(exp(x/width)-1) otherwise) and its derivative; at 0 the slope of the left side."""
+def _elu_like(
+    scale: float, alpha: float, width: float
+) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """scale*(x for x > 0, alpha*(exp(x/width)-1) otherwise) and its derivative; at 0 the slope of the left
+    side."""
+
     def value(x: Array) -> Array:
-        return _where(np.asarray(x.real <= 0), lambda t: scale * alpha * _expm1(t / width), lambda t: scale * t, x)
+        return _where(
+            np.asarray(x.real <= 0), lambda t: scale * alpha * _expm1(t / width), lambda t: scale * t, x
+        )
 
     def slope(x: Array) -> Array:
-        return _where(np.asarray(x.real <= 0), lambda t: scale * alpha / width * np.exp(t / width),
-                      lambda t: scale + 0 * t, x)
+        return _where(
+            np.asarray(x.real <= 0),
+            lambda t: scale * alpha / width * np.exp(t / width),
+            lambda t: scale + 0 * t,
+            x,
+        )
 
     return value, slope
 
@@ -263,15 +283,28 @@ ACTIVATIONS: dict[str, Activation] = {
     "identity": Activation(lambda x, p: x + 0, lambda x, p: np.ones_like(x), {}),
     "sigmoid": Activation(lambda x, p: sigmoid(x), lambda x, p: _sigmoid_slope(x), {}),
     "tanh": Activation(lambda x, p: _tanh(x), lambda x, p: _tanh_slope(x), {}),
-    "relu": Activation(lambda x, p: np.where(x.real > 0, x, 0 * x), lambda x, p: _steps(x.real > 0, x, 1.0, 0.0), {}),
-    "leaky_relu": Activation(_leaky("negative_slope"), _leaky_slope("negative_slope"), {"negative_slope": 0.01}),
+    "relu": Activation(
+        lambda x, p: np.where(x.real > 0, x, 0 * x), lambda x, p: _steps(x.real > 0, x, 1.0, 0.0), {}
+    ),
+    "leaky_relu": Activation(
+        _leaky("negative_slope"), _leaky_slope("negative_slope"), {"negative_slope": 0.01}
+    ),
     "prelu": Activation(_leaky("init"), _leaky_slope("init"), {"init": 0.25}),
-    "elu": Activation(lambda x, p: _elu_like(1, p["alpha"], 1)[0](x), lambda x, p: _elu_like(1, p["alpha"], 1)[1](x),
-                      {"alpha": 1.0}),
-    "selu": Activation(lambda x, p: _elu_like(SELU_SCALE, SELU_ALPHA, 1)[0](x),
-                       lambda x, p: _elu_like(SELU_SCALE, SELU_ALPHA, 1)[1](x), {}),
-    "celu": Activation(lambda x, p: _elu_like(1, p["alpha"], p["alpha"])[0](x),
-                       lambda x, p: _elu_like(1, p["alpha"], p["alpha"])[1](x), {"alpha": 1.0}),
+    "elu": Activation(
+        lambda x, p: _elu_like(1, p["alpha"], 1)[0](x),
+        lambda x, p: _elu_like(1, p["alpha"], 1)[1](x),
+        {"alpha": 1.0},
+    ),
+    "selu": Activation(
+        lambda x, p: _elu_like(SELU_SCALE, SELU_ALPHA, 1)[0](x),
+        lambda x, p: _elu_like(SELU_SCALE, SELU_ALPHA, 1)[1](x),
+        {},
+    ),
+    "celu": Activation(
+        lambda x, p: _elu_like(1, p["alpha"], p["alpha"])[0](x),
+        lambda x, p: _elu_like(1, p["alpha"], p["alpha"])[1](x),
+        {"alpha": 1.0},
+    ),
     "silu": Activation(lambda x, p: x * sigmoid(p["beta"] * x), _silu_slope, {"beta": 1.0}),
     "gelu": Activation(lambda x, p: x * _normal_cdf(x), lambda x, p: _gelu_slope(x), {}),
     "gelu_tanh": Activation(_gelu_tanh, _gelu_tanh_slope, {}),
@@ -280,22 +313,29 @@ ACTIVATIONS: dict[str, Activation] = {
     "softsign": Activation(lambda x, p: x / (1 + _abs(x)), lambda x, p: 1 / (1 + _abs(x)) ** 2, {}),
     "erf": Activation(lambda x, p: erf(x), lambda x, p: 2 / SQRT_PI * np.exp(-x * x), {}),
     "arctan": Activation(lambda x, p: np.arctan(x), lambda x, p: 1 / (1 + x * x), {}),
-    "hardtanh": Activation(lambda x, p: _clip(x, p["min_val"], p["max_val"]),
-                           lambda x, p: _steps(_inside(x, p["min_val"], p["max_val"]), x, 1.0, 0.0),
-                           {"min_val": -1.0, "max_val": 1.0}),
-    "hardsigmoid": Activation(lambda x, p: _clip(x / 6 + 0.5, 0, 1),
-                              lambda x, p: _steps(_inside(x, -3, 3), x, 1 / 6, 0.0), {}),
+    "hardtanh": Activation(
+        lambda x, p: _clip(x, p["min_val"], p["max_val"]),
+        lambda x, p: _steps(_inside(x, p["min_val"], p["max_val"]), x, 1.0, 0.0),
+        {"min_val": -1.0, "max_val": 1.0},
+    ),
+    "hardsigmoid": Activation(
+        lambda x, p: _clip(x / 6 + 0.5, 0, 1), lambda x, p: _steps(_inside(x, -3, 3), x, 1 / 6, 0.0), {}
+    ),
     "hardswish": Activation(lambda x, p: x * _clip(x / 6 + 0.5, 0, 1), _hardswish_slope, {}),
     "relu6": Activation(lambda x, p: _clip(x, 0, 6), lambda x, p: _steps(_inside(x, 0, 6), x, 1.0, 0.0), {}),
     "logsigmoid": Activation(lambda x, p: -_log1p_exp(-x), lambda x, p: sigmoid(-x), {}),
     "tanhshrink": Activation(_tanhshrink, lambda x, p: _tanh(x) ** 2, {}),
-    "lecun_tanh": Activation(lambda x, p: 1.7159 * _tanh(2 * x / 3),
-                             lambda x, p: 1.7159 * 2 / 3 * _tanh_slope(2 * x / 3), {}),
+    "lecun_tanh": Activation(
+        lambda x, p: 1.7159 * _tanh(2 * x / 3), lambda x, p: 1.7159 * 2 / 3 * _tanh_slope(2 * x / 3), {}
+    ),
 }
 
 
-def activation(name: str, params: Params | None = None) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
-    """The two functions x -> value and x -> derivative of one catalogue entry with its parameters filled in."""
+def activation(
+    name: str, params: Params | None = None
+) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """The two functions x -> value and x -> derivative of one catalogue entry with its parameters filled
+    in."""
     entry = ACTIVATIONS[name]
     full = {**entry.defaults, **(params or {})}
     return (lambda x: entry.value(np.asarray(x), full)), (lambda x: entry.derivative(np.asarray(x), full))

@@ -1,4 +1,5 @@
-"""Reference layer of the tests: losses and their gradients in NumPy, PyTorch's definitions, real or complex outputs."""
+"""Reference layer of the tests: losses and their gradients in NumPy, PyTorch's definitions, real or complex
+outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Tests of activation functions: exact values from 300-digit tables, saturation far outside the float range, edges, names."""
+"""Tests of activation functions: exact values from 300-digit tables, saturation far outside the float range,
+edges, names."""
 
 from __future__ import annotations
 
@@ -19,7 +20,11 @@ RTOL = {np.dtype(np.float64): 1e-13, np.dtype(np.float32): 1e-6}
 
 def near_root(case: dict[str, object], x: np.ndarray) -> np.ndarray:
     root = ROOTS.get(str(case["name"]))
-    return np.zeros(x.shape, bool) if root is None else np.abs(x * dict(case["params"]).get("beta", 1.0) - root) < 0.6  # type: ignore[call-overload]
+    return (
+        np.zeros(x.shape, bool)
+        if root is None
+        else np.abs(x * dict(case["params"]).get("beta", 1.0) - root) < 0.6
+    )  # type: ignore[call-overload]
 
 
 def test_the_tables_know_every_activation_that_the_oracle_knows() -> None:

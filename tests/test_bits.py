@@ -1,4 +1,5 @@
-"""Tests that every instruction path and every thread count of this machine gives the same bits, on odd shapes too."""
+"""Tests that every instruction path and every thread count of this machine gives the same bits, on odd shapes
+too."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,8 @@ import vgcore as vg
 
 PATHS = vg.config()["isa_available"]
 THREADS = (1, 2, 3, 7)
-# (batch, width): one element, no full vector, a vector and a rest, the longest chain of sums the kernels split
+# (batch, width): one element, no full vector, a vector and a rest, the longest chain of sums the kernels
+# split
 SHAPES = ((1, 1), (3, 5), (1, 16), (17, 33), (2, 515), (65, 40))
 
 
@@ -38,28 +41,46 @@ def digest_flow(flow: vg.GradientFlow) -> str:
 def activations_and_initializers(dtype: str) -> dict[str, str]:
     """Every activation over a wide range of arguments, every initializer at every shape."""
     rng, found = np.random.default_rng(0), {}
-    x = np.concatenate([rng.normal(size=515) * 3, rng.normal(size=515) * 100, np.linspace(-20, 20, 1001),
-                        [0.0, -0.0, 1e-30, -1e-30, 1e30, -1e30, np.inf, -np.inf, np.nan]]).astype(dtype)  # fmt: skip
+    x = np.concatenate(
+        [
+            rng.normal(size=515) * 3,
+            rng.normal(size=515) * 100,
+            np.linspace(-20, 20, 1001),
+            [0.0, -0.0, 1e-30, -1e-30, 1e30, -1e30, np.inf, -np.inf, np.nan],
+        ]
+    ).astype(dtype)
     for name in vg.activations.names():
         # a NaN is a NaN, whatever its payload
-        value, slope = (np.nan_to_num(f(name, x), nan=7.0) for f in (vg.activations.value, vg.activations.derivative))
+        value, slope = (
+            np.nan_to_num(f(name, x), nan=7.0) for f in (vg.activations.value, vg.activations.derivative)
+        )
         mantissa, exponent = vg.activations.scaled_derivative(name, x)
         found[f"{dtype} {name}"] = digest(value, slope, np.nan_to_num(mantissa, nan=7.0), exponent)
     for name in vg.initializers.names():
         init = vg.initializers.Initializer(name)
-        samples = [init.sample(shape, dtype=dtype, rng=3) for shape in ((1, 1), (3, 5), (33, 17), (515, 3), (64, 64))]
+        samples = [
+            init.sample(shape, dtype=dtype, rng=3) for shape in ((1, 1), (3, 5), (33, 17), (515, 3), (64, 64))
+        ]
         found[f"{dtype} {name}"] = digest(*samples)
     return found
 
 
 def network(dtype: str, width: int) -> vg.Network:
     """Own and shared steps, a residual, a learned slope, several activations."""
-    return vg.Network(width, [
-        vg.Dense(width, sigma_b2=0.1), vg.Activation("gelu"),
-        vg.Repeat([vg.Residual([vg.Dense(width), vg.Activation("tanh")], scale=0.5), vg.Activation("prelu")], 3),
-        vg.Repeat([vg.Dense(width, sigma_b2=0.1), vg.Activation("silu")], 3, tied=True),
-        vg.Dense(7),
-    ], dtype=dtype, rng=9)  # fmt: skip
+    return vg.Network(
+        width,
+        [
+            vg.Dense(width, sigma_b2=0.1),
+            vg.Activation("gelu"),
+            vg.Repeat(
+                [vg.Residual([vg.Dense(width), vg.Activation("tanh")], scale=0.5), vg.Activation("prelu")], 3
+            ),
+            vg.Repeat([vg.Dense(width, sigma_b2=0.1), vg.Activation("silu")], 3, tied=True),
+            vg.Dense(7),
+        ],
+        dtype=dtype,
+        rng=9,
+    )
 
 
 def passes(dtype: str) -> dict[str, str]:
@@ -92,8 +113,9 @@ def everything() -> dict[str, str]:
 
 def in_a_process(**environment: str) -> dict[str, str]:
     """`everything` in a fresh process with these environment variables, and the path it says it takes."""
-    code = "import json, test_bits, vgcore as vg; print(json.dumps([vg.config()['isa'], test_bits.everything()]))"
-    here = os.path.dirname(os.path.abspath(__file__))
+    code = "import json, test_bits, vgcore as vg\n"
+    code += "print(json.dumps([vg.config()['isa'], test_bits.everything()]))"
+    here = str(Path(__file__).resolve().parent)
     env = {**os.environ, **environment, "PYTHONPATH": here}
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

@@ -1,4 +1,5 @@
-"""Tests of activations, losses and deep chains against PyTorch 2.13 in float64, and to exact values where PyTorch errs."""
+"""Tests of activations, losses and deep chains against PyTorch 2.13 in float64, and to exact values where
+PyTorch errs."""
 
 from __future__ import annotations
 
@@ -29,9 +30,9 @@ CASES: dict[str, tuple[str, dict[str, float]]] = {
     "act_tanhshrink": ("tanhshrink", {}),
 }
 
-# Where PyTorch itself is wrong by more than 1e-12, found by comparing it with 300-digit arithmetic: 1 - y^2 and
-# y(1 - y) in saturation, 1 + erf and 1 + tanh in the left tail, a slope of 1/6 rounded to float32.  There, and only
-# there, the exact value is asked for; everywhere else PyTorch's number.
+# Where PyTorch itself is wrong by more than 1e-12, found by comparing it with 300-digit arithmetic: 1 - y^2
+# and y(1 - y) in saturation, 1 + erf and 1 + tanh in the left tail, a slope of 1/6 rounded to float32. There,
+# and only there, the exact value is asked for; everywhere else PyTorch's number.
 PYTORCH_ERRS: dict[tuple[str, str], set[float]] = {
     ("act_sigmoid", "dy"): {20.0, 25.0},
     ("act_tanh", "dy"): {-20.0, -6.0, 6.0, 20.0, 25.0},
@@ -63,7 +64,8 @@ def test_activation(case: str, what: str) -> None:
 
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_activation_in_float32(case: str) -> None:
-    """The same points within a few units in the last place of float32; exact zeros only where the limit is one."""
+    """The same points within a few units in the last place of float32; exact zeros only where the limit is
+    one."""
     name, params = CASES[case]
     x = np.array(torch_golden()[case]["x"], np.float32)
     value, slope = activation(name, params)

@@ -1,7 +1,8 @@
-"""Property tests of gradients: random networks over every layer, activation, loss, initializer and float type.
+"""Property tests of gradients: random networks over every layer, activation, loss, initializer and float
+type.
 
-Three independent judges: differences step by step, the NumPy oracle's backward pass, and its complex step through the
-whole chain. All tolerances are relative.
+Three independent judges: differences step by step, the NumPy oracle's backward pass, and its complex step
+through the whole chain. All tolerances are relative.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ def test_differences_step_by_step(net: vg.Network, loss: Any, with_loss: bool, b
 
 
 @given(vg.testing.networks(dtype="float64"), vg.testing.losses(), st.booleans(), BATCHES, SEEDS)
-def test_whole_chain_against_the_oracle(net: vg.Network, loss: Any, with_loss: bool, batch: int, seed: int) -> None:
+def test_whole_chain_against_the_oracle(
+    net: vg.Network, loss: Any, with_loss: bool, batch: int, seed: int
+) -> None:
     assume(functions_of(net.layers) <= set(ACTIVATIONS))
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(batch, net.in_features))
@@ -85,7 +88,12 @@ def test_whole_chain_against_the_oracle(net: vg.Network, loss: Any, with_loss: b
     assert gap_by_norm(found.scaled_input, (run.input.m, run.input.e)) < 1e-8
     np.testing.assert_array_equal(flow.raw["step"], run.step)
     np.testing.assert_array_equal(flow.raw["kind"], run.kind)
-    for key, norms in (("grad", run.grad), ("delta", run.delta), ("weight_grad", run.weight), ("bias_grad", run.bias)):
+    for key, norms in (
+        ("grad", run.grad),
+        ("delta", run.delta),
+        ("weight_grad", run.weight),
+        ("bias_grad", run.bias),
+    ):
         np.testing.assert_allclose(flow.raw[f"{key}_log2_norm"], norms, rtol=1e-12, atol=1e-7, err_msg=key)
 
 
@@ -101,9 +109,13 @@ def test_whole_chain_against_complex_steps(net: vg.Network, batch: int, seed: in
     for _ in range(3):
         directions = {name: rng.normal(size=value.shape) for name, value in parameters.items()}
         x_direction = rng.normal(size=x.shape)
-        step = oracle.directional_derivative(layers, parameters, x, directions, x_direction=x_direction, cotangent=v)
-        terms = np.concatenate([(found[name] * directions[name]).ravel() for name in found]
-                               + [(found.input * x_direction).ravel()])  # fmt: skip
+        step = oracle.directional_derivative(
+            layers, parameters, x, directions, x_direction=x_direction, cotangent=v
+        )
+        terms = np.concatenate(
+            [(found[name] * directions[name]).ravel() for name in found]
+            + [(found.input * x_direction).ravel()]
+        )
         # rounding is relative to the terms of the sum, not to what is left when they cancel
         assert abs(step - terms.sum()) <= 1e-9 * np.sqrt(np.sum(terms**2))
 
@@ -116,10 +128,14 @@ def test_float32_against_the_float64_oracle(net: vg.Network, batch: int, seed: i
     layers, parameters = to_oracle(net.layers), parameters_of(net)
     run = oracle.gradients(layers, parameters, double(x), cotangent=double(v))
     assume(alive(run))
-    # How far float32 may be off is a property of the network: what a change of one part in 2^24 of its input and
-    # parameters does, in float64.
-    moved = {name: value * (1 + 2.0**-23 * rng.normal(size=value.shape)) for name, value in parameters.items()}
-    near = oracle.gradients(layers, moved, double(x) * (1 + 2.0**-23 * rng.normal(size=x.shape)), cotangent=double(v))
+    # How far float32 may be off is a property of the network: what a change of one part in 2^24 of its input
+    # and parameters does, in float64.
+    moved = {
+        name: value * (1 + 2.0**-23 * rng.normal(size=value.shape)) for name, value in parameters.items()
+    }
+    near = oracle.gradients(
+        layers, moved, double(x) * (1 + 2.0**-23 * rng.normal(size=x.shape)), cotangent=double(v)
+    )
     found = net.gradients(x, cotangent=v)
     for name, expected in run.parameters.items():
         allowed = 1e-5 + 100 * gap_by_norm(near.parameters[name], expected)
@@ -149,11 +165,12 @@ def test_deep_chain_of_each_activation(name: str, tied: bool) -> None:
 @pytest.mark.parametrize("name", vg.activations.names())
 def test_every_activation_passes_the_public_checker(name: str) -> None:
     """Also those that the oracle does not know: whatever the catalogue lists."""
+
     def value(x: Any) -> Any:
-        return vg.activations.value(name, double(x))
+        return vg.activations.value(name, x)
 
     def slope(x: Any) -> Any:
-        return vg.activations.derivative(name, double(x))
+        return vg.activations.derivative(name, x)
 
     report = vg.testing.check_activation(value, slope, low=-6.03, high=6.01, points=300, rtol=1e-6)
     assert report.resolved > 100

@@ -1,4 +1,5 @@
-"""Tests of initializers: PyTorch's conventions, exact properties, distributions, and independence of everything but the key."""
+"""Tests of initializers: PyTorch's conventions, exact properties, distributions, and independence of
+everything but the key."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ CONVENTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 LATER = {"clip_grad_norm", "batchnorm_convention"}
 
 
-def sample(name: str, shape: tuple[int, ...], seed: int = 0, dtype: str = "float64", **params: Any) -> NDArray[Any]:
+def sample(
+    name: str, shape: tuple[int, ...], seed: int = 0, dtype: str = "float64", **params: Any
+) -> NDArray[Any]:
     init = vg.initializers.Initializer(name, params)
     return np.asarray(init.sample(shape, dtype=dtype, rng=seed))
 
@@ -58,7 +61,8 @@ def test_conventions_of_pytorch(key: str) -> None:
 
 
 def test_standard_and_normalised_initialisation_of_glorot() -> None:
-    """n Var W is 1/3 for U(+-1/sqrt n), so that a linear layer divides squared gradients by 3; 1 for Glorot's own."""
+    """n Var W is 1/3 for U(+-1/sqrt n), so that a linear layer divides squared gradients by 3; 1 for Glorot's
+    own."""
     expected, n = known_answers()["glorot_standard_init"]["expected"], 512
     assert abs(n * second_moment("standard", (n, n)) - expected["standard"]) < 0.002
     assert abs(n * second_moment("glorot_uniform", (n, n)) - expected["normalised"]) < 0.006
@@ -77,18 +81,22 @@ def test_standard_and_normalised_initialisation_of_glorot() -> None:
 LAWS: dict[str, tuple[dict[str, Any], Any]] = {
     "normal": ({"mean": 0.5, "std": 2.0}, lambda i, o: stats.norm(0.5, 2.0)),
     "uniform": ({"low": -1.0, "high": 3.0}, lambda i, o: stats.uniform(-1.0, 4.0)),
-    "truncated_normal": ({"mean": 0.5, "std": 2.0, "a": -1.0, "b": 3.0},
-                         lambda i, o: stats.truncnorm(-0.75, 1.25, 0.5, 2.0)),
+    "truncated_normal": (
+        {"mean": 0.5, "std": 2.0, "a": -1.0, "b": 3.0},
+        lambda i, o: stats.truncnorm(-0.75, 1.25, 0.5, 2.0),
+    ),
     "lecun_normal": ({}, lambda i, o: stats.norm(0, i**-0.5)),
     "lecun_uniform": ({}, lambda i, o: stats.uniform(-((3 / i) ** 0.5), 2 * (3 / i) ** 0.5)),
     "glorot_normal": ({"gain": 1.5}, lambda i, o: stats.norm(0, 1.5 * (2 / (i + o)) ** 0.5)),
     "glorot_uniform": ({}, lambda i, o: stats.uniform(-((6 / (i + o)) ** 0.5), 2 * (6 / (i + o)) ** 0.5)),
     "he_normal": ({"mode": "fan_out"}, lambda i, o: stats.norm(0, (2 / o) ** 0.5)),
-    "he_uniform": ({"negative_slope": 0.3}, lambda i, o: stats.uniform(-((6 / (1.09 * i)) ** 0.5),
-                                                                       2 * (6 / (1.09 * i)) ** 0.5)),
+    "he_uniform": (
+        {"negative_slope": 0.3},
+        lambda i, o: stats.uniform(-((6 / (1.09 * i)) ** 0.5), 2 * (6 / (1.09 * i)) ** 0.5),
+    ),
     "standard": ({}, lambda i, o: stats.uniform(-(i**-0.5), 2 * i**-0.5)),
     "mean_field": ({"sigma_w2": 3.0}, lambda i, o: stats.norm(0, (3 / i) ** 0.5)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -106,7 +114,9 @@ def test_entries_follow_their_law(name: str, dtype: str) -> None:
     assert abs(np.mean(z[1:] * z[:-1])) < limit
     other = (sample(name, (rows, cols), 8, dtype, **params).astype(np.float64) - frozen.mean()) / frozen.std()
     assert abs(np.mean(z * other)) < limit
-    stack = (sample(name, (2, rows, cols), 7, dtype, **params).astype(np.float64) - frozen.mean()) / frozen.std()
+    stack = (
+        sample(name, (2, rows, cols), 7, dtype, **params).astype(np.float64) - frozen.mean()
+    ) / frozen.std()
     assert abs(np.mean(stack[0] * stack[1])) < limit
     assert np.array_equal(stack[0], z)
 
@@ -159,7 +169,9 @@ def test_variance_scaling(distribution: str, mode: str, fan: int) -> None:
 
 
 @given(st.sampled_from(NAMES), st.tuples(st.integers(1, 20), st.integers(1, 20)), vg.testing.dtypes(), SEEDS)
-def test_the_same_key_gives_the_same_numbers(name: str, shape: tuple[int, int], dtype: str, seed: int) -> None:
+def test_the_same_key_gives_the_same_numbers(
+    name: str, shape: tuple[int, int], dtype: str, seed: int
+) -> None:
     w = sample(name, shape, seed, dtype)
     assert w.shape == shape
     assert w.dtype == dtype
@@ -199,7 +211,11 @@ def test_aliases_and_typed_errors() -> None:
     for name in NAMES:
         for alias in vg.initializers.describe(name).aliases:
             assert vg.initializers.describe(alias).name == name
-    for spelling, name in (("kaiming_normal", "he_normal"), ("HeNormal", "he_normal"), ("xavier_uniform", "glorot_uniform")):
+    for spelling, name in (
+        ("kaiming_normal", "he_normal"),
+        ("HeNormal", "he_normal"),
+        ("xavier_uniform", "glorot_uniform"),
+    ):
         assert vg.initializers.describe(spelling).name == name
     with pytest.raises(vg.UnknownNameError, match="he_normal"):
         vg.Dense(3, init="he_norml")

@@ -1,7 +1,8 @@
-"""Tests against exact known answers: deep scaled gradients, float ranges, derivatives in saturation, activation moments.
+"""Tests against exact known answers: deep scaled gradients, float ranges, derivatives in saturation,
+activation moments.
 
-Each entry of tests/data/known_answers.json is held to its own tolerance. Answers that need a simulation of many
-networks are in test_known_simulations.py, initializer conventions in test_initializers.py.
+Each entry of tests/data/known_answers.json is held to its own tolerance. Answers that need a simulation of
+many networks are in test_known_simulations.py, initializer conventions in test_initializers.py.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ def flow_counts(flow: vg.GradientFlow, what: str, name: str) -> NDArray[np.int64
     return np.asarray(flow.raw[f"delta_{what}"])[:, FORMATS.index(FORMAT_NAMES[name])]
 
 
-# --- scaled backward ------------------------------------------------------------------------------------------
+# --- scaled backward ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", [n for n in of_kind("scaled_backward") if "bit_exact" not in n])
 def test_gradient_far_outside_the_float_range(name: str, dtype: str) -> None:
-    """|dL/d(pre-activation 0)| of 10**-41911 and the like, against 30-digit arithmetic with unlimited exponent."""
+    """|dL/d(pre-activation 0)| of 10**-41911 and the like, against 30-digit arithmetic with unlimited
+    exponent."""
     entry = known_answers()[name]
     s, expected = entry["setting"], entry["expected"]["log10_norm"]
     n, depth = s["n"], s["L"]
@@ -45,7 +47,8 @@ def test_gradient_far_outside_the_float_range(name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_scaled_backward_is_the_plain_one_bit_for_bit(dtype: str) -> None:
-    """`scaled_backward_bit_exact`: layer after layer in plain floats, each with its own call, against one deep pass."""
+    """`scaled_backward_bit_exact`: layer after layer in plain floats, each with its own call, against one
+    deep pass."""
     s = known_answers()["scaled_backward_bit_exact"]["setting"]
     n, depth, rng = s["n"], s["L"], np.random.default_rng(1)
     net = vg.mlp(depth, n, activation="sigmoid", init="glorot_normal", dtype=dtype, rng=2)
@@ -66,11 +69,12 @@ def test_scaled_backward_is_the_plain_one_bit_for_bit(dtype: str) -> None:
     assert int((scaled != v).sum()) == known_answers()["scaled_backward_bit_exact"]["expected"]["mismatches"]
 
 
-# --- float ranges ---------------------------------------------------------------------------------------------
+# --- float ranges ---------------------------------------------------------------------------------------
 
 
 def quarter_chain() -> tuple[vg.GradientFlow, int]:
-    """Sigmoid at exactly 0 in every layer, weight 1: the delta k layers below the top, top included, is 4**-(k+1)."""
+    """Sigmoid at exactly 0 in every layer, weight 1: the delta k layers below the top, top included, is
+    4**-(k+1)."""
     depth = 545
     step = [vg.Dense(1, init=[[1.0]], bias_init=[-0.5]), vg.Activation("sigmoid")]
     net = vg.Network(1, [vg.Repeat(step, depth)], dtype="float64", rng=0)
@@ -135,10 +139,13 @@ def test_underflow_depth_of_a_sigmoid_network() -> None:
         zero, low = (flow_counts(flow, what, short)[dense][::-1] for what in ("flush", "subnormal"))
         expected, tolerance = entry["expected"][short], entry["tolerance"]["layers"]
         assert abs(int(np.flatnonzero(zero == alive)[0]) - expected["first_all_zero_layer"]) <= tolerance
-        assert abs(int(np.flatnonzero(zero + low == alive)[0]) - expected["first_all_subnormal_layer"]) <= tolerance
+        assert (
+            abs(int(np.flatnonzero(zero + low == alive)[0]) - expected["first_all_subnormal_layer"])
+            <= tolerance
+        )
 
 
-# --- derivatives in saturation, activation constants ----------------------------------------------------------
+# --- derivatives in saturation, activation constants ----------------------------------------------------
 
 
 @pytest.mark.parametrize("name", of_kind("derivative_accuracy"))
@@ -204,7 +211,30 @@ def test_selu_fixed_point() -> None:
     assert abs(np.sum(p * phi)) < 1e-12
     assert abs(np.sum(p * phi**2) - 1) < 1e-12
     assert_close(vg.activations.value("selu", np.array([1.0]))[0], entry["lam"], 1e-15, "scale")
-    assert_close(vg.activations.value("selu", np.array([-1e4]))[0], -entry["lam"] * entry["alpha"], 1e-15, "scale*alpha")
+    assert_close(
+        vg.activations.value("selu", np.array([-1e4]))[0],
+        -entry["lam"] * entry["alpha"],
+        1e-15,
+        "scale*alpha",
+    )
+
+
+def test_selu_jacobian() -> None:
+    """How mean and variance of a layer's output move with those of its input, at the fixed point (0, 1)."""
+    entry = known_answers()["selu_jacobian"]
+    z, p = gaussian_nodes()
+
+    def moments(variance: float) -> NDArray[np.float64]:
+        phi = vg.activations.value("selu", np.sqrt(variance) * z)
+        mean = np.sum(p * phi)
+        return np.array([mean, np.sum(p * phi**2) - mean**2])
+
+    h = 1e-5  # weights of mean 0 pass no mean on: the first column is 0
+    slope = (moments(1 + h) - moments(1 - h)) / (2 * h)
+    jacobian = np.column_stack([np.zeros(2), slope])
+    np.testing.assert_allclose(jacobian, entry["expected"]["J"], rtol=0, atol=entry["tolerance"]["abs"])
+    norm = np.linalg.norm(jacobian, 2)
+    assert abs(norm - entry["expected"]["spectral_norm"]) <= entry["tolerance"]["abs"]
 
 
 @pytest.mark.parametrize("name", sorted(known_answers()["init_gains"]["expected"]))

@@ -1,4 +1,5 @@
-"""Tests of losses: value and gradient against the NumPy oracle and complex steps, extreme logits, and bad targets."""
+"""Tests of losses: value and gradient against the NumPy oracle and complex steps, extreme logits, and bad
+targets."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ def test_gradient_is_the_complex_step_of_the_value(loss: Any, shape: tuple[int, 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_extreme_logits(dtype: str) -> None:
-    """Neither overflow nor NaN at +-1e4; a gradient far too small for the float type keeps its exponent or is 0."""
+    """Neither overflow nor NaN at +-1e4; a gradient far too small for the float type keeps its exponent or is
+    0."""
     z = np.array([[1e4, -1e4, 0.0], [-1e4, 1e4, 500.0]], dtype)
     net = identity(3, dtype)
     labels = np.array([0, 1])
@@ -74,13 +76,19 @@ def test_small_losses_keep_their_digits(dtype: str) -> None:
     z = np.array([[20.0, -1.0]], dtype)
     exact = np.log1p(np.exp(-21.0))
     net = identity(2, dtype)
-    assert_close(net.loss(z, np.array([0]), loss="cross_entropy"), exact, 1e-6 if dtype == "float32" else 1e-12, "loss")
+    assert_close(
+        net.loss(z, np.array([0]), loss="cross_entropy"), exact, 1e-6 if dtype == "float32" else 1e-12, "loss"
+    )
     slope = double(net.gradients(z, np.array([0]), loss="cross_entropy").input)
     small = np.exp(-21.0) / (1 + np.exp(-21.0))
     assert_close(slope, [[-small, small]], 2e-6 if dtype == "float32" else 1e-12, "gradient")
     wide = np.array([[25.0]], dtype)
-    assert_close(identity(1, dtype).loss(wide, np.ones((1, 1), dtype), loss="bce_with_logits"), np.log1p(np.exp(-25.0)),
-                 2e-6 if dtype == "float32" else 1e-12, "bce")  # fmt: skip
+    assert_close(
+        identity(1, dtype).loss(wide, np.ones((1, 1), dtype), loss="bce_with_logits"),
+        np.log1p(np.exp(-25.0)),
+        2e-6 if dtype == "float32" else 1e-12,
+        "bce",
+    )
 
 
 def test_label_smoothing_and_probabilities_agree() -> None:
@@ -88,7 +96,9 @@ def test_label_smoothing_and_probabilities_agree() -> None:
     z, labels, net = rng.normal(size=(5, 4)), np.array([0, 3, 1, 1, 2]), identity(4, "float64")
     smooth = 0.9 * np.eye(4)[labels] + 0.1 / 4
     loss = vg.losses.cross_entropy(label_smoothing=0.1)
-    assert net.loss(z, labels, loss=loss) == pytest.approx(net.loss(z, smooth, loss="cross_entropy"), rel=1e-14)
+    assert net.loss(z, labels, loss=loss) == pytest.approx(
+        net.loss(z, smooth, loss="cross_entropy"), rel=1e-14
+    )
 
 
 def test_bad_targets_are_typed_errors() -> None:

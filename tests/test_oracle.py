@@ -1,10 +1,19 @@
-"""Tests of the test oracle itself: it must be right before anything is measured against it; vgcore is not imported."""
+"""Tests of the test oracle itself: it must be right before anything is measured against it; vgcore is not
+imported."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import as_float, assert_close, exact_activations, known_answers, of_kind, portable_data, torch_golden
+from helpers import (
+    as_float,
+    assert_close,
+    exact_activations,
+    known_answers,
+    of_kind,
+    portable_data,
+    torch_golden,
+)
 from oracle import compile_program, directional_derivative, gradients, parameter_shapes
 from oracle_activations import ACTIVATIONS, activation
 from oracle_losses import loss_and_gradient
@@ -37,14 +46,18 @@ def test_complex_step_equals_derivative(name: str) -> None:
     np.testing.assert_allclose(step[root], exact[root], atol=1e-15, rtol=1e-10)
 
 
-def chain(function: str, depth: int, width: int, scale: float) -> tuple[list[tuple[object, ...]], dict[str, np.ndarray]]:
+def chain(
+    function: str, depth: int, width: int, scale: float
+) -> tuple[list[tuple[object, ...]], dict[str, np.ndarray]]:
     """The bias-free deterministic chain of the reference files, as an untied Repeat."""
     body = [("dense", width, False), ("activation", function, {})]
     weights = np.stack([portable_data((width, width), layer, scale) for layer in range(depth)])
     return [("repeat", body, depth, False)], {"0.0.weight": weights}
 
 
-@pytest.mark.parametrize("name", ["act_" + n for n in ("relu", "sigmoid", "silu", "mish", "selu", "hardswish")])
+@pytest.mark.parametrize(
+    "name", ["act_" + n for n in ("relu", "sigmoid", "silu", "mish", "selu", "hardswish")]
+)
 def test_activation_against_pytorch(name: str) -> None:
     case = torch_golden()[name]
     value, slope = activation(name[4:])
@@ -57,7 +70,12 @@ def test_activation_against_pytorch(name: str) -> None:
 def test_deep_chain_against_pytorch(name: str) -> None:
     case = torch_golden()[name]
     layers, weights = chain(name[9:], case["L"], case["n"], case["scale"])
-    run = gradients(layers, weights, portable_data((1, case["n"]), 105, 1.0), cotangent=portable_data((1, case["n"]), 109, 1.0))
+    run = gradients(
+        layers,
+        weights,
+        portable_data((1, case["n"]), 105, 1.0),
+        cotangent=portable_data((1, case["n"]), 109, 1.0),
+    )
     assert_close(run.per_step(run.delta) * np.log10(2), case["log10_norm_dL_dpre"], 1e-12, name)
 
 
@@ -66,7 +84,12 @@ def test_scaled_backward_beyond_the_float_range(name: str) -> None:
     entry = known_answers()[name]
     s = entry["setting"]
     layers, weights = chain(s["activation"], s["L"], s["n"], s["scale"])
-    run = gradients(layers, weights, portable_data((1, s["n"]), 900001, 1.0), cotangent=portable_data((1, s["n"]), 900002, 1.0))
+    run = gradients(
+        layers,
+        weights,
+        portable_data((1, s["n"]), 900001, 1.0),
+        cotangent=portable_data((1, s["n"]), 900002, 1.0),
+    )
     assert_close(run.delta[0] * np.log10(2), entry["expected"]["log10_norm"], 1e-12, name)
 
 
@@ -83,17 +106,42 @@ def test_loss_against_pytorch(name: str) -> None:
 
 
 LAYERS = [
-    ("dense", 5, True), ("activation", "gelu", {}), ("activation", "prelu", {}),
-    ("repeat", [("residual", [("dense", 4, True), ("activation", "tanh", {}), ("dense", 5, False)], 0.7),
-                ("activation", "mish", {})], 3, False),
-    ("repeat", [("dense", 5, True), ("activation", "elu", {"alpha": 0.5}),
-                ("repeat", [("dense", 5, False), ("activation", "prelu", {})], 2, False)], 3, True),
+    ("dense", 5, True),
+    ("activation", "gelu", {}),
+    ("activation", "prelu", {}),
+    (
+        "repeat",
+        [
+            ("residual", [("dense", 4, True), ("activation", "tanh", {}), ("dense", 5, False)], 0.7),
+            ("activation", "mish", {}),
+        ],
+        3,
+        False,
+    ),
+    (
+        "repeat",
+        [
+            ("dense", 5, True),
+            ("activation", "elu", {"alpha": 0.5}),
+            ("repeat", [("dense", 5, False), ("activation", "prelu", {})], 2, False),
+        ],
+        3,
+        True,
+    ),
     ("dense", 3, True),
 ]
 
 
-@pytest.mark.parametrize("loss", [{"name": "mse"}, {"name": "cross_entropy", "label_smoothing": 0.1},
-                                  {"name": "bce_with_logits"}, {"name": "smooth_l1", "beta": 0.4}], ids=lambda e: e["name"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"name": "mse"},
+        {"name": "cross_entropy", "label_smoothing": 0.1},
+        {"name": "bce_with_logits"},
+        {"name": "smooth_l1", "beta": 0.4},
+    ],
+    ids=lambda e: e["name"],
+)
 def test_backward_equals_complex_step(loss: dict[str, object]) -> None:
     rng = np.random.default_rng(3)
     shapes, out = parameter_shapes(LAYERS, 6)
@@ -115,4 +163,6 @@ def test_units_and_steps_are_numbered_as_documented() -> None:
     ops = compile_program(LAYERS)
     units = {op.unit: op.step for op in ops if op.last and op.what != "fork"}
     # dense+gelu | prelu | 3 x (dense+tanh, dense, join, mish) | 3 x (dense+elu, 2 x dense+prelu) | dense
-    assert list(units.values()) == [0, 1] + [s for s in (2, 3, 4) for _ in range(4)] + [s for s in (5, 6, 7) for _ in range(3)] + [8]
+    assert list(units.values()) == [0, 1] + [s for s in (2, 3, 4) for _ in range(4)] + [
+        s for s in (5, 6, 7) for _ in range(3)
+    ] + [8]

@@ -29,7 +29,9 @@ def test_right_gradients_pass_and_report_what_was_checked() -> None:
     assert report.worst < 1e-9
 
 
-@pytest.mark.parametrize("wrong", [lambda x, v: vjp(x, v) * 1.001, lambda x, v: -vjp(x, v), lambda x, v: vjp(x, v) + 1e-4])
+@pytest.mark.parametrize(
+    "wrong", [lambda x, v: vjp(x, v) * 1.001, lambda x, v: -vjp(x, v), lambda x, v: vjp(x, v) + 1e-4]
+)
 def test_wrong_gradients_fail(wrong: Any) -> None:
     with pytest.raises(GradientCheckError, match=r"input\[.*relative error"):
         check_gradients(model, np.ones((4, 3)) * 0.3, vjp=wrong)
@@ -59,6 +61,7 @@ def test_one_wrong_entry_among_thousands_is_found_by_the_random_direction() -> N
 
 def test_tiny_gradients_are_checked_as_sharply() -> None:
     """An absolute tolerance would pass zero here."""
+
     def tiny(x: Any) -> Any:
         return 1e-30 * np.sin(x)
 
@@ -74,8 +77,8 @@ def test_nothing_to_check_is_an_error() -> None:
         check_gradients(lambda x: x * 0, np.ones((2, 2)), vjp=lambda x, v: np.zeros_like(x))
     with pytest.raises(GradientCheckError, match="nan"):
         check_gradients(model, np.ones((2, 3)), vjp=lambda x, v: np.full_like(x, np.nan))
+    rng = np.random.default_rng(0)
     with pytest.raises(GradientCheckError, match="noisy"):
-        rng = np.random.default_rng(0)
         check_gradients(lambda x: x + rng.normal(size=x.shape), np.ones((2, 2)), vjp=lambda x, v: v)
     with pytest.raises(GradientCheckError, match="shape"):
         check_gradients(model, np.ones((2, 3)), vjp=lambda x, v: v)
@@ -89,16 +92,17 @@ def test_dead_networks_are_an_error() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_deep_networks_are_checked_where_differences_of_the_whole_see_nothing(dtype: str) -> None:
-    net = vg.mlp(300, 3, activation="sigmoid", init="glorot_normal", dtype=dtype, rng=0)
+    net = vg.mlp(120, 3, activation="sigmoid", init="glorot_normal", dtype=dtype, rng=0)
     x = np.random.default_rng(0).normal(size=(2, 3)).astype(dtype)
-    assert net.probe(x, cotangent=np.ones((2, 3), dtype)).log10_grad_norm[0] < -100
+    assert net.probe(x, cotangent=np.ones((2, 3), dtype)).log10_grad_norm[0] < -50
     report = check_gradients(net, x, cotangent=np.ones((2, 3), dtype))
-    assert report.entries == 300 * (9 + 3 + 6)
+    assert report.entries == 120 * (9 + 3 + 6)
     assert report.resolved == report.entries
 
 
 def test_a_network_with_wrong_gradients_fails() -> None:
     """A network whose reported gradient is wrong in one step out of fifty."""
+
     class Wrong(vg.Network):
         def gradients(self, *args: Any, **kw: Any) -> Any:
             found = super().gradients(*args, **kw)
@@ -116,7 +120,7 @@ def test_a_network_with_wrong_gradients_fails() -> None:
         check_gradients(net, np.ones((2, 3)), cotangent=np.ones((2, 3)))
 
 
-# --- activations ----------------------------------------------------------------------------------------------
+# --- activations ----------------------------------------------------------------------------------------
 
 
 def test_textbook_derivative_of_tanh_loses_the_gradient() -> None:
@@ -124,8 +128,14 @@ def test_textbook_derivative_of_tanh_loses_the_gradient() -> None:
         check_activation(np.tanh, lambda x: 1 - np.tanh(x) ** 2)
     with pytest.raises(GradientCheckError):
         check_activation(np.tanh, lambda x: 1 - np.tanh(x) ** 2, dtype="float32")
-    check_activation(np.tanh, lambda x: 4 * np.exp(-2 * abs(x)) / (1 + np.exp(-2 * abs(x))) ** 2, increasing=True,
-                     max_slope=1.0)  # fmt: skip
+
+
+def test_a_derivative_from_exponentials_keeps_it() -> None:
+    def slope(x: Any) -> Any:
+        e = np.exp(-2 * np.abs(x))
+        return 4 * e / (1 + e) ** 2
+
+    assert check_activation(np.tanh, slope, increasing=True, max_slope=1.0).resolved > 300
 
 
 def test_wrong_claims_are_caught() -> None:
@@ -134,7 +144,7 @@ def test_wrong_claims_are_caught() -> None:
 
     with pytest.raises(GradientCheckError, match="increase"):
         check_activation(np.sin, dsin, low=-4, high=4, increasing=True)
-    with pytest.raises(GradientCheckError, match="at most 0.5"):
+    with pytest.raises(GradientCheckError, match=r"at most 0\.5"):
         check_activation(np.sin, dsin, low=-4, high=4, max_slope=0.5)
     with pytest.raises(GradientCheckError, match="derivative at x"):
         check_activation(np.sin, lambda x: np.cos(x) + 1e-3, low=-4, high=4)
@@ -155,20 +165,26 @@ def test_functions_that_take_no_complex_numbers_are_judged_by_differences() -> N
 
 def test_complex_steps_are_not_trusted_where_they_lie() -> None:
     """abs of a complex number is no analytic function: the step gives 0 and differences must take over."""
+
     def softsign(x: Any) -> Any:
         return x / (1 + np.abs(x))
 
     assert check_activation(softsign, lambda x: 1 / (1 + np.abs(x)) ** 2, rtol=1e-6).resolved > 200
 
 
-# --- strategies -----------------------------------------------------------------------------------------------
+# --- strategies -----------------------------------------------------------------------------------------
 
 
 def test_strategies_draw_the_whole_catalogue() -> None:
     seen: dict[str, set[str]] = {"activation": set(), "initializer": set(), "loss": set(), "dtype": set()}
 
     @settings(max_examples=400, derandomize=True, database=None)
-    @given(vg.testing.activations(), vg.testing.initializers(constant=True), vg.testing.losses(), vg.testing.dtypes())
+    @given(
+        vg.testing.activations(),
+        vg.testing.initializers(constant=True),
+        vg.testing.losses(),
+        vg.testing.dtypes(),
+    )
     def draw(layer: Any, init: Any, loss: Any, dtype: str) -> None:
         for key, name in zip(seen, (layer.function, init.name, loss.name, dtype), strict=True):
             seen[key].add(name)
@@ -181,7 +197,9 @@ def test_strategies_draw_the_whole_catalogue() -> None:
 
 
 def test_without_hypothesis_the_message_is_the_line_to_type() -> None:
-    code = ("import sys; sys.modules['hypothesis'] = None\nimport vgcore as vg\n"
-            "try: vg.testing.networks()\nexcept vg.MissingDependencyError as e: print(e)")  # fmt: skip
+    code = (
+        "import sys; sys.modules['hypothesis'] = None\nimport vgcore as vg\n"
+        "try: vg.testing.networks()\nexcept vg.MissingDependencyError as e: print(e)"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert 'pip install "vgcore[testing]"' in out

@@ -1,4 +1,5 @@
-"""Tests of running beside others: Python threads that probe at once, a fork after first use, thread counts."""
+"""Tests of running beside others: Python threads that probe at once, a fork after first use, thread
+counts."""
 
 from __future__ import annotations
 
@@ -102,7 +103,9 @@ for _ in range(3):
 assert (net.probe(x, cotangent=x).log10_grad_norm == expected).all()
 print("works")
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
     assert run.stdout.strip() == "works", run.stderr
 
 
@@ -131,5 +134,7 @@ stop.set()
 thread.join()
 print("works")
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
     assert run.stdout.strip() == "works", run.stderr

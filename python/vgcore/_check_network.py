@@ -1,8 +1,9 @@
-"""Layer: testing tools, networks. Checks a network's gradients step by step, so that depth cannot hide an error.
+"""Layer: testing tools, networks. Checks a network's gradients step by step, so that depth cannot hide an
+error.
 
-Knows Network and its layers through their public face. Differences through a whole deep chain drown in rounding:
-each step is cut out, its own derivatives are compared with differences in float64, and the chain of the cut pieces
-is compared with the gradients of the whole.
+Knows Network and its layers through their public face. Differences through a whole deep chain drown in
+rounding: each step is cut out, its own derivatives are compared with differences in float64, and the chain of
+the cut pieces is compared with the gradients of the whole.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Piece:
     """One step of a network as a network of its own, and where its parameters are in the whole."""
 
     def __init__(self, layers: Sequence[Layer], whole: Network, width: int, at: int | None) -> None:
-        """Cut out `layers`, whose input has `width` features; `at` is the place in an untied Repeat's stack."""
+        """Cut out `layers`, whose input has `width` features; `at` is the place in an untied Repeat's
+        stack."""
         self.at = at
         self.net = Network(width, list(layers), dtype=whole.dtype, rng=0)
         values = {name: whole.parameters()[name] for name in self.net.parameters()}
@@ -54,9 +56,13 @@ class Piece:
 
 
 def pieces(net: Network) -> Iterator[Piece]:
-    """Cut a network at its top level: a Dense with its activation, another layer, or one iteration of a Repeat."""
+    """Cut a network at its top level: a Dense with its activation, another layer, or one iteration of a
+    Repeat."""
     width, position, layers = net.in_features, 0, list(net.layers)
-    named = [replace_name(plain(layer), str(i) if layer.name is None else layer.name) for i, layer in enumerate(layers)]
+    named = [
+        replace_name(plain(layer), str(i) if layer.name is None else layer.name)
+        for i, layer in enumerate(layers)
+    ]
     while position < len(named):
         layer = named[position]
         if isinstance(layer, Repeat):
@@ -66,7 +72,9 @@ def pieces(net: Network) -> Iterator[Piece]:
                 width = layer.out_features(width)
             position += 1
             continue
-        fused = layer.kind == "dense" and position + 1 < len(named) and named[position + 1].kind == "activation"
+        fused = (
+            layer.kind == "dense" and position + 1 < len(named) and named[position + 1].kind == "activation"
+        )
         group = named[position : position + 1 + fused]
         yield Piece(group, net, width, None)
         for member in group:
@@ -79,10 +87,16 @@ def _entries(size: int, limit: int, rng: np.random.Generator) -> NDArray[np.int6
 
 
 def _check_array(
-    tally: Tally, claimed: Array, base: Array, value: Callable[[Array], float], where: str, limit: int,
+    tally: Tally,
+    claimed: Array,
+    base: Array,
+    value: Callable[[Array], float],
+    where: str,
+    limit: int,
     rng: np.random.Generator,
 ) -> None:
-    """Compare `claimed` with differences of `value` around `base`: up to `limit` entries, and one random direction."""
+    """Compare `claimed` with differences of `value` around `base`: up to `limit` entries, and one random
+    direction."""
     flat = _entries(base.size, limit, rng)
     index = np.stack(np.unravel_index(flat, base.shape), axis=1)
     unit = _STEP * max(1.0, float(np.sqrt(np.mean(base**2))))
@@ -104,10 +118,19 @@ def _check_array(
 
 
 def check_network(
-    net: Network, x: Array, y: Any, loss: Any, cotangent: Array | None, *, rtol: float, chain_rtol: float,
-    max_entries: int, seed: int,
+    net: Network,
+    x: Array,
+    y: Any,
+    loss: Any,
+    cotangent: Array | None,
+    *,
+    rtol: float,
+    chain_rtol: float,
+    max_entries: int,
+    seed: int,
 ) -> Tally:
-    """Check every step of `net` at `x` and the chain of all steps; raise GradientCheckError at the first error."""
+    """Check every step of `net` at `x` and the chain of all steps; raise GradientCheckError at the first
+    error."""
     rng = np.random.default_rng(seed)
     tally = Tally(rtol)
     whole = net.gradients(x, y, loss=loss) if cotangent is None else net.gradients(x, cotangent=cotangent)
@@ -134,18 +157,22 @@ def check_network(
         rows = np.asarray(mantissa), np.asarray(exponent, np.int64) + top
     for name, (total, top) in sums.items():
         full, full_e = _one_exponent(*whole.scaled(name))
-        _same(total, np.ldexp(full, np.clip(full_e - top, -4000, 4000)), f"{name} (sum over steps)", chain_rtol)
+        _same(
+            total, np.ldexp(full, np.clip(full_e - top, -4000, 4000)), f"{name} (sum over steps)", chain_rtol
+        )
     return tally
 
 
 def _align(mantissa: Array, exponent: Array, number: int) -> tuple[Array, int]:
-    """Rows on one exponent, the largest magnitude in [1/2, 1); rows too far below vanish as in any sum with the largest."""
+    """Rows on one exponent, the largest magnitude in [1/2, 1); rows too far below vanish as in any sum with
+    the largest."""
     peaks = np.abs(mantissa).max(axis=1)
     if not np.all(np.isfinite(peaks)):
         raise GradientCheckError(f"step {number}: the incoming gradient is not finite")
     if not peaks.any():
         raise GradientCheckError(
-            f"step {number}: the incoming gradient is exactly zero, so nothing below it can be checked: choose an "
+            f"step {number}: the incoming gradient is exactly zero, so nothing below it can "
+            "be checked: choose an "
             f"input, a cotangent or a seed for which the network is not dead"
         )
     heights = np.where(peaks > 0, np.frexp(peaks)[1].astype(np.int64) + exponent, np.iinfo(np.int32).min)
@@ -165,16 +192,23 @@ def _loss_value(y: Any, loss: Any) -> Callable[[Network, Array], float]:
 
 
 def _check_piece(
-    tally: Tally, part: Piece, own: Any, h: Array, value: Callable[[Network, Array], float], where: str, limit: int,
+    tally: Tally,
+    part: Piece,
+    own: Any,
+    h: Array,
+    value: Callable[[Network, Array], float],
+    where: str,
+    limit: int,
     rng: np.random.Generator,
 ) -> None:
-    for name, base in part.twin.parameters().items():
+    held = part.twin.parameters()
+    for name, base in held.items():
+
         def at(moved: Array, name: str = name) -> float:
             part.twin.load_parameters({**held, name: moved})
             return value(part.twin, h)
 
-        held = {key: array.copy() for key, array in part.twin.parameters().items()}
-        _check_array(tally, np.asarray(own[name], np.float64), base.copy(), at, f"{where}, {name}", limit, rng)
+        _check_array(tally, np.asarray(own[name], np.float64), base, at, f"{where}, {name}", limit, rng)
         part.twin.load_parameters(held)
     mantissa, exponent = own.scaled_input
     claimed = np.ldexp(np.asarray(mantissa, np.float64), np.asarray(exponent)[:, None])
@@ -182,9 +216,17 @@ def _check_piece(
 
 
 def _accumulate(
-    sums: dict[str, tuple[Array, int]], whole: Any, part: Piece, own: Any, name: str, top: int, number: int, rtol: float
+    sums: dict[str, tuple[Array, int]],
+    whole: Any,
+    part: Piece,
+    own: Any,
+    name: str,
+    top: int,
+    number: int,
+    rtol: float,
 ) -> None:
-    """Compare a piece's own parameter gradient with the whole network's, or add it to the sum of a shared one."""
+    """Compare a piece's own parameter gradient with the whole network's, or add it to the sum of a shared
+    one."""
     mine, mine_e = _one_exponent(*own.scaled(name))
     mine_e += top
     if part.at is not None:
@@ -213,8 +255,7 @@ def _same(got: Array, expected: Array, where: str, rtol: float) -> None:
     if not gap <= rtol * size:
         at = np.unravel_index(int(np.abs(got - expected).argmax()), got.shape)
         raise GradientCheckError(
-            f"{where}{list(map(int, at))}: {got[at]:.17g} against {expected[at]:.17g}; relative difference by norm "
+            f"{where}{list(map(int, at))}: {got[at]:.17g} against {expected[at]:.17g}; "
+            "relative difference by norm "
             f"{gap / size if size else np.inf:.3g}, tolerance {rtol:.3g}"
         )
-
-

@@ -1,6 +1,8 @@
-"""Layer: testing tools, comparison. Decides whether a claimed derivative is right, and refuses to decide on nothing.
+"""Layer: testing tools, comparison. Decides whether a claimed derivative is right, and refuses to decide on
+nothing.
 
-Knows arrays of claimed and of numerical derivatives with their errors; nothing of networks. All tolerances are
+Knows arrays of claimed and of numerical derivatives with their errors; nothing of networks. All tolerances
+are
 relative: an absolute one accepts zero wherever gradients are small.
 """
 
@@ -28,8 +30,10 @@ class GradientCheck:
     """What a passed check has covered.
 
     Attributes:
-        entries: derivatives compared. resolved: of them, how many the numerical derivative is accurate enough to judge.
-        worst: largest error found, relative to the entry and the root mean square of its array. where: its place.
+        entries: derivatives compared. resolved: of them, how many the numerical derivative is accurate enough
+            to judge.
+        worst: largest error found, relative to the entry and the root mean square of its array. where: its
+            place.
         norm_error: largest relative error of a whole array, by norm.
         rtol: the tolerance that was applied.
     """
@@ -58,23 +62,32 @@ class Tally:
         if bad.any():
             at = tuple(int(i) for i in np.argwhere(bad)[0])
             raise GradientCheckError(
-                f"{where}{list(at)}: the gradient is {array[at]}, and {int(bad.sum())} of {array.size} entries are "
+                f"{where}{list(at)}: the gradient is {array[at]}, and {int(bad.sum())} of "
+                f"{array.size} entries are "
                 f"not finite; check the input and the weights for overflow"
             )
 
     def compare(
-        self, claimed: Any, measured: FloatArray, error: FloatArray, where: str, index: Any = None, scale: float | None = None
+        self,
+        claimed: Any,
+        measured: FloatArray,
+        error: FloatArray,
+        where: str,
+        index: Any = None,
+        scale: float | None = None,
     ) -> None:
         """Compare arrays entry by entry and by norm.
 
-        An entry is judged where the numerical `error` is below a fifth of the tolerance, on the scale of the entry and
-        `scale`, the root mean square of its array. `index` names the entries' places in the array they came from.
+        An entry is judged where the numerical `error` is below a fifth of the tolerance, on the scale of the
+        entry and `scale`, the root mean square of its array. `index` names the entries' places in the array
+        they came from.
         """
         got, exact, noise = (np.atleast_1d(np.asarray(a, np.float64)) for a in (claimed, measured, error))
         self.finite(got, where)
         rms = float(np.sqrt(np.mean(exact**2))) if scale is None else scale
         unit = np.abs(exact) + rms
-        clear = noise <= 0.2 * self.rtol * unit
+        # Where f is flat, differences are exactly 0 and so is the claim: nothing is left to doubt.
+        clear = (noise <= 0.2 * self.rtol * unit) | ((exact == 0) & (got == 0) & np.isfinite(noise))
         self.entries += got.size
         self.resolved += int(clear.sum())
         self.nonzero += int(np.count_nonzero(got))
@@ -105,12 +118,14 @@ class Tally:
             raise GradientCheckError("there is no entry to check: no parameters, or empty arrays")
         if not self.nonzero:
             raise GradientCheckError(
-                f"all {self.entries} gradient entries are exactly zero, so nothing was checked: choose an input, a "
+                f"all {self.entries} gradient entries are exactly zero, so nothing was "
+                "checked: choose an input, a "
                 f"cotangent or a seed for which the network is not dead"
             )
         if self.resolved * 2 < self.entries:
             raise GradientCheckError(
-                f"differences are too noisy to judge: {self.resolved} of {self.entries} entries are resolved to "
+                f"differences are too noisy to judge: {self.resolved} of {self.entries} "
+                "entries are resolved to "
                 f"{self.rtol:.3g}; use an input away from kinks, a smaller network or a larger rtol"
             )
         return GradientCheck(self.entries, self.resolved, self.worst, self.where, self.norm_error, self.rtol)

@@ -1,4 +1,5 @@
-"""Layer: testing tools, numerical derivatives. Differences with an honest estimate of their own error, and complex steps.
+"""Layer: testing tools, numerical derivatives. Differences with an honest estimate of their own error, and
+complex steps.
 
 Knows functions of one number and nothing of networks.
 """
@@ -21,9 +22,10 @@ def differences(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return (derivative at 0, its error) of t -> f(t), elementwise over f's result.
 
-    Central differences at step, step/2, ..., extrapolated to zero (Ridders' tableau); of all estimates the one is
-    taken whose error is least, the error being the larger of the change to its neighbours in the tableau and the
-    rounding of f, ``eps |f| / h``. Eighth order or better where f is smooth; next to a kink the error says so, and at
+    Central differences at step, step/2, ..., extrapolated to zero (Ridders' tableau); of all estimates the
+    one is taken whose error is least, the error being the larger of the change to its neighbours in the
+    tableau and the rounding of f, ``eps |f| / h``. Eighth order or better where f is smooth; next to a kink
+    the error says so, and at
     one too: there the slopes of the two sides differ by a jump, which is added to the error.
 
     Source: C. J. F. Ridders, Advances in Engineering Software 4 (1982) 75.
@@ -63,10 +65,11 @@ def differences(
 
 
 def complex_step(function: Callable[[Any], Any], x: FloatArray) -> NDArray[np.float64] | None:
-    """Return Im f(x + ih) / h with a tiny h: the derivative without cancellation; None if f takes no complex numbers.
+    """Return Im f(x + ih) / h with a tiny h: the derivative without cancellation; None if f takes no complex
+    numbers.
 
-    Only functions that are analytic, and branch on the real part, give a derivative this way: the caller has to
-    compare it with differences somewhere.
+    Only functions that are analytic, and branch on the real part, give a derivative this way: the caller has
+    to compare it with differences somewhere.
     """
     h = 2.0**-200
     try:

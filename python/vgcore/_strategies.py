@@ -1,7 +1,8 @@
-"""Layer: testing tools, strategies. Hypothesis strategies for parts and whole networks, read from the catalogues.
+"""Layer: testing tools, strategies. Hypothesis strategies for parts and whole networks, read from the
+catalogues.
 
-Knows layers and Network; hypothesis is imported here and nowhere else in the package. A part added to a catalogue is
-drawn without a change here.
+Knows layers and Network; hypothesis is imported here and nowhere else in the package. A part added to a
+catalogue is drawn without a change here.
 """
 
 from __future__ import annotations
@@ -26,13 +27,21 @@ try:
 except ImportError as _absent:
     raise missing_dependency("hypothesis", "testing", "drawing random networks") from _absent
 
-__all__ = ["activation_layers", "dtype_names", "initializer_objects", "layer_lists", "loss_objects", "whole_networks"]
+__all__ = [
+    "activation_layers",
+    "dtype_names",
+    "initializer_objects",
+    "layer_lists",
+    "loss_objects",
+    "whole_networks",
+]
 
 Strategy = st.SearchStrategy[Any]
 
 
 def _near(default: Any) -> Strategy:
-    """Values of one parameter: its default, or a float within a factor of two of a default that is not zero."""
+    """Values of one parameter: its default, or a float within a factor of two of a default that is not
+    zero."""
     if isinstance(default, bool) or not isinstance(default, (int, float)) or default == 0:
         return st.just(default)
     factor = st.sampled_from([0.5, 0.75, 1.0, 1.25, 1.5, 2.0])
@@ -40,7 +49,9 @@ def _near(default: Any) -> Strategy:
 
 
 @st.composite
-def activation_layers(draw: Any, names: Sequence[str] | None = None, defaults: bool = False) -> Activation:
+def activation_layers(
+    draw: st.DrawFn, names: Sequence[str] | None = None, defaults: bool = False
+) -> Activation:
     """Activation layers over the whole catalogue, parameters near their defaults."""
     name = draw(st.sampled_from(list(names) if names is not None else _activations.names()))
     entry = _activations.describe(name)
@@ -51,8 +62,11 @@ def activation_layers(draw: Any, names: Sequence[str] | None = None, defaults: b
 
 @functools.cache
 def _varied() -> tuple[str, ...]:
-    """Initializers whose draw is not one number over and over: with the others a network computes next to nothing."""
-    samples = {name: Initializer(name).sample((5, 5), dtype="float64", rng=0) for name in _initializers.names()}
+    """Initializers whose draw is not one number over and over: with the others a network computes next to
+    nothing."""
+    samples = {
+        name: Initializer(name).sample((5, 5), dtype="float64", rng=0) for name in _initializers.names()
+    }
     return tuple(name for name, sample in samples.items() if np.unique(sample).size > 2)
 
 
@@ -63,7 +77,7 @@ def initializer_objects(names: Sequence[str] | None = None, constant: bool = Fal
 
 
 @st.composite
-def loss_objects(draw: Any, names: Sequence[str] | None = None) -> Loss:
+def loss_objects(draw: st.DrawFn, names: Sequence[str] | None = None) -> Loss:
     """Losses over the whole catalogue, parameters near their defaults."""
     name = draw(st.sampled_from(list(names) if names is not None else _losses.names()))
     params = {p.name: draw(_near(p.default)) for p in _losses.describe(name).params}
@@ -79,8 +93,16 @@ def dtype_names() -> Strategy:
 
 @st.composite
 def layer_lists(
-    draw: Any, width: int, *, activations: Strategy | None = None, initializers: Strategy | None = None,
-    max_layers: int = 4, max_width: int = 6, max_repeat: int = 4, keep_width: bool = False, nesting: int = 2,
+    draw: st.DrawFn,
+    width: int,
+    *,
+    activations: Strategy | None = None,
+    initializers: Strategy | None = None,
+    max_layers: int = 4,
+    max_width: int = 6,
+    max_repeat: int = 4,
+    keep_width: bool = False,
+    nesting: int = 2,
 ) -> list[Layer]:
     """Lists of 1 to `max_layers` layers for inputs of `width`; with `keep_width` the output is as wide."""
     functions = activation_layers() if activations is None else activations
@@ -91,7 +113,12 @@ def layer_lists(
 
     def dense(features: int) -> Dense:
         bias = draw(st.booleans())
-        return Dense(features, bias=bias, init=draw(inits), sigma_b2=draw(st.sampled_from([0.0, 0.1])) if bias else None)
+        return Dense(
+            features,
+            bias=bias,
+            init=draw(inits),
+            sigma_b2=draw(st.sampled_from([0.0, 0.1])) if bias else None,
+        )
 
     for kind in wanted:
         if kind == "dense":
@@ -100,9 +127,18 @@ def layer_lists(
         elif kind == "activation":
             layers.append(draw(functions))
         else:
-            body = draw(layer_lists(
-                current, activations=functions, initializers=inits, max_layers=3, max_width=max_width,
-                max_repeat=max_repeat, keep_width=True, nesting=nesting - 1))
+            body = draw(
+                layer_lists(
+                    current,
+                    activations=functions,
+                    initializers=inits,
+                    max_layers=3,
+                    max_width=max_width,
+                    max_repeat=max_repeat,
+                    keep_width=True,
+                    nesting=nesting - 1,
+                )
+            )
             if kind == "repeat":
                 layers.append(Repeat(body, draw(st.integers(1, max_repeat)), tied=draw(st.booleans())))
             else:
@@ -113,7 +149,9 @@ def layer_lists(
 
 
 @st.composite
-def whole_networks(draw: Any, *, dtype: str | None = None, max_width: int = 6, **options: Any) -> Network:
+def whole_networks(
+    draw: st.DrawFn, /, *, dtype: str | None = None, max_width: int = 6, **options: Any
+) -> Network:
     """Networks of every layer, activation, initializer and float type, with a seed of their own."""
     width = draw(st.integers(1, max_width))
     layers = draw(layer_lists(width, max_width=max_width, **options))

@@ -1,7 +1,8 @@
-"""Layer: testing tools. Checks of gradients for those who write activations, layers or networks, and hypothesis strategies.
+"""Layer: testing tools. Checks of gradients for those who write activations, layers or networks, and
+hypothesis strategies.
 
-Knows networks through their public face. Every check is relative and refuses to pass on nothing: a gradient that is
-zero everywhere, or differences too noisy to judge by, are errors.
+Knows networks through their public face. Every check is relative and refuses to pass on nothing: a gradient
+that is zero everywhere, or differences too noisy to judge by, are errors.
 
 Example:
     >>> import numpy as np, vgcore as vg
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 
-# --- strategies -----------------------------------------------------------------------------------------------
+# --- strategies -----------------------------------------------------------------------------------------
 
 
 def _drawing() -> Any:
@@ -64,7 +65,8 @@ def activations(names: Sequence[str] | None = None, *, defaults: bool = False) -
 
 
 def initializers(names: Sequence[str] | None = None, *, constant: bool = False) -> Any:
-    """Return a hypothesis strategy for initializer objects; ``constant=True`` adds those that fill with constants.
+    """Return a hypothesis strategy for initializer objects; ``constant=True`` adds those that fill with
+    constants.
 
     Raises:
         MissingDependencyError: hypothesis is not installed.
@@ -110,8 +112,8 @@ def layers(width: int, **options: Any) -> Any:
 
     Args:
         width: features of the input.
-        options: `activations` and `initializers` (strategies), `max_layers`, `max_width`, `max_repeat`, `keep_width`,
-            `nesting` (how deep Repeat and Residual may hold one another).
+        options: `activations` and `initializers` (strategies), `max_layers`, `max_width`, `max_repeat`,
+            `keep_width`, `nesting` (how deep Repeat and Residual may hold one another).
 
     Raises:
         MissingDependencyError: hypothesis is not installed.
@@ -140,7 +142,7 @@ def networks(*, dtype: str | None = None, max_width: int = 6, **options: Any) ->
     return _drawing().whole_networks(dtype=dtype, max_width=max_width, **options)
 
 
-# --- gradients ------------------------------------------------------------------------------------------------
+# --- gradients ------------------------------------------------------------------------------------------
 
 
 def check_gradients(
@@ -155,15 +157,18 @@ def check_gradients(
     max_entries: int = 48,
     rng: int = 0,
 ) -> GradientCheck:
-    """Check the gradients of a network, or of any function with its vector-Jacobian product, against differences.
+    """Check the gradients of a network, or of any function with its vector-Jacobian product, against
+    differences.
 
-    A network is checked step by step: each step's derivatives with respect to its parameters and its input against
-    differences in float64, then the gradients of the whole network against the chain of its steps, with exponents,
-    so that a gradient of 1e-5000 is checked as sharply as one of 1. A function ``model(x)`` is checked as a whole
-    against ``vjp(x, cotangent)``, the gradient of ``sum(cotangent * model(x))`` with respect to x.
+    A network is checked step by step: each step's derivatives with respect to its parameters and its input
+    against differences in float64, then the gradients of the whole network against the chain of its steps,
+    with exponents, so that a gradient of 1e-5000 is checked as sharply as one of 1. A function ``model(x)``
+    is checked as a whole against ``vjp(x, cotangent)``, the gradient of ``sum(cotangent * model(x))`` with
+    respect to x.
 
-    The error of an entry is taken relative to its size plus the root mean square of its array; there is no absolute
-    tolerance. Zero everywhere, NaN, infinity, or differences too noisy to judge by are errors, never a pass.
+    The error of an entry is taken relative to its size plus the root mean square of its array; there is no
+    absolute tolerance. Zero everywhere, NaN, infinity, or differences too noisy to judge by are errors, never
+    a pass.
 
     Args:
         model: a Network, or a function from an array to an array.
@@ -172,7 +177,8 @@ def check_gradients(
         loss: a loss name or object; without one, `cotangent`.
         cotangent: gradient with respect to the output; None for a function draws one.
         vjp: the claimed gradient of a function; not for networks.
-        rtol: relative tolerance; None is 1e-6 in float64 and 2e-4 in float32 (for the arithmetic of that type).
+        rtol: relative tolerance; None is 1e-6 in float64 and 2e-4 in float32 (for the arithmetic of that
+            type).
         max_entries: entries of each array tested one by one; all others together along one random direction.
         rng: seed of the entries and directions chosen.
 
@@ -205,12 +211,19 @@ def check_gradients(
         return tally.result()
     if vjp is None or y is not None or loss is not None:
         raise ArgumentError("a function is checked with vjp=, the gradient you claim, and without y and loss")
-    return _check_function(model, np.asarray(x, np.float64), cotangent, vjp, 1e-6 if rtol is None else rtol, max_entries, rng)
+    return _check_function(
+        model, np.asarray(x, np.float64), cotangent, vjp, 1e-6 if rtol is None else rtol, max_entries, rng
+    )
 
 
 def _check_function(
-    model: Callable[[Any], Any], x: NDArray[np.float64], cotangent: ArrayLike | None, vjp: Callable[[Any, Any], Any],
-    rtol: float, max_entries: int, seed: int,
+    model: Callable[[Any], Any],
+    x: NDArray[np.float64],
+    cotangent: ArrayLike | None,
+    vjp: Callable[[Any, Any], Any],
+    rtol: float,
+    max_entries: int,
+    seed: int,
 ) -> GradientCheck:
     from ._check_network import _check_array
 
@@ -221,11 +234,19 @@ def _check_function(
         raise ArgumentError(f"cotangent: expected the output's shape {output.shape}, got {incoming.shape}")
     claimed = np.asarray(vjp(x, incoming), np.float64)
     if claimed.shape != x.shape:
-        raise GradientCheckError(f"vjp: expected a gradient of the input's shape {x.shape}, got {claimed.shape}")
+        raise GradientCheckError(
+            f"vjp: expected a gradient of the input's shape {x.shape}, got {claimed.shape}"
+        )
     tally = Tally(rtol)
     tally.finite(claimed, "input")
     _check_array(
-        tally, claimed, x, lambda moved: float(np.sum(incoming * np.asarray(model(moved)))), "input", max_entries, rng
+        tally,
+        claimed,
+        x,
+        lambda moved: float(np.sum(incoming * np.asarray(model(moved)))),
+        "input",
+        max_entries,
+        rng,
     )
     return tally.result()
 
@@ -242,12 +263,13 @@ def check_activation(
     increasing: bool = False,
     max_slope: float | None = None,
 ) -> GradientCheck:
-    """Check an activation of your own: its derivative on [low, high], in deep saturation too, and what you claim of it.
+    """Check an activation of your own: its derivative on [low, high], in deep saturation too, and what you
+    claim of it.
 
-    The reference is a complex step where `fn` takes complex numbers and agrees with differences in the middle of the
-    range, which is exact however small the derivative is; else differences, which can judge only where the derivative is
-    not lost in rounding. A derivative of exactly 0 where the true one is a normal number of `dtype` is an error: it
-    would stop a gradient that is still alive.
+    The reference is a complex step where `fn` takes complex numbers and agrees with differences in the middle
+    of the range, which is exact however small the derivative is; else differences, which can judge only where
+    the derivative is not lost in rounding. A derivative of exactly 0 where the true one is a normal number of
+    `dtype` is an error: it would stop a gradient that is still alive.
 
     Args:
         fn, dfn: value and derivative, elementwise functions of an array.
@@ -258,7 +280,8 @@ def check_activation(
         max_slope: claim that ``|dfn|`` never exceeds this.
 
     Raises:
-        GradientCheckError: a derivative or a claim is wrong (the message names x), or nothing could be checked.
+        GradientCheckError: a derivative or a claim is wrong (the message names x), or nothing could be
+            checked.
         ArgumentError: an empty range.
 
     Example:
@@ -280,12 +303,15 @@ def check_activation(
     with np.errstate(all="ignore"):
         claimed, value = np.asarray(dfn(x)), np.asarray(fn(x))
     if claimed.shape != x.shape or value.shape != x.shape:
-        raise GradientCheckError(f"fn and dfn must keep the shape {x.shape}, got {value.shape} and {claimed.shape}")
+        raise GradientCheckError(
+            f"fn and dfn must keep the shape {x.shape}, got {value.shape} and {claimed.shape}"
+        )
     exact, error = _reference(fn, x.astype(np.float64), tolerance)
     tally = Tally(tolerance)
     _refuse_lost(claimed, exact, error, x, kind)
     keep = np.abs(exact) >= np.finfo(kind).tiny
-    # each point stands alone: no root mean square to hide behind; subnormal derivatives have too few digits to compare
+    # each point stands alone: no root mean square to hide behind; subnormal derivatives have too few digits
+    # to compare
     judged = np.flatnonzero(keep | (exact == 0))
     tally.finite(claimed, "dfn at grid point ")
     tally.compare(claimed[judged], exact[judged], error[judged], "derivative at x = ", x[judged, None], 0.0)
@@ -310,25 +336,39 @@ def _reference(
 
 
 def _refuse_lost(
-    claimed: NDArray[Any], exact: NDArray[np.float64], error: NDArray[np.float64], x: NDArray[Any], kind: np.dtype[Any]
+    claimed: NDArray[Any],
+    exact: NDArray[np.float64],
+    error: NDArray[np.float64],
+    x: NDArray[Any],
+    kind: np.dtype[Any],
 ) -> None:
     lost = (claimed == 0) & (np.abs(exact) >= np.finfo(kind).tiny) & (error <= 0.1 * np.abs(exact))
     if lost.any():
         at = int(np.flatnonzero(lost)[np.abs(x[lost]).argmin()])
         raise GradientCheckError(
-            f"derivative at x = {x[at]:.6g} is exactly 0, but the true one is {exact[at]:.6g}, a normal {kind} number: "
-            f"{int(lost.sum())} of {x.size} points lose the gradient; write it from exp(-|x|) instead of from the value"
+            f"derivative at x = {x[at]:.6g} is exactly 0, but the true one is "
+            f"{exact[at]:.6g}, a normal {kind} number: "
+            f"{int(lost.sum())} of {x.size} points lose the gradient; write it from exp(-|x|) "
+            "instead of from the value"
         )
 
 
-def _check_claims(value: NDArray[Any], slope: NDArray[Any], x: NDArray[Any], increasing: bool, top: float | None) -> None:
+def _check_claims(
+    value: NDArray[Any], slope: NDArray[Any], x: NDArray[Any], increasing: bool, top: float | None
+) -> None:
     if increasing:
         falls = np.flatnonzero(np.diff(value) < 0)
         if falls.size:
             at = int(falls[0])
-            raise GradientCheckError(f"fn is claimed to increase, but falls between x = {x[at]:.6g} and {x[at + 1]:.6g}")
+            raise GradientCheckError(
+                f"fn is claimed to increase, but falls between x = {x[at]:.6g} and {x[at + 1]:.6g}"
+            )
         if (slope < 0).any():
-            raise GradientCheckError(f"fn is claimed to increase, but dfn is negative at x = {x[int(slope.argmin())]:.6g}")
+            raise GradientCheckError(
+                f"fn is claimed to increase, but dfn is negative at x = {x[int(slope.argmin())]:.6g}"
+            )
     if top is not None and (np.abs(slope) > top * (1 + 1e-12)).any():
         at = int(np.abs(slope).argmax())
-        raise GradientCheckError(f"|dfn| is claimed to be at most {top}, but is {abs(slope[at]):.17g} at x = {x[at]:.6g}")
+        raise GradientCheckError(
+            f"|dfn| is claimed to be at most {top}, but is {abs(slope[at]):.17g} at x = {x[at]:.6g}"
+        )
