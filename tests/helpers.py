@@ -128,9 +128,10 @@ def flat_gradient(scaled: tuple[Any, Any]) -> tuple[NDArray[np.float64], int]:
     """(mantissa, exponents of leading axes) as one array and one exponent: what cannot be seen next to the
     largest is 0."""
     m, e = double(scaled[0]), np.asarray(scaled[1], np.int64)
-    e = e.reshape(e.shape + (1,) * (m.ndim - e.ndim))
-    used = np.broadcast_to(e, m.shape)[m != 0]
-    top = int(used.max()) if used.size else 0
+    e = np.broadcast_to(e.reshape(e.shape + (1,) * (m.ndim - e.ndim)), m.shape)
+    m, shift = np.frexp(m)  # however small the mantissas are, what counts is the largest number
+    e = e + shift
+    top = int(e[m != 0].max()) if m.any() else 0
     return np.ldexp(m, np.clip(e - top, -4000, 0)), top
 
 

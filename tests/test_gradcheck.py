@@ -14,7 +14,7 @@ import oracle
 import pytest
 import vgcore as vg
 from helpers import double, functions_of, gap_by_norm, to_oracle
-from hypothesis import assume, event, given
+from hypothesis import assume, event, given, note
 from hypothesis import strategies as st
 from oracle_activations import ACTIVATIONS
 
@@ -40,6 +40,22 @@ def parameters_of(net: vg.Network) -> dict[str, np.ndarray]:
     return {name: double(value) for name, value in net.parameters().items()}
 
 
+def in_range(layers: Any, parameters: Any, x: Any, lowest: float) -> bool:
+    """Whether every value of the forward pass is zero or well inside the float range; only gradients are
+    scaled."""
+    _, inputs = oracle.forward(oracle.compile_program(layers), parameters, double(x))
+    sizes = np.abs(np.concatenate([h.ravel() for h in inputs]))
+    return bool(np.all(sizes < 1 / lowest) and np.all((sizes == 0) | (sizes > lowest)))
+
+
+def off_zero(layers: Any, parameters: Any, x: Any) -> bool:
+    """Whether no activation is asked at exactly 0, a kink of many: there the step's h^2 decides which side it
+    is on."""
+    program = oracle.compile_program(layers)
+    _, inputs = oracle.forward(program, parameters, double(x))
+    return all(np.all(h != 0) for op, h in zip(program, inputs, strict=True) if op.what == "activation")
+
+
 def alive(run: oracle.Gradients) -> bool:
     """Something other than zero, and nothing overflown, came back."""
     return bool(np.isfinite(run.grad).any() and np.all(run.grad < 1000))
@@ -47,6 +63,7 @@ def alive(run: oracle.Gradients) -> bool:
 
 @given(vg.testing.networks(), vg.testing.losses(), st.booleans(), BATCHES, SEEDS)
 def test_differences_step_by_step(net: vg.Network, loss: Any, with_loss: bool, batch: int, seed: int) -> None:
+    note(repr(net.layers))
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(batch, net.in_features)).astype(net.dtype)
     if with_loss:
@@ -68,6 +85,7 @@ def test_differences_step_by_step(net: vg.Network, loss: Any, with_loss: bool, b
 def test_whole_chain_against_the_oracle(
     net: vg.Network, loss: Any, with_loss: bool, batch: int, seed: int
 ) -> None:
+    note(repr(net.layers))
     assume(functions_of(net.layers) <= set(ACTIVATIONS))
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(batch, net.in_features))
@@ -100,12 +118,14 @@ def test_whole_chain_against_the_oracle(
 @given(vg.testing.networks(dtype="float64"), BATCHES, SEEDS)
 def test_whole_chain_against_complex_steps(net: vg.Network, batch: int, seed: int) -> None:
     """Along random directions of all parameters at once: one forward pass, no formula of any derivative."""
+    note(repr(net.layers))
     assume(functions_of(net.layers) <= set(ACTIVATIONS))
     rng = np.random.default_rng(seed)
     x, v = rng.normal(size=(batch, net.in_features)), rng.normal(size=(batch, net.out_features))
     layers, parameters = to_oracle(net.layers), parameters_of(net)
     found = net.gradients(x, cotangent=v)
-    assume(all(np.isfinite(found[name]).all() for name in found))
+    assume(in_range(layers, parameters, x, 1e-100) and off_zero(layers, parameters, x))
+    assume(all(np.isfinite(found[name]).all() for name in found) and np.abs(found.input).max() > 1e-100)
     for _ in range(3):
         directions = {name: rng.normal(size=value.shape) for name, value in parameters.items()}
         x_direction = rng.normal(size=x.shape)
@@ -122,25 +142,29 @@ def test_whole_chain_against_complex_steps(net: vg.Network, batch: int, seed: in
 
 @given(vg.testing.networks(dtype="float32", max_layers=3, max_repeat=3), BATCHES, SEEDS)
 def test_float32_against_the_float64_oracle(net: vg.Network, batch: int, seed: int) -> None:
+    note(repr(net.layers))
     assume(functions_of(net.layers) <= set(ACTIVATIONS))
     rng = np.random.default_rng(seed)
     x, v = (rng.normal(size=(batch, n)).astype(np.float32) for n in (net.in_features, net.out_features))
     layers, parameters = to_oracle(net.layers), parameters_of(net)
     run = oracle.gradients(layers, parameters, double(x), cotangent=double(v))
-    assume(alive(run))
-    # How far float32 may be off is a property of the network: what a change of one part in 2^24 of its input
-    # and parameters does, in float64.
-    moved = {
-        name: value * (1 + 2.0**-23 * rng.normal(size=value.shape)) for name, value in parameters.items()
-    }
-    near = oracle.gradients(
-        layers, moved, double(x) * (1 + 2.0**-23 * rng.normal(size=x.shape)), cotangent=double(v)
-    )
+    assume(alive(run) and in_range(layers, parameters, x, 1e-20))
+    # How far float32 may be off is a property of the network: what rounding its input and parameters does, in
+    # float64. Ill-conditioned networks are left to the check step by step.
+    sensitivity = dict.fromkeys(parameters, 0.0)
+    for _ in range(4):
+        moved = {
+            name: value * (1 + 2.0**-23 * rng.normal(size=value.shape)) for name, value in parameters.items()
+        }
+        near_x = double(x) * (1 + 2.0**-23 * rng.normal(size=x.shape))
+        near = oracle.gradients(layers, moved, near_x, cotangent=double(v))
+        for name, expected in run.parameters.items():
+            gap = gap_by_norm(near.parameters[name], expected)
+            sensitivity[name] = max(sensitivity[name], gap)
     found = net.gradients(x, cotangent=v)
     for name, expected in run.parameters.items():
-        allowed = 1e-5 + 100 * gap_by_norm(near.parameters[name], expected)
-        assume(allowed < 0.01)  # on a kink, or chaotic
-        assert gap_by_norm(found.scaled(name), expected) < allowed, name
+        assume(sensitivity[name] < 1e-5)
+        assert gap_by_norm(found.scaled(name), expected) < 1e-5 + 100 * sensitivity[name], name
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["own", "tied"])
