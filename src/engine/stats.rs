@@ -71,10 +71,12 @@ pub struct FullStats {
 pub struct UnitSums {
     /// Of the weights' gradient, in the scale 2^exponent.
     pub weight: Option<GradientSums>,
-    /// Of the bias's gradient, in the same scale.
+    /// Of the bias's gradient, in the scale 2^(exponent - lift).
     pub bias: Option<GradientSums>,
     /// The scale.
     pub exponent: i64,
+    /// What the inputs were lifted by, which is in the weights' scale but not in the bias's.
+    pub lift: i64,
     /// Of the deltas.
     pub delta: Option<Box<Magnitudes>>,
     /// Of outputs and slopes.
@@ -176,12 +178,12 @@ impl Stats {
 
     /// Enters what the weight phase found.
     pub fn enter_weights(&mut self, u: usize, s: &UnitSums) {
-        let norm = |x: &GradientSums| x.squares.log2_sqrt() + s.exponent as f64;
+        let norm = |x: &GradientSums, e: i64| x.squares.log2_sqrt() + e as f64;
         if let Some(w) = &s.weight {
-            self.weight_grad_log2_norm[u] = norm(w);
+            self.weight_grad_log2_norm[u] = norm(w, s.exponent);
         }
         if let Some(b) = &s.bias {
-            self.bias_grad_log2_norm[u] = norm(b);
+            self.bias_grad_log2_norm[u] = norm(b, s.exponent - s.lift);
         }
         let Some(f) = &mut self.full else { return };
         if let Some(w) = &s.weight {

@@ -7,7 +7,7 @@
 use super::plan::Segment;
 use super::program::{ActUse, Kind, Op, Program, Source};
 use super::tape::{ChunkForward, Place, Share, read_write, write_two};
-use crate::kernels::delta::{RowDelta, delta_rows, join_rows, normalise, on_grid, rescale};
+use crate::kernels::delta::{RowDelta, delta_rows, depth_below, join_rows, normalise, on_grid, rescale};
 use crate::kernels::matmul::{Matrix, Scratch, Start, product};
 use crate::kernels::pointwise::RowForward;
 use crate::num::aligned::Buffer;
@@ -59,6 +59,7 @@ pub struct Worker<T> {
     /// Exponents of the rows of `g`.
     pub e: Vec<i64>,
     spare: Vec<T>,
+    lifts: Vec<i64>,
     skips: Vec<(Vec<T>, Vec<i64>)>,
     scratch: Scratch<T>,
     forward: Vec<RowForward>,
@@ -70,6 +71,9 @@ pub struct Worker<T> {
 /// Slopes below this are taken again with an exponent of their own; the delta's own band and the type's range leave
 /// room above it.
 const FAINT: f64 = 7.9e-31; // 2^-100
+
+/// The exponent of a row that is exactly zero: below any other, and far from overflow.
+pub const NO_SCALE: i64 = -(1 << 60);
 
 /// A delta this much smaller than the gradient it came from may owe its size to faint slopes alone.
 const SHADE: f64 = 8.7e-19; // 2^-60
@@ -84,6 +88,7 @@ impl<T: Real> Worker<T> {
             g: vec![T::ZERO; n * widest],
             e: vec![0; n],
             spare: vec![T::ZERO; n * widest],
+            lifts: vec![0; n],
             skips: Vec::new(),
             scratch: Scratch::default(),
             forward: vec![RowForward::default(); n],
@@ -174,7 +179,18 @@ impl<T: Real> Scene<'_, T> {
                     let (x, y) = read_write(&mut share.slots, place(op.source), y);
                     let weights = Matrix::columns(self.copy(weight, i), n_in);
                     let start = bias.as_ref().map_or(Start::Zero, |r| Start::Row(self.copy(r, i)));
-                    product((m, n_out, n_in), Matrix::rows(x, n_in), weights, start, y, &mut w.scratch);
+                    let linear = bias.as_ref().is_none_or(|r| self.copy(r, i).iter().all(|b| *b == T::ZERO));
+                    if linear && lift_rows(x, n_in, &mut w.lifts, &mut w.spare) {
+                        // Without a bias the product is linear in x, so faint rows are computed at about one: fading
+                        // networks keep their speed and their digits down to the last subnormal number.
+                        let x = Matrix::rows(&w.spare, n_in);
+                        product((m, n_out, n_in), x, weights, Start::Zero, y, &mut w.scratch);
+                        for (y, &k) in y.chunks_exact_mut(n_out).zip(&w.lifts) {
+                            normalise(y, -k);
+                        }
+                    } else {
+                        product((m, n_out, n_in), Matrix::rows(x, n_in), weights, start, y, &mut w.scratch);
+                    }
                 }
                 Kind::Pointwise => {
                     let (x, y) = read_write(&mut share.slots, place(op.source), y);
@@ -301,7 +317,9 @@ impl<T: Real> Scene<'_, T> {
                 for (r, row) in out.chunks_exact_mut(n_out).enumerate() {
                     let k = rescale(row, w.backward[r].largest);
                     w.e[r] += k;
-                    exponents[r] = w.e[r];
+                    // A row of zeros has no scale, and must not set that of the batch.
+                    let learned = op.act.is_some_and(|a| a.slope.is_some());
+                    exponents[r] = if w.backward[r].largest == 0.0 && !learned { NO_SCALE } else { w.e[r] };
                     if k != 0 && op.act.is_some_and(|a| a.slope.is_some()) {
                         // The slope's gradient was summed in the scale the row came in with.
                         share.slopes[place.0].get_mut(place.1)[r] *= pow2(-k);
@@ -461,4 +479,20 @@ impl<T: Real> Scene<'_, T> {
             *e = to;
         }
     }
+}
+
+/// If some rows are faint, writes all of them to `lifted`, the faint ones brought to about one, and their exponents to
+/// `lifts`. `x`: (rows, width).
+fn lift_rows<T: Real>(x: &[T], width: usize, lifts: &mut [i64], lifted: &mut [T]) -> bool {
+    for (k, x) in lifts.iter_mut().zip(x.chunks_exact(width)) {
+        *k = depth_below(x);
+    }
+    if lifts.iter().all(|k| *k == 0) {
+        return false;
+    }
+    for ((x, l), &k) in x.chunks_exact(width).zip(lifted.chunks_exact_mut(width)).zip(&*lifts) {
+        l.copy_from_slice(x);
+        normalise(l, k);
+    }
+    true
 }

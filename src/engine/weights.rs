@@ -4,8 +4,9 @@
 use super::plan::Segment;
 use super::program::{Kind, Op, Program, Ref, Source};
 use super::stats::UnitSums;
-use super::sweep::Level;
+use super::sweep::{Level, NO_SCALE};
 use super::tape::{Place, Tape};
+use crate::kernels::delta::{depth_below, normalise};
 use crate::kernels::gradient::{Block, GradientSums, Step, Weights, block, column_sums};
 use crate::kernels::magnitudes::Magnitudes;
 use crate::kernels::matmul::{Matrix, Scratch, Start, product};
@@ -135,6 +136,7 @@ struct Local<T: Real> {
     scratch: Scratch<T>,
     block: Vec<T>,
     rows: Vec<T>,
+    inputs: Vec<T>,
     bias: Vec<T>,
 }
 
@@ -143,12 +145,24 @@ pub fn run<T: Real>(job: &mut Job<'_, T>, tape: &Tape<T>, list: &[Use<'_>]) -> V
     let mut out: Vec<UnitSums> = list.iter().map(|_| UnitSums::default()).collect();
     for (o, u) in out.iter_mut().zip(list) {
         if let Some(delta) = u.delta {
-            o.exponent = tape.delta(delta).1.iter().copied().max().unwrap_or(0);
+            // Faint inputs are lifted for the product, which then stands for itself times a smaller power of two.
+            o.lift = match &u.op.kind {
+                Kind::Dense { weight, .. } if !job.program.tensors[weight.tensor].shared => depth_below(tape.at(u.x)),
+                _ => 0,
+            };
+            let scaled = tape.delta(delta).1.iter().copied().filter(|&e| e != NO_SCALE);
+            o.exponent = scaled.max().unwrap_or(0) + o.lift;
         }
     }
     let locals: Vec<_> = (0..job.threads)
         .map(|_| {
-            Mutex::new(Local { scratch: Scratch::default(), block: Vec::new(), rows: Vec::new(), bias: Vec::new() })
+            Mutex::new(Local {
+                scratch: Scratch::default(),
+                block: Vec::new(),
+                rows: Vec::new(),
+                inputs: Vec::new(),
+                bias: Vec::new(),
+            })
         })
         .collect();
     own(job, tape, list, &mut out, &locals);
@@ -228,7 +242,7 @@ fn own<T: Real>(
         .collect();
     let results: Vec<_> = tasks.iter().map(|_| Mutex::new((GradientSums::default(), None))).collect();
     let (rate, update, level, threads) = (job.rate, job.update, job.level, job.threads);
-    let exponents: Vec<i64> = out.iter().map(|o| o.exponent).collect();
+    let exponents: Vec<(i64, i64)> = out.iter().map(|o| (o.exponent, o.lift)).collect();
     pool::each_owned(threads, tasks, &|worker, task| {
         let mut local = lock(&locals[worker]);
         let u = &list[task.index];
@@ -243,9 +257,10 @@ fn own<T: Real>(
         if let Some(b) = bias {
             out[t.0].bias.get_or_insert_default().add(&b);
         }
-        for (r, keep) in [Some(t.1), t.2].into_iter().flatten().map(|r| (r, r.copy(t.3))) {
+        let (e, lift) = exponents[t.0];
+        for (r, e) in [Some((t.1, e)), t.2.map(|b| (b, e - lift))].into_iter().flatten() {
             if let Some(k) = &mut job.kept[r.tensor] {
-                k.exponent[keep] = exponents[t.0];
+                k.exponent[r.copy(t.3)] = e;
             }
         }
     }
@@ -256,7 +271,7 @@ fn weight_block<T: Real>(
     tape: &Tape<T>,
     u: &Use<'_>,
     task: Task<'_, T>,
-    e: i64,
+    (e, lift): (i64, i64),
     (rate, update, level): (Option<f64>, bool, Level),
     local: &mut Local<T>,
 ) -> (GradientSums, Option<GradientSums>) {
@@ -264,15 +279,22 @@ fn weight_block<T: Real>(
     let (d, exponents) = tape.delta(delta);
     let (n_in, n_out) = u.op.widths;
     let n = task.rows.len();
-    let Local { scratch, block: spare, rows, bias } = local;
-    let (a, width) = aligned(d, exponents, e, n_out, task.rows.clone(), rows);
+    let Local { scratch, block: spare, rows, inputs, bias } = local;
+    let (a, width) = aligned(d, exponents, e - lift, n_out, task.rows.clone(), rows);
     spare.resize(spare.len().max(n * n_in), T::ZERO);
     let gradient = match task.keep {
         Some(k) => k,
         None => &mut spare[..n * n_in],
     };
-    let x = Matrix::rows(tape.at(u.x), n_in);
-    product((n, n_in, exponents.len()), Matrix::columns(a, width), x, Start::Zero, gradient, scratch);
+    let x = lifted(tape.at(u.x), lift, inputs);
+    product(
+        (n, n_in, exponents.len()),
+        Matrix::columns(a, width),
+        Matrix::rows(x, n_in),
+        Start::Zero,
+        gradient,
+        scratch,
+    );
     let step = rate.map(|r| Step::new(r, e));
     let flush = thresholds::<T>(e);
     let full = level == Level::Full;
@@ -290,7 +312,10 @@ fn weight_block<T: Real>(
         };
         column_sums(a, width, exponents.len(), gradient);
         if needed {
-            bias_sums = Some(block(Block { gradient, weights: task.bias, step, flush, full: false }));
+            // The bias sees no input, so nothing of it was lifted.
+            let step = rate.map(|r| Step::new(r, e - lift));
+            let sums = block(Block { gradient, weights: task.bias, step, flush, full: false });
+            bias_sums = Some(sums);
         }
     }
     (sums, bias_sums)
@@ -306,7 +331,7 @@ pub(super) fn aligned<'a, T: Real>(
     cols: std::ops::Range<usize>,
     copy: &'a mut Vec<T>,
 ) -> (&'a [T], usize) {
-    if exponents.iter().all(|&x| x == e) {
+    if exponents.iter().all(|&x| x == e || x == NO_SCALE) {
         return (&d[cols.start..], width);
     }
     let n = cols.len();
@@ -320,6 +345,17 @@ pub(super) fn aligned<'a, T: Real>(
         }
     }
     (&copy[..exponents.len() * n], n)
+}
+
+/// The inputs times 2^-lift: themselves where that is one, else a copy.
+fn lifted<'a, T: Real>(x: &'a [T], lift: i64, copy: &'a mut Vec<T>) -> &'a [T] {
+    if lift == 0 {
+        return x;
+    }
+    copy.clear();
+    copy.extend_from_slice(x);
+    normalise(copy, lift);
+    copy
 }
 
 /// The largest magnitude that each format flushes to zero, in the scale 2^e of a gradient; infinity where all is

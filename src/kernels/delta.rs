@@ -163,13 +163,25 @@ pub fn rescale<T: Real>(row: &mut [T], largest: f64) -> i64 {
     k
 }
 
+/// How far values lie below the range in which processors compute at full speed: the exponent of the largest if all are
+/// below 2^-64, else 0. Products with subnormal numbers take a hundred times as long, and lose digits.
+pub fn depth_below<T: Real>(x: &[T]) -> i64 {
+    const FLOOR: f64 = 5.421_010_862_427_522e-20; // 2^-64
+    if x.iter().any(|v| v.to_f64().abs() >= FLOOR) {
+        return 0;
+    }
+    let largest = x.iter().fold(0.0f64, |m, v| m.max(v.to_f64().abs()));
+    if largest == 0.0 { 0 } else { exponent(largest) }
+}
+
 /// Multiplies a row by 2^-k, exactly wherever the result is normal.
 pub fn normalise<T: Real>(row: &mut [T], k: i64) {
     // Subnormal rows need more than one factor: 2^-k itself may not exist in the type.
     let limit = i64::from(T::BIAS) - 1;
     let mut left = -k;
     while left != 0 {
-        let part = left.clamp(-limit, limit);
+        // The odd part first: it stays in the normal range, so that only the last factor may round.
+        let part = if left % limit == 0 { limit * left.signum() } else { left % limit };
         let f = pow2_in::<T>(part);
         for x in row.iter_mut() {
             *x = T::from_f64(x.to_f64() * f.to_f64());
@@ -228,6 +240,13 @@ mod tests {
             let got = rows[0].delta.log2_sqrt() * std::f64::consts::LOG10_2;
             assert!((got - want).abs() < 1e-9, "{got}");
         }
+    }
+
+    #[test]
+    fn depth_is_told_from_the_largest() {
+        assert_eq!(depth_below(&[0.0f32, 1e-30, 1.0]), 0);
+        assert_eq!(depth_below(&[0.0f32; 3]), 0);
+        assert_eq!(depth_below(&[f32::NAN, 2f32.powi(-140), 0.0]), -140);
     }
 
     #[test]
