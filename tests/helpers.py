@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from oracle import compile_program, forward
+from oracle_activations import ACTIVATIONS
 
 DATA = Path(__file__).resolve().parent / "data"
 
@@ -142,3 +144,20 @@ def gap_by_norm(got: tuple[Any, Any], expected: tuple[Any, Any]) -> float:
         return float("inf") if a.any() else 0.0
     size = float(np.linalg.norm(b))
     return float(np.linalg.norm(np.ldexp(a, int(np.clip(a_e - b_e, -4000, 900))) - b)) / size
+
+
+def in_range(layers: Any, parameters: Any, x: Any, lowest: float) -> bool:
+    """Whether every value of the forward pass is zero or well inside the float range; only gradients are
+    scaled."""
+    _, inputs = forward(compile_program(layers), parameters, double(x))
+    sizes = np.abs(np.concatenate([h.ravel() for h in inputs]))
+    return bool(np.all(sizes < 1 / lowest) and np.all((sizes == 0) | (sizes > lowest)))
+
+
+def forward_in_range(net: Any, x: Any) -> bool:
+    """`in_range` of a network at float32's or float64's own distance from underflow."""
+    parameters = {name: double(value) for name, value in net.parameters().items()}
+    known = functions_of(net.layers) <= set(ACTIVATIONS)
+    return known and in_range(
+        to_oracle(net.layers), parameters, x, 1e-20 if net.dtype == np.float32 else 1e-150
+    )

@@ -116,7 +116,8 @@ def in_a_process(**environment: str) -> dict[str, str]:
     code = "import json, test_bits, vgcore as vg\n"
     code += "print(json.dumps([vg.config()['isa'], test_bits.everything()]))"
     here = str(Path(__file__).resolve().parent)
-    env = {**os.environ, **environment, "PYTHONPATH": here}
+    paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(paths)}
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     isa, found = json.loads(run.stdout)
