@@ -19,7 +19,9 @@ def remez(f, weight, lo, hi, degree, rounds=14):
     grid = [mid - half * mp.cos(mp.pi * (i + mp.mpf(1) / 2) / GRID) for i in range(GRID)]
     fs, ws = [f(x) for x in grid], [weight(x) for x in grid]
     at = [round((GRID - 1) * (1 - mp.cos(mp.pi * (i + mp.mpf("0.5")) / n)) / 2) for i in range(n)]
-    at = [min(GRID - 1, max(0, int(mp.acos(1 - 2 * mp.mpf(k) / (GRID - 1)) / mp.pi * (GRID - 1)))) for k in at]
+    at = [
+        min(GRID - 1, max(0, int(mp.acos(1 - 2 * mp.mpf(k) / (GRID - 1)) / mp.pi * (GRID - 1)))) for k in at
+    ]
     for i in range(1, n):
         at[i] = max(at[i], at[i - 1] + 1)
     coefs, worst = [], mp.inf
@@ -74,7 +76,9 @@ def two_parts(name, doc, value):
     """Prints a constant as a sum of two floats of each type."""
     h32, h64 = f32(value), float(value)
     print(f"/// {doc}, as a `f32` and its rest, a `f64` and its rest.")
-    print(f"pub const {name}: [f64; 4] = [{h32!r}, {f32(value - mp.mpf(h32))!r}, {h64!r}, {float(value - mp.mpf(h64))!r}];")
+    print(
+        f"pub const {name}: [f64; 4] = [{h32!r}, {f32(value - mp.mpf(h32))!r}, {h64!r}, {float(value - mp.mpf(h64))!r}];"
+    )
 
 
 def mills(t):
@@ -103,31 +107,77 @@ MILLS_DEGREES = (10, 23)
 
 def main():
     """Prints the file."""
-    print("//! num: polynomial tables of the vector functions, made by scripts/make_math_polynomials.py. Knows no types.")
+    print(
+        "//! num: polynomial tables of the vector functions, made by scripts/make_math_polynomials.py. Knows no types."
+    )
     print("#![allow(clippy::excessive_precision, clippy::unreadable_literal, clippy::approx_constant)]")
     print("// reason: the digits are a program's output and must round to exactly these values.\n")
     half_ln2 = mp.log(2) / 2 * mp.mpf("1.0005")
-    emit("EXPM1", "`(exp(r) - 1 - r)/r^2` for |r| <= ln 2 / 2, lowest power first",
-         lambda r: series(lambda s: (mp.expm1(s) - s) / s**2, 0.5, r),
-         lambda r: abs(r) + mp.mpf("0.01"), -half_ln2, half_ln2, (4, 9))
-    emit("ATANH_NARROW", "`(atanh(s)/s - 1)/s^2` in z = s^2 <= 0.0296",
-         lambda z: series(lambda y: (mp.atanh(mp.sqrt(y)) / mp.sqrt(y) - 1) / y, mp.mpf(1) / 3, z),
-         lambda z: z + mp.mpf("0.0003"), 0, "0.0296", (2, 6))
-    emit("ATANH_WIDE", "`(atanh(s)/s - 1)/s^2` in z = s^2 <= 1/9",
-         lambda z: series(lambda y: (mp.atanh(mp.sqrt(y)) / mp.sqrt(y) - 1) / y, mp.mpf(1) / 3, z),
-         lambda z: z + mp.mpf("0.001"), 0, mp.mpf(1) / 9 + mp.mpf("0.0001"), (3, 9))
-    emit("ATAN", "`(atan(s)/s - 1)/s^2` in z = s^2 <= 1",
-         lambda z: series(lambda y: (mp.atan(mp.sqrt(y)) / mp.sqrt(y) - 1) / y, -mp.mpf(1) / 3, z),
-         lambda z: z + mp.mpf("0.01"), 0, "1.0001", (8, 19))
-    emit("ERF", "`(erf(x)/x - 2/sqrt(pi))/x^2` in z = x^2 <= 1",
-         lambda z: series(lambda y: (mp.erf(mp.sqrt(y)) / mp.sqrt(y) - 2 / mp.sqrt(mp.pi)) / y, -2 / mp.sqrt(mp.pi) / 3, z),
-         lambda z: z + mp.mpf("0.01"), 0, "1.001", (5, 10))
-    emit("TANHSHRINK", "`(x - tanh(x))/x^3` in z = x^2 <= 0.5625",
-         lambda z: series(lambda y: (1 - mp.tanh(mp.sqrt(y)) / mp.sqrt(y)) / y, mp.mpf(1) / 3, z),
-         lambda z: mp.mpf(3), 0, "0.563", (5, 12))
-    emit("MILLS", f"`R(t) (t + {MILLS_SHIFT})` in q = (t - {MILLS_SHIFT})/(t + {MILLS_SHIFT}), R Mills' ratio",
-         lambda q: mills_scaled(q, mp.mpf(MILLS_SHIFT)),
-         lambda q: 1 / mills_scaled(q, mp.mpf(MILLS_SHIFT)), -1, 1, MILLS_DEGREES)
+    emit(
+        "EXPM1",
+        "`(exp(r) - 1 - r)/r^2` for |r| <= ln 2 / 2, lowest power first",
+        lambda r: series(lambda s: (mp.expm1(s) - s) / s**2, 0.5, r),
+        lambda r: abs(r) + mp.mpf("0.01"),
+        -half_ln2,
+        half_ln2,
+        (4, 9),
+    )
+    emit(
+        "ATANH_NARROW",
+        "`(atanh(s)/s - 1)/s^2` in z = s^2 <= 0.0296",
+        lambda z: series(lambda y: (mp.atanh(mp.sqrt(y)) / mp.sqrt(y) - 1) / y, mp.mpf(1) / 3, z),
+        lambda z: z + mp.mpf("0.0003"),
+        0,
+        "0.0296",
+        (2, 6),
+    )
+    emit(
+        "ATANH_WIDE",
+        "`(atanh(s)/s - 1)/s^2` in z = s^2 <= 1/9",
+        lambda z: series(lambda y: (mp.atanh(mp.sqrt(y)) / mp.sqrt(y) - 1) / y, mp.mpf(1) / 3, z),
+        lambda z: z + mp.mpf("0.001"),
+        0,
+        mp.mpf(1) / 9 + mp.mpf("0.0001"),
+        (3, 9),
+    )
+    emit(
+        "ATAN",
+        "`(atan(s)/s - 1)/s^2` in z = s^2 <= 1",
+        lambda z: series(lambda y: (mp.atan(mp.sqrt(y)) / mp.sqrt(y) - 1) / y, -mp.mpf(1) / 3, z),
+        lambda z: z + mp.mpf("0.01"),
+        0,
+        "1.0001",
+        (8, 19),
+    )
+    emit(
+        "ERF",
+        "`(erf(x)/x - 2/sqrt(pi))/x^2` in z = x^2 <= 1",
+        lambda z: series(
+            lambda y: (mp.erf(mp.sqrt(y)) / mp.sqrt(y) - 2 / mp.sqrt(mp.pi)) / y, -2 / mp.sqrt(mp.pi) / 3, z
+        ),
+        lambda z: z + mp.mpf("0.01"),
+        0,
+        "1.001",
+        (5, 10),
+    )
+    emit(
+        "TANHSHRINK",
+        "`(x - tanh(x))/x^3` in z = x^2 <= 0.5625",
+        lambda z: series(lambda y: (1 - mp.tanh(mp.sqrt(y)) / mp.sqrt(y)) / y, mp.mpf(1) / 3, z),
+        lambda z: mp.mpf(3),
+        0,
+        "0.563",
+        (5, 12),
+    )
+    emit(
+        "MILLS",
+        f"`R(t) (t + {MILLS_SHIFT})` in q = (t - {MILLS_SHIFT})/(t + {MILLS_SHIFT}), R Mills' ratio",
+        lambda q: mills_scaled(q, mp.mpf(MILLS_SHIFT)),
+        lambda q: 1 / mills_scaled(q, mp.mpf(MILLS_SHIFT)),
+        -1,
+        1,
+        MILLS_DEGREES,
+    )
     # 1 - d P(d) = T_4(2 d - 3)/577 on [1, 2] is the equioscillating residual.
     y4 = mp.taylor(lambda d: 1 - mp.chebyt(4, 2 * d - 3) / 577, 0, 4)
     print("/// Cubic start for 1/d on [1, 2]; `1 - d P(d)` is at most 1/577.")

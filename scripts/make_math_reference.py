@@ -36,7 +36,8 @@ def split(value):
 def spread(lo, hi, n, signs=True):
     """n numbers with uniform logarithms in [lo, hi], of both signs."""
     return [
-        10 ** RNG.uniform(math.log10(lo), math.log10(hi)) * (RNG.choice((-1, 1)) if signs else 1) for _ in range(n)
+        10 ** RNG.uniform(math.log10(lo), math.log10(hi)) * (RNG.choice((-1, 1)) if signs else 1)
+        for _ in range(n)
     ]
 
 
@@ -65,7 +66,10 @@ FUNCTIONS = {
     "tanh": (mp.tanh, line(-3, 3, 60) + spread(1e-300, 30, 50)),
     "sigmoid": (sig, line(-40, 40, 60) + line(-745, 0, 30) + line(-2, 2, 30)),
     "erf": (mp.erf, line(-3, 3, 70) + spread(1e-300, 6, 40) + line(0.8, 1.2, 20)),
-    "erfcx": (lambda x: mills(x * mp.sqrt(2)) * mp.sqrt(2 / mp.pi), line(0, 8, 60) + spread(1e-9, 1e9, 50, False)),
+    "erfcx": (
+        lambda x: mills(x * mp.sqrt(2)) * mp.sqrt(2 / mp.pi),
+        line(0, 8, 60) + spread(1e-9, 1e9, 50, False),
+    ),
     "mills": (mills, line(0, 40, 60) + spread(1e-9, 1e9, 50, False)),
     "atan": (mp.atan, line(-3, 3, 60) + spread(1e-300, 1e300, 60)),
 }
@@ -133,7 +137,11 @@ def sech2(x):
     return 4 * mp.exp(-2 * abs(x)) / (1 + mp.exp(-2 * abs(x))) ** 2
 
 
-WIDE = [0.1, 0.5, 1.0, 3.0, 6.0, 20.0, 25.0] + [10.0**k for k in (-300, -12, -5, -3, -2)] + [0.3, 0.74, 0.76, 1.3, 2.2]
+WIDE = (
+    [0.1, 0.5, 1.0, 3.0, 6.0, 20.0, 25.0]
+    + [10.0**k for k in (-300, -12, -5, -3, -2)]
+    + [0.3, 0.74, 0.76, 1.3, 2.2]
+)
 WIDE += [9.01, 14.5, 15.5, 40.0, 90.0, 104.0, 200.0, 372.0, 700.0, 744.9, 800.0, 2000.0, 1e5, 1e9]
 WIDE += [5.0, 8.0, 10.0, 10.2, 12.0, 50.0, 88.0, 100.0, 103.0, 745.0, 746.0, 1e4, 1e10, 1e20]
 WIDE = [s * x for x in WIDE for s in (1, -1)]
@@ -146,12 +154,18 @@ ACTIVATIONS = [
     ("leaky_relu", {"negative_slope": 0.2}, lambda x: leaky(x, exact(0.2))),
     ("prelu", {"init": 0.25}, lambda x: leaky(x, exact(0.25))),
     ("elu", {}, lambda x: (x, mp.mpf(1)) if x > 0 else (mp.expm1(x), mp.exp(x))),
-    ("elu", {"alpha": 1.7}, lambda x: (x, mp.mpf(1)) if x > 0 else (exact(1.7) * mp.expm1(x), exact(1.7) * mp.exp(x))),
+    (
+        "elu",
+        {"alpha": 1.7},
+        lambda x: (x, mp.mpf(1)) if x > 0 else (exact(1.7) * mp.expm1(x), exact(1.7) * mp.exp(x)),
+    ),
     ("selu", {}, selu),
     (
         "celu",
         {"alpha": 1.7},
-        lambda x: (x, mp.mpf(1)) if x > 0 else (exact(1.7) * mp.expm1(x / exact(1.7)), mp.exp(x / exact(1.7))),
+        lambda x: (
+            (x, mp.mpf(1)) if x > 0 else (exact(1.7) * mp.expm1(x / exact(1.7)), mp.exp(x / exact(1.7)))
+        ),
     ),
     ("silu", {}, lambda x: gated(x, x, 1)),
     ("silu", {"beta": 1.3}, lambda x: gated(x, exact(1.3) * x, exact(1.3))),
@@ -168,12 +182,18 @@ ACTIVATIONS = [
     (
         "hardswish",
         {},
-        lambda x: (x, mp.mpf(1)) if x >= 3 else (x * 0, x * 0) if x <= -3 else (x * (x + 3) / 6, (2 * x + 3) / 6),
+        lambda x: (
+            (x, mp.mpf(1)) if x >= 3 else (x * 0, x * 0) if x <= -3 else (x * (x + 3) / 6, (2 * x + 3) / 6)
+        ),
     ),
     ("relu6", {}, lambda x: (min(max(x, 0), 6), mp.mpf(0 < x < 6))),
     ("logsigmoid", {}, lambda x: (-mp.log1p(mp.exp(-x)), sig(-x))),
     ("tanhshrink", {}, tanhshrink),
-    ("lecun_tanh", {}, lambda x: (exact(1.7159) * mp.tanh(2 * x / 3), exact(1.7159) * 2 / 3 * sech2(2 * x / 3))),
+    (
+        "lecun_tanh",
+        {},
+        lambda x: (exact(1.7159) * mp.tanh(2 * x / 3), exact(1.7159) * 2 / 3 * sech2(2 * x / 3)),
+    ),
 ]
 
 

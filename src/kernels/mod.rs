@@ -1,5 +1,6 @@
 //! kernels: slices in, slices out, forward beside backward. Know numbers, not networks.
 
+mod bins;
 pub mod delta;
 pub mod gradient;
 pub mod gram_schmidt;

@@ -142,7 +142,7 @@ impl Init {
     /// use vgcore::parts::init::{Init, Value};
     /// let he = Init::parse("kaiming_normal", &[("mode".into(), Value::Text("fan_out".into()))]).unwrap();
     /// assert_eq!(he.info().name, "he_normal");
-    /// assert!(Init::parse("he", &[]).unwrap_err().is_unknown_name());
+    /// assert!(Init::parse("hee", &[]).unwrap_err().is_unknown_name());
     /// ```
     pub fn parse(name: &str, params: &[(String, Value)]) -> Result<Self, InitError> {
         let infos = Self::infos();

@@ -29,7 +29,7 @@ impl Rule for BceWithLogits {
         for ((g, z), y) in gradient.iter_mut().zip(z).zip(y) {
             let (z, y) = (z.to_f64(), y.to_f64());
             let e = exp(-z.abs());
-            sum += log1p(e) + z.max(0.0) - z * y;
+            sum += log1p(e) + (z.max(0.0) - z * y);
             // sigmoid(z) - y without cancellation at the two targets that are labels: there the gradient is one tail
             // of the sigmoid, which no float may lose.
             *g = if (y == 0.0 && z < 0.0) || (y == 1.0 && z > 0.0) {
