@@ -63,7 +63,7 @@ def f32(x):
 
 def emit(name, doc, f, weight, lo, hi, degrees):
     """Prints the float32 and the float64 table of one function."""
-    for bits, degree in zip((32, 64), degrees):
+    for bits, degree in zip((32, 64), degrees, strict=True):
         coefs, err = remez(f, weight, lo, hi, degree)
         values = [f32(c) if bits == 32 else float(c) for c in coefs]
         print(f"{name}_{bits}: degree {degree}, error 2^{float(mp.log(err, 2)):.1f}", file=sys.stderr)
