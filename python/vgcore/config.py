@@ -16,7 +16,7 @@ from ._checks import as_size
 __all__ = ["config", "get_num_threads", "set_num_threads"]
 
 #: More threads than any machine this runs on has; a larger number is a slip.
-_MAX_THREADS = 4096
+_MAX_THREADS = 1024
 
 
 def set_num_threads(n: int) -> None:

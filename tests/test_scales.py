@@ -1,0 +1,34 @@
+"""Rows keep scales of their own: what is dead or faint in one sample costs the others nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import vgcore as vg
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_dead_sample_does_not_set_the_scale_of_the_batch(dtype: str) -> None:
+    """A sample whose gradient is exactly zero has no exponent; the others' weight gradients stay whole."""
+    net = vg.mlp(depth=250, width=16, activation="sigmoid", init="glorot_normal", dtype=dtype, rng=0)
+    x = np.random.default_rng(0).normal(size=(2, 16)).astype(dtype)
+    v = np.ones((2, 16), dtype)
+    v[1] = 0.0
+    one = net.probe(x[:1], cotangent=v[:1])
+    two = net.probe(x, cotangent=v)
+    assert np.isfinite(one.log10_weight_grad_norm).all()
+    np.testing.assert_allclose(two.log10_weight_grad_norm, one.log10_weight_grad_norm, rtol=1e-12)
+    np.testing.assert_allclose(two.log10_grad_norm, one.log10_grad_norm, rtol=1e-12)
+
+
+def test_faint_inputs_keep_their_digits() -> None:
+    """A ReLU chain is homogeneous: inputs 2^-120 times smaller give the same gradient and a 2^-120 smaller dL/dW."""
+    net = vg.mlp(depth=40, width=16, activation="relu", init="he_normal", rng=1)
+    x = np.random.default_rng(1).normal(size=(4, 16)).astype(np.float32)
+    v = np.ones((4, 16), np.float32)
+    plain = net.probe(x, cotangent=v)
+    faint = net.probe(np.ldexp(x, -120), cotangent=v)
+    np.testing.assert_allclose(faint.log10_grad_norm, plain.log10_grad_norm, rtol=1e-6)
+    shift = faint.log10_weight_grad_norm - plain.log10_weight_grad_norm
+    np.testing.assert_allclose(shift, -120 * np.log10(2.0), rtol=1e-6)
