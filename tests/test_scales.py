@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 import vgcore as vg
 
 
@@ -23,7 +22,7 @@ def test_a_dead_sample_does_not_set_the_scale_of_the_batch(dtype: str) -> None:
 
 
 def test_faint_inputs_keep_their_digits() -> None:
-    """A ReLU chain is homogeneous: inputs 2^-120 times smaller give the same gradient and a 2^-120 smaller dL/dW."""
+    """A ReLU chain is homogeneous: inputs 2^-120 times smaller leave dL/dh and make dL/dW 2^-120 smaller."""
     net = vg.mlp(depth=40, width=16, activation="relu", init="he_normal", rng=1)
     x = np.random.default_rng(1).normal(size=(4, 16)).astype(np.float32)
     v = np.ones((4, 16), np.float32)
