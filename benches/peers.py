@@ -92,9 +92,13 @@ def training_text(rows: list[dict[str, Any]]) -> str:
     notes = []
     for row in rows:
         shape = f"{row['layers']}, {row['width']}, {row['batch']}"
-        notes.append(f"- {shape}: peak {row['peak_gflops']:.0f} GFLOP/s; largest difference of a norm "
-                     f"{max(row['largest_norm_difference'].values()):.1e}; forms: "
-                     + "; ".join(f"{p}: {f}" for p, f in row["forms"].items()))  # fmt: skip
+        probe = ", ".join(f"{name} {milliseconds(t)} ms" for name, t in row["probe_seconds"].items())
+        differ = max(row["largest_norm_difference"].values())
+        forms = "; ".join(f"{p}: {f}" for p, f in row["forms"].items())
+        notes.append(
+            f"- {shape}: peak {row['peak_gflops']:.0f} GFLOP/s; probe with {probe}; largest difference of a "
+            f"norm {differ:.1e}; forms: {forms}"
+        )
     skipped = {p: why for row in rows for p, why in row["skipped"].items()}
     notes += [f"- {peer} skipped: {why}" for peer, why in skipped.items()]
     return "### Training step\n\n" + table(head, body) + "\n\n" + "\n".join(notes)
