@@ -108,6 +108,23 @@ impl<'a, T: Real> Feed<'a, T> {
         if (self.stop)() { Err(Error::Interrupted) } else { Ok(()) }
     }
 
+    /// Gives the workers dL/d(output) row by row: mantissas (rows, out) and exponents (rows,).
+    pub fn seed(&mut self, g: &[T], e: &[i64]) {
+        let (base, inputs, chunk) = (self.tape.base.clone(), self.tape.inputs.clone(), self.tape.chunk);
+        let width = self.program.out_features;
+        let mut workers = std::mem::take(&mut self.workers);
+        let scene = self.scene(&[], &base, &inputs, chunk);
+        for w in &mut workers {
+            let rows = w.rows.clone();
+            w.g[..rows.len() * width].copy_from_slice(&g[rows.start * width..rows.end * width]);
+            for (i, row) in rows.enumerate() {
+                scene.seed_row(w, i, e[row]);
+            }
+        }
+        self.workers = workers;
+        self.level_seeds();
+    }
+
     /// Brings the workers' seeds, dL/d(output) row by row, to exponents on one grid.
     pub fn level_seeds(&mut self) {
         let (base, inputs, chunk) = (self.tape.base.clone(), self.tape.inputs.clone(), self.tape.chunk);

@@ -3,6 +3,7 @@
 use super::feed::{Feed, Wanted};
 use super::network::Network;
 use super::plan::Plan;
+use super::program::Program;
 use super::stats::Stats;
 use super::sweep::{Level, Scene, Worker};
 use super::tape::Tape;
@@ -56,8 +57,30 @@ pub struct Request<'a, T: Real> {
     pub level: Level,
     /// Bytes that may be used.
     pub budget: Option<u64>,
+    /// What only networks with time need.
+    pub time: Time<'a, T>,
     /// Asked now and then on the calling thread; true means stop.
     pub poll: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// What only networks with time need.
+#[derive(Clone, Copy)]
+pub struct Time<'a, T> {
+    /// Time steps; `x` is (batch, steps, in).
+    pub steps: usize,
+    /// Steps of each sample; all if none.
+    pub lengths: Option<&'a [usize]>,
+    /// Initial state of the first recurrent layer: (cells, batch, hidden) for each state.
+    pub state: Option<&'a [Vec<T>]>,
+    /// The gradient is cut every so many steps.
+    pub truncate: Option<usize>,
+    /// The gradients are to include that of the input.
+    pub inputs: bool,
+}
+
+impl<T> Time<'_, T> {
+    /// For a network without time.
+    pub const NONE: Self = Self { steps: 1, lengths: None, state: None, truncate: None, inputs: true };
 }
 
 /// What a pass yields.
@@ -74,6 +97,8 @@ pub struct Outcome<T: Real> {
     pub input_gradient: (Vec<T>, Vec<i64>),
     /// The memory plan in words, its segments and its extra forward work.
     pub plan: (String, usize, f64),
+    /// What only networks with time have.
+    pub time: Option<super::chain::TimeOutcome<T>>,
 }
 
 /// Buffers kept from pass to pass.
@@ -85,7 +110,7 @@ pub struct Spare<T: Real> {
 const SPARE_LIMIT: u64 = 2 << 30;
 
 /// Looks for an interrupt about twenty times a second, on the calling thread alone.
-struct Stop<'a> {
+pub(super) struct Stop<'a> {
     flag: AtomicBool,
     next: AtomicU64,
     begun: Instant,
@@ -93,8 +118,19 @@ struct Stop<'a> {
     poll: &'a (dyn Fn() -> bool + Sync),
 }
 
-impl Stop<'_> {
-    fn now(&self) -> bool {
+impl<'a> Stop<'a> {
+    /// A watch that begins now.
+    pub(super) fn new(poll: &'a (dyn Fn() -> bool + Sync)) -> Self {
+        Self {
+            flag: AtomicBool::new(false),
+            next: AtomicU64::new(50),
+            begun: Instant::now(),
+            owner: std::thread::current().id(),
+            poll,
+        }
+    }
+
+    pub(super) fn now(&self) -> bool {
         if self.flag.load(Ordering::Relaxed) {
             return true;
         }
@@ -113,14 +149,15 @@ impl Stop<'_> {
 impl<T: Real> Network<T> {
     /// Bytes that a pass over `batch` samples needs beside the parameters, by the plan it would take.
     pub fn memory(&self, batch: usize, mode: Mode, budget: Option<u64>) -> Result<u64, Error> {
-        let plan = Plan::new(&self.program, batch.max(1), size_of::<T>(), budget)?;
+        let Some(p) = self.program() else { return Ok(0) };
+        let plan = Plan::new(p, batch.max(1), size_of::<T>(), budget)?;
         let kept = if mode == Mode::Gradients { (self.num_parameters() * size_of::<T>()) as u64 } else { 0 };
         Ok(plan.bytes.saturating_add(kept))
     }
 
     /// Carries out a request.
     pub fn pass(&self, r: &Request<'_, T>) -> Result<Outcome<T>, Error> {
-        let p = &self.program;
+        let Some(p) = self.program() else { return super::chain::pass(self, r) };
         let expected = r.batch.checked_mul(p.in_features);
         if r.batch == 0 || expected != Some(r.x.len()) {
             return Err(Error::Shape(format!(
@@ -137,13 +174,7 @@ impl<T: Real> Network<T> {
         } else {
             Plan::leanest(p, r.batch, size_of::<T>())
         };
-        let stop = Stop {
-            flag: AtomicBool::new(false),
-            next: AtomicU64::new(50),
-            begun: Instant::now(),
-            owner: std::thread::current().id(),
-            poll: r.poll,
-        };
+        let stop = Stop::new(r.poll);
         let full = r.level == Level::Full && backward;
         let mut spare = match self.spare.try_lock() {
             Ok(mut s) => s.take(),
@@ -159,10 +190,10 @@ impl<T: Real> Network<T> {
         };
         let outcome = if r.mode == Mode::Step {
             let mut params = self.params.write().unwrap_or_else(PoisonError::into_inner);
-            self.carry_out(r, &plan, &mut tape, Params::Write(&mut params), &|| stop.now())
+            self.carry_out(p, r, &plan, &mut tape, Params::Write(&mut params), &|| stop.now())
         } else {
             let params = self.params.read().unwrap_or_else(PoisonError::into_inner);
-            self.carry_out(r, &plan, &mut tape, Params::Read(&params), &|| stop.now())
+            self.carry_out(p, r, &plan, &mut tape, Params::Read(&params), &|| stop.now())
         };
         if plan.bytes <= SPARE_LIMIT
             && let Ok(mut s) = self.spare.try_lock()
@@ -174,13 +205,13 @@ impl<T: Real> Network<T> {
 
     fn carry_out(
         &self,
+        p: &Program,
         r: &Request<'_, T>,
         plan: &Plan,
         tape: &mut Tape<T>,
         params: Params<'_, T>,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Outcome<T>, Error> {
-        let p = &self.program;
         let backward = !matches!(r.mode, Mode::Forward | Mode::Loss);
         let mut feed = Feed::new(p, plan, tape, r.x, r.wanted(), stop);
         let rows = feed.rows();
@@ -202,6 +233,7 @@ impl<T: Real> Network<T> {
             gradients: Vec::new(),
             input_gradient: (Vec::new(), Vec::new()),
             plan: (plan.describe(), plan.segments.len(), plan.recompute()),
+            time: None,
         };
         if !backward {
             return Ok(outcome);
@@ -218,7 +250,8 @@ impl<T: Real> Network<T> {
 }
 
 impl<T: Real> Request<'_, T> {
-    fn wanted(&self) -> Wanted {
+    /// What its backward pass is to yield.
+    pub(super) fn wanted(&self) -> Wanted {
         let (gradients, update) = (self.mode == Mode::Gradients, self.mode == Mode::Step);
         Wanted { level: self.level, gradients, update, rate: self.rate }
     }

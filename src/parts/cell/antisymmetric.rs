@@ -70,6 +70,7 @@ impl CellPart for Antisymmetric {
             outputs: 1,
             vectors: (0, ""),
             bias: true,
+            gated: true,
             antisymmetric: Some(self.gamma),
             keep: None,
             input: None,

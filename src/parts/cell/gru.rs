@@ -75,6 +75,7 @@ impl CellPart for Gru {
             outputs: 1,
             vectors: (0, ""),
             bias: true,
+            gated: true,
             antisymmetric: None,
             keep: Some((1, 1.0)),
             input: None,

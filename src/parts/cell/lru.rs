@@ -81,6 +81,7 @@ impl CellPart for Lru {
             outputs: 2,
             vectors: (3, "lru"),
             bias: false,
+            gated: false,
             antisymmetric: None,
             keep: None,
             input: None,

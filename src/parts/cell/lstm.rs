@@ -95,6 +95,7 @@ impl CellPart for Lstm {
             outputs: 1,
             vectors: if self.peephole { (3, "peephole") } else { (0, "") },
             bias: true,
+            gated: true,
             antisymmetric: None,
             keep: Some((1, 1.0)),
             input: Some(0),

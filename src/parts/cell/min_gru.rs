@@ -64,6 +64,7 @@ impl CellPart for MinGru {
             outputs: 1,
             vectors: (0, ""),
             bias: true,
+            gated: true,
             antisymmetric: None,
             keep: Some((0, -1.0)),
             input: None,

@@ -68,6 +68,7 @@ impl CellPart for MinLstm {
             outputs: 1,
             vectors: (0, ""),
             bias: true,
+            gated: true,
             antisymmetric: None,
             keep: Some((0, 1.0)),
             input: Some(1),

@@ -34,6 +34,8 @@ pub struct Shape {
     pub vectors: (usize, &'static str),
     /// `bias_ih` exists where biases are wanted.
     pub bias: bool,
+    /// Gates have values of their own, of which figures are taken.
+    pub gated: bool,
     /// The recurrent matrix in use is `W - W^T - gamma I`.
     pub antisymmetric: Option<f64>,
     /// The gate that keeps the state, and the sign with which its bias does.

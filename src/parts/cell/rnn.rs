@@ -61,6 +61,7 @@ const SHAPE: Shape = Shape {
     outputs: 1,
     vectors: (0, ""),
     bias: true,
+    gated: true,
     antisymmetric: None,
     keep: None,
     input: None,
