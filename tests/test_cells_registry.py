@@ -29,6 +29,7 @@ GATES = {
     "gru": ("r", "z", "n"),
     "min_gru": ("z", "n"),
     "min_lstm": ("f", "i", "n"),
+    "lru": ("re", "im"),
 }
 FULL = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 LEAVES = {
@@ -74,6 +75,7 @@ def test_makers_know_their_entry() -> None:
     assert repr(vg.cells.rnn(activation="relu")) == "rnn(activation='relu')"
     assert vg.cells.rnn(activation="swish").params == {"activation": "silu"}
     assert vg.cells.rnn().functions == ("tanh",)
+    assert set(vg.cells.lstm().functions) == set(vg.cells.gru().functions) == {"sigmoid", "tanh"}
     assert hash(vg.cells.lru(r_min=0.5)) == hash(vg.cells.lru(r_min=0.5))
     assert "lstm" in dir(vg.cells)
     assert "peephole" in (vg.cells.lstm.__doc__ or "")

@@ -67,7 +67,7 @@ OPTIONS: list[tuple[Callable[[], Any], list[str]]] = [
     (lambda: vg.cells.lru(r_min=0.9, r_max=0.5), ["lru"]),
     (lambda: vg.cells.antisymmetric_rnn(epsilon=-1.0), ["antisymmetric_rnn"]),
     (lambda: network("rnn", activation="relu", peephole=True), ["peephole", "'rnn'", "lstm alone"]),
-    (lambda: network("lstm", activation="relu"), ["activation", "'lstm'", "rnn alone"]),
+    (lambda: network("lstm", activation="relu"), ["activation", "'lstm'", "a choice of rnn"]),
     (
         lambda: vg.rnn(vg.cells.rnn(activation="relu"), 4, in_features=3, activation="tanh"),
         ["already says it"],

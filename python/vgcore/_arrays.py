@@ -86,7 +86,8 @@ def as_float_array(
     if finite:
         check_finite(array, name)
     wanted = array.dtype.newbyteorder("=") if dtype is None else dtype
-    if array.dtype == wanted and array.flags.c_contiguous and array.flags.aligned:
+    plain = array.dtype == wanted and array.dtype.byteorder == wanted.byteorder == "="
+    if plain and array.flags.c_contiguous and array.flags.aligned:
         return array  # nothing to repair: the usual case, in a few microseconds
     with np.errstate(over="ignore"):  # reported just below, by position
         result = np.require(array, dtype=wanted, requirements=["C", "A"])

@@ -11,6 +11,8 @@ Example:
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +30,10 @@ _registry = Registry("cell", "vg.cells.names()")
 
 #: The longest lag that chrono initialisation may be asked for: beyond it ``T - 1`` is no exact float32.
 _LONGEST_LAG = 2**24
+
+
+#: Width of the state, and of the input, of the small layers that tell which parameters a cell has.
+_SMALL, _SMALL_IN = 2, 3
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,8 +63,7 @@ class Cell:
         put(self, "name", entry.name)
         put(self, "params", _checked(entry, self.params))
         if self.params:  # the compiled module knows the ranges: what is wrong is said here, not by a network
-            spec = {"kind": "recurrent", "name": "", **self.to_spec(), "hidden": 2, **_PLAIN}
-            _core.Network([spec], 1, "float32", 0)
+            _small(self, True)
 
     def __hash__(self) -> int:
         """Hash by value, so that equal cells are one dictionary key."""
@@ -81,17 +86,40 @@ class Cell:
     @property
     def leaves(self) -> tuple[str, ...]:
         """Kinds of parameters: ``("weight_ih", "weight_hh", "bias_ih", "bias_hh")`` for lstm."""
-        known = tuple(describe(self.name).extra.get("leaves", ()))
-        return known if self.params.get("peephole") else tuple(leaf for leaf in known if leaf != "peephole")
+        return tuple(self.leaf_shapes(_SMALL_IN, _SMALL))
+
+    def leaf_shapes(self, in_features: int, hidden: int, bias: bool = True) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each kind of parameter of one layer in one direction.
+
+        Raises:
+            ArgumentError: a `hidden` that this cell cannot have.
+
+        Example:
+            >>> import vgcore as vg
+            >>> vg.cells.lstm().leaf_shapes(3, 8)["weight_ih"]
+            (32, 3)
+        """
+        shapes = {}
+        for leaf, (rows, *columns) in _small(self, bias).items():
+            if rows * hidden % _SMALL:
+                near = str(hidden + 1) if hidden == 1 else f"{hidden - 1} or {hidden + 1}"
+                raise ArgumentError(
+                    f"hidden_size: expected an even number for cell {self.name!r}, whose hidden_size / 2 "
+                    f"units are complex numbers (real parts, then imaginary parts), got {hidden}; use {near}"
+                )
+            widths = (in_features if width == _SMALL_IN else hidden for width in columns)
+            shapes[leaf] = (rows * hidden // _SMALL, *widths)
+        return shapes
 
     @property
     def functions(self) -> tuple[str, ...]:
-        """Names of the activations inside."""
+        """Names of the activations inside: its own choice, or those that its formula names."""
         entry = describe(self.name)
         every = entry.defaults | dict(self.params)
         if "activation" in every:
             return (str(every["activation"]),)
-        return tuple(entry.extra.get("activations", ()))
+        words = dict.fromkeys(re.findall(r"[a-z_]+", entry.formula))
+        return tuple(word for word in words if word in activations.names())
 
     def to_spec(self) -> dict[str, Any]:
         """Return what the compiled module takes: the name and every parameter."""
@@ -259,23 +287,23 @@ def is_gated(cell: Cell) -> bool:
         >>> is_gated(Cell("gru")), is_gated(Cell("rnn"))
         (True, False)
     """
-    return len(cell.gates) > 1
+    return describe(cell.name).extra.get("keep") is not None
 
 
-#: The rest of a layer of one cell, as the compiled module takes it: enough to have parameters checked.
-_PLAIN: dict[str, Any] = {
-    "num_layers": 1,
-    "bidirectional": False,
-    "residual": False,
-    "bias": True,
-    "read": "last",
-    "state": "zeros",
-    "init": None,
-    "recurrent_init": None,
-    "bias_init": None,
-    "gate_bias": None,
-}
 _HELPERS = {"forget": "forget_bias", "chrono": "chrono", "uniform": "uniform_gates"}
+
+
+@functools.lru_cache(maxsize=256)
+def _small(cell: Cell, bias: bool) -> dict[str, tuple[int, ...]]:
+    """Shapes by leaf of a small layer of this cell, as the compiled module makes it.
+
+    A leaf's rows grow with the width of the state, and so do its columns, unless they are the input's.
+    """
+    rest = {"num_layers": 1, "bidirectional": False, "residual": False, "bias": bias, "read": "last"}
+    rest |= {"state": "zeros", "init": None, "recurrent_init": None, "bias_init": None, "gate_bias": None}
+    spec = {"kind": "recurrent", "name": "", **cell.to_spec(), "hidden": _SMALL, **rest}
+    small = _core.Network([spec], _SMALL_IN, "float32", 0)
+    return {name.removesuffix("_l0"): tuple(shape) for name, shape in small.parameters()}
 
 
 def _checked(entry: Description, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -106,13 +106,7 @@ class Recurrent(Layer):
                 "residual: expected one direction, got residual=True with bidirectional=True: the output is "
                 "twice as wide as the state, so a layer's input cannot be added to it; choose one of the two"
             )
-        if "lru" in self.unit.leaves and self.hidden_size % 2:
-            n = self.hidden_size
-            near = f"{n + 1}" if n == 1 else f"{n - 1} or {n + 1}"
-            raise ArgumentError(
-                f"hidden_size: expected an even number for cell {self.unit.name!r}, whose hidden_size / 2 "
-                f"units are complex numbers (real parts, then imaginary parts), got {n}; use {near}"
-            )
+        self.unit.leaf_shapes(1, self.hidden_size)  # refuses widths that the cell cannot have
 
     def _start(self, name: str) -> Any:
         value = getattr(self, name)
@@ -158,24 +152,14 @@ class Recurrent(Layer):
 
     def own_parameters(self, in_features: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of every leaf of every layer and direction, and of a learned start."""
-        cell, hidden, shapes = self.unit, self.hidden_size, dict[str, tuple[int, ...]]()
-        rows = len(cell.gates) * hidden
+        shapes: dict[str, tuple[int, ...]] = {}
         for layer in range(self.num_layers):
-            width = in_features if layer == 0 else hidden * self.directions
-            by_leaf: dict[str, tuple[int, ...]] = {
-                "weight_ih": (rows, width),
-                "weight_hh": (rows, hidden),
-                "bias_ih": (rows,),
-                "bias_hh": (rows,),
-                "peephole": (3 * hidden,),
-                "lru": (3 * hidden // 2,),
-            }
+            width = in_features if layer == 0 else self.out_features(in_features)
+            leaves = self.unit.leaf_shapes(width, self.hidden_size, self.bias)
             for suffix in ("", "_reverse")[: self.directions]:
-                for leaf in cell.leaves:
-                    if self.bias or not leaf.startswith("bias"):
-                        shapes[f"{leaf}_l{layer}{suffix}"] = by_leaf[leaf]
+                shapes |= {f"{leaf}_l{layer}{suffix}": shape for leaf, shape in leaves.items()}
         if self.state == "learned":
-            shapes |= {f"{part}0": (self.state_rows, hidden) for part in cell.states}
+            shapes |= {f"{part}0": (self.state_rows, self.hidden_size) for part in self.unit.states}
         return shapes
 
     def to_spec(self, context: Context) -> dict[str, Any]:
@@ -186,17 +170,17 @@ class Recurrent(Layer):
                 f"{context.inside}; layers one above the other are Recurrent(..., num_layers=n), with "
                 f"residual=True for shortcuts"
             )
-        rows, hidden = len(self.unit.gates) * self.hidden_size, self.hidden_size
-        shapes = {"init": (rows, context.in_features), "recurrent_init": (rows, hidden), "bias_init": (rows,)}
+        shapes = self.unit.leaf_shapes(context.in_features, self.hidden_size)
         starts: dict[str, Any] = {}
-        for key, shape in shapes.items():
-            start = getattr(self, key)
-            where = f"{context.where}.{key}"
-            starts[key] = None if start is None else init_spec(as_initializer(start), where, shape, context)
+        for key, leaf in _LEAF_OF.items():
+            start, where = getattr(self, key), f"{context.where}.{key}"
+            if start is not None:
+                start = init_spec(as_initializer(start), where, shapes[leaf], context)
+            starts[key] = start
         return {
             "kind": self.kind,
             **self.unit.to_spec(),
-            "hidden": hidden,
+            "hidden": self.hidden_size,
             "num_layers": self.num_layers,
             "bidirectional": self.bidirectional,
             "residual": self.residual,
