@@ -195,7 +195,9 @@ def chrono(T: int) -> GateBias:
 
 
 def uniform_gates() -> GateBias:
-    """Let the forget gates start at values spread evenly over (0, 1): b_f = logit U(0, 1), b_i = -b_f.
+    """Let the forget gates start at values spread evenly over (0, 1): b_f = logit U(1/H, 1 - 1/H), b_i = -b_f.
+
+    Some units then remember for long and some for short, whatever the task's lags are; H is `hidden_size`.
 
     Source: Gu, Gulcehre, Paine, Hoffman & Pascanu 2020, "Improving the gating mechanism of recurrent neural
     networks" (uniform gate initialisation).
