@@ -195,7 +195,7 @@ def chrono(T: int) -> GateBias:
 
 
 def uniform_gates() -> GateBias:
-    """Let the forget gates start at values spread evenly over (0, 1): b_f = logit U(1/H, 1 - 1/H), b_i = -b_f.
+    """Let forget gates start at values spread evenly over (0, 1): b_f = logit U(1/H, 1 - 1/H), b_i = -b_f.
 
     Some units then remember for long and some for short, whatever the task's lags are; H is `hidden_size`.
 
