@@ -1,4 +1,4 @@
-"""Test layer: reference cases of recurrent networks, as arrays for the oracle and for vgcore; no test in here."""
+"""Test layer: reference cases of recurrent networks as arrays, for oracle and vgcore; no test in here."""
 
 from __future__ import annotations
 

@@ -38,6 +38,7 @@ class Back:
     x: Array
     states: States
     weights: dict[str, Array]  # this step's contribution, summed over the batch
+    cell: Array | None = None  # dL/dc' of an lstm by every path: also the one through h' of the same step
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def lstm_backward(w: Weights, k: Kept, d: States, o: Options) -> Back:
         back_c = back_c + pre_i * p_i + pre_f * p_f
         seen = [pre_i * k["c"], pre_f * k["c"], pre_o * k["new_c"]]
         weights["peephole"] = np.concatenate(seen, axis=1).sum(axis=0)
-    return Back(pre, pre @ w["weight_ih"], (pre @ w["weight_hh"], back_c), weights)
+    return Back(pre, pre @ w["weight_ih"], (pre @ w["weight_hh"], back_c), weights, d_c)
 
 
 # --- gru: gates r, z, n; the reset gate acts after the matrix product; h' = (1-z) n + z h ---------------

@@ -204,7 +204,7 @@ class Flow:
     parameters: dict[str, Sum]
     input: list[Scaled]  # by step
     starts: list[list[Scaled]]  # dL/d(state before the first step) by track: h, or h and c
-    states: list[list[list[Scaled]]]  # [track][step]: dL/dh_t, or dL/dh_t and dL/dc_t
+    states: list[list[list[Scaled]]]  # [track][step]: dL/dh_t, or dL/dh_t and dL/dc_t, by every path
     pre: list[list[Scaled]]  # [track][step]: dL/d(pre-activations)
     steps: list[dict[str, list[float]]]  # [track][weight][step]: log2 norm of the contribution to dL/dW
 
@@ -290,7 +290,8 @@ def backward(
                 total = [carried[0] + columns(arriving[t], mine), *carried[1:]]
                 mantissas, exponents = one_exponent([masked(part, here) for part in total])
                 back = cell.backward(track.weights, track.kept[t], mantissas, layer.given)
-                found[t] = [masked(part, here) for part in total]
+                found[t] = [masked(total[0], here)]
+                found[t] += [Scaled.of(back.cell, exponents)] if back.cell is not None else []
                 pre[t] = Scaled.of(back.pre, exponents)
                 below[t] = below[t] + Scaled.of(back.x, exponents)
                 add_weights(sums, norms, suffix, t, mantissas, exponents, layer, track)

@@ -1,5 +1,5 @@
-"""Tests of recurrent layers against PyTorch 2.13 in float64: outputs, last states, loss, every gradient, and the
-norms of a long chain, step by step."""
+"""Tests of recurrent layers against PyTorch 2.13 in float64: outputs, last states, loss, every gradient, and
+the norms of a long chain, step by step."""
 
 from __future__ import annotations
 
