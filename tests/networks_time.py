@@ -189,6 +189,18 @@ def expected_gradients(run: Flow, problem: Problem) -> dict[str, tuple[Array, Ar
     return gradients
 
 
+def gradients(net: vg.Network, problem: Problem, **changed: Any) -> vg.Gradients:
+    """vgcore's gradients of a problem, with some arguments changed."""
+    given_arguments = {"x": problem.x, **problem.backward, **changed}
+    return net.gradients(given_arguments.pop("x"), **given_arguments)
+
+
+def by_step(found: vg.Gradients) -> tuple[Any, Any]:
+    """dL/dx as (mantissa, exponent of every sample and step)."""
+    m, e = (np.asarray(part) for part in found.scaled_input)
+    return m, np.broadcast_to(e.reshape(e.shape + (1,) * (2 - e.ndim)), m.shape[:2])
+
+
 def time_arrays(flow: Any, number: int = 0) -> dict[str, Array]:
     """What a probe reports of one recurrent layer, arrays only."""
     block = flow.raw["time"][number]
