@@ -3,6 +3,7 @@ the norms of a long chain, step by step."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_weights_go_in_and_out_unchanged(name: str) -> None:
 def test_the_last_step_is_read_as_pytorch_reads_it(name: str) -> None:
     """read="last" is the last step's output forwards and the first step's backwards."""
     case = golden_case(name)
-    layer = case.layer.__class__(**{**case.layer.__dict__, "read": "last"})
+    layer = replace(case.layer, read="last")
     net = vg_network(layer, case.x.shape[2], case.parameters)
     expected, hidden = case.expected["output"], layer.hidden
     wanted = expected[:, -1].copy()

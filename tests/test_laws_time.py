@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -168,7 +169,7 @@ def test_truncation_adds_the_gradients_of_pieces(problem: Problem, data: Any) ->
 def test_truncation_beyond_the_end_changes_nothing(problem: Problem, more: int) -> None:
     net = problem.network()
     everything = bits(net, problem)
-    long = Problem(**{**problem.__dict__, "truncate": problem.x.shape[1] + more})
+    long = replace(problem, truncate=problem.x.shape[1] + more)
     assert_same_bits(everything, bits(net, long), f"truncate {long.truncate}")
 
 
@@ -280,7 +281,7 @@ def test_what_is_behind_a_samples_end_does_not_count(problem: Problem) -> None:
     v = problem.cotangent
     if problem.layer.read == "every":
         v = np.where(problem.valid[:, :, None], v, np.float32(-3.0)).astype(problem.dtype)
-    other = Problem(**{**problem.__dict__, "x": x, "cotangent": v})
+    other = replace(problem, x=x, cotangent=v)
     assert_same_bits(bits(net, problem), bits(net, other), "behind the end")
 
 
@@ -297,6 +298,6 @@ def test_a_mask_is_the_lengths_it_has(problem: Problem) -> None:
 
 @given(problems(lengths=False))
 def test_full_lengths_are_none(problem: Problem) -> None:
-    full = Problem(**{**problem.__dict__, "lengths": np.full(len(problem.x), problem.x.shape[1])})
+    full = replace(problem, lengths=np.full(len(problem.x), problem.x.shape[1]))
     net = problem.network()
     assert_same_bits(bits(net, problem), bits(net, full), "full lengths")
