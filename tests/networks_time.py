@@ -20,7 +20,7 @@ Array = NDArray[Any]
 MANNER = ("plan", "segment", "recompute")
 
 
-def vg_layer(layer: Recurrent, **more: Any) -> vg.Recurrent:
+def vg_layer(layer: Recurrent, name: str = "rnn") -> vg.Recurrent:
     """The oracle's layer as vgcore's."""
     cell = getattr(vg.cells, layer.cell)(**layer.options) if layer.options else layer.cell
     return vg.Recurrent(
@@ -32,8 +32,7 @@ def vg_layer(layer: Recurrent, **more: Any) -> vg.Recurrent:
         bias=layer.bias,
         read=layer.read,
         state="learned" if layer.learned else "zeros",
-        name="rnn",
-        **more,
+        name=name,
     )
 
 

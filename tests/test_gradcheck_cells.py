@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import oracle
 import oracle_time
 import pytest
 import vgcore as vg
@@ -20,14 +21,23 @@ from networks_time import (
     as_state,
     expected_gradients,
     found_gradients,
+    layers,
     problems,
     scaled,
     time_arrays,
+    vg_layer,
     vg_network,
 )
 from oracle_activations import ACTIVATIONS
 from oracle_cells import CELLS
-from oracle_time import Flow, Recurrent, directional_derivative, jacobian_norms, recurrent_gradients
+from oracle_time import (
+    Flow,
+    Recurrent,
+    directional_derivative,
+    jacobian_norms,
+    random_parameters,
+    recurrent_gradients,
+)
 
 EVERY_CELL = pytest.mark.parametrize("cell", sorted(CELLS))
 
@@ -171,7 +181,7 @@ def test_rnn_of_every_activation(name: str) -> None:
     rng = np.random.default_rng(11)
     layer = Recurrent("rnn", 5, {"activation": name}, layers=2, read="every")
     # weights small enough for the unbounded activations to stay in range
-    parameters = oracle_time.random_parameters(layer, 3, rng, 0.25)
+    parameters = random_parameters(layer, 3, rng, 0.25)
     x, v = rng.normal(size=(3, 40, 3)), rng.normal(size=(3, 40, 5))
     run = recurrent_gradients(layer, parameters, x, v)
     net = vg_network(layer, 3, parameters)
@@ -274,3 +284,91 @@ def test_gate_statistics_against_the_oracle(cell: str, data: Any) -> None:
                 np.testing.assert_allclose(found["gate_mean"][number, k, t], value.mean(), rtol=1e-10)
                 if gate in linear or np.abs(slope - 0.05).min() > 1e-9:
                     assert found["gate_saturated"][number, k, t] == pytest.approx(share, abs=1e-12)
+
+
+@given(problems(dtype="float64", truncate=True, max_steps=12))
+def test_truncation_loss_against_the_oracle(problem: Problem) -> None:
+    """|g_cut - g| / |g| and the cosine between them, for every parameter and part of the state."""
+    assert problem.truncate is not None
+    x, v, arguments = double(problem.x), double(problem.cotangent), problem.oracle
+    runs = [
+        recurrent_gradients(problem.layer, problem.weights, x, v, **{**arguments, "truncate": k})
+        for k in (None, problem.truncate)
+    ]
+    whole, cut = ({name: plain(pair) for name, pair in expected_gradients(r, problem).items()} for r in runs)
+    found = problem.network().truncation_loss(
+        problem.x, cotangent=problem.cotangent, truncate=problem.truncate, **problem.given
+    )
+    for name in whole:
+        size = np.linalg.norm(whole[name])
+        if name == "x" or size == 0:
+            continue
+        difference, cosine = found[name if name.startswith("state.") else f"rnn.{name}"]
+        assert abs(difference - np.linalg.norm(cut[name] - whole[name]) / size) <= 1e-9 * (1 + difference)
+        if cut[name].any():
+            expected = np.sum(cut[name] * whole[name]) / size / np.linalg.norm(cut[name])
+            assert abs(cosine - expected) <= 1e-9
+        else:
+            assert np.isnan(cosine)
+            assert difference == 1
+
+
+@given(layers(read="every"), layers(), st.integers(1, 4), st.booleans(), st.integers(0, 2**32 - 1))
+def test_recurrent_layers_between_others(
+    first: Recurrent, second: Recurrent, batch: int, short: bool, seed: int
+) -> None:
+    """Dense, Activation, two recurrent layers and Dense, all at once, against the oracle piece by piece."""
+    rng, steps, inputs, width = np.random.default_rng(seed), 5, 3, 4
+    net = vg.Network(
+        inputs,
+        [
+            vg.Dense(width, sigma_b2=0.1),
+            vg.Activation("silu"),
+            vg_layer(first, name="low"),
+            vg_layer(second, name="high"),
+            vg.Dense(2),
+        ],
+        dtype="float64",
+        rng=seed,
+    )
+    lower, upper = ([("dense", width, True), ("activation", "silu", {})], [("dense", 2, True)])
+    p = random_parameters(first, width, rng, 0.5), random_parameters(second, first.width, rng, 0.5)
+    own = {
+        f"{name}.{key}": a for name, part in zip(("low", "high"), p, strict=True) for key, a in part.items()
+    }
+    net.load_parameters(net.parameters() | own)
+    weights = net.parameters()
+    below, above = ({f"0.{leaf}": weights[f"{k}.{leaf}"] for leaf in ("weight", "bias")} for k in (0, 4))
+    x = rng.normal(size=(batch, steps, inputs))
+    lengths = rng.integers(1, steps + 1, batch) if short else None
+    rows, _ = oracle.forward(oracle.compile_program(lower), below, x.reshape(-1, inputs))
+    low = oracle_time.forward(first, p[0], rows.reshape(batch, steps, width), None, lengths)
+    high = oracle_time.forward(second, p[1], low.output, None, lengths)
+    read = oracle_time.read_rows(second, high)
+    v = rng.normal(size=(*high.output.shape[:-1], 2))
+    picked = v if second.read == "last" else v[high.valid]
+    top = oracle.gradients(upper, above, read, cotangent=picked)
+    m, e = top.input.m, top.input.e
+    if second.read == "every":
+        m, e = np.zeros(high.output.shape), np.zeros(high.valid.shape, np.int64)
+        m[high.valid], e[high.valid] = top.input.m, top.input.e
+    high_flow = oracle_time.backward(second, p[1], high, (m, e))
+    low_flow = oracle_time.backward(first, p[0], low, high_flow.scaled_input())
+    cotangent = low_flow.plain_input().reshape(-1, width)
+    bottom = oracle.gradients(lower, below, x.reshape(-1, inputs), cotangent=cotangent)
+    y = net.forward(x, lengths=lengths)
+    valid = np.ones(batch, bool) if second.read == "last" else high.valid
+    assert gap_by_norm((y[valid], 0), (top.output, 0)) <= 1e-11
+    found, flow = (run(x, cotangent=v, lengths=lengths) for run in (net.gradients, net.probe))
+    expected = {f"4.{leaf}": top.parameters[f"0.{leaf}"] for leaf in ("weight", "bias")}
+    expected |= {f"0.{leaf}": bottom.parameters[f"0.{leaf}"] for leaf in ("weight", "bias")}
+    expected |= {f"low.{name}": scaled(value) for name, value in low_flow.parameters.items()}
+    expected |= {f"high.{name}": scaled(value) for name, value in high_flow.parameters.items()}
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        assert gap_by_norm(found.scaled(name), value) <= 1e-10, name
+    assert gap_by_norm(
+        found.scaled_input, (bottom.input.m.reshape(x.shape), bottom.input.e.reshape(batch, -1))
+    ) <= (1e-10)
+    for number, run in enumerate((low_flow, high_flow)):
+        np.testing.assert_allclose(time_arrays(flow, number)["grad_log2_norm"], run.hidden, atol=1e-9)
