@@ -384,7 +384,8 @@ def jacobian_norms(layer: Recurrent, trace: Trace) -> Array:
     for number, track in enumerate(trace.tracks):
         for t, kept in track.kept.items():
             matrix = jacobians(layer.cell, track.weights, kept, layer.given)
-            found[number, t] = 0.5 * np.log2(np.mean(np.sum(matrix**2, axis=(1, 2))) / matrix.shape[1])
+            with np.errstate(divide="ignore"):  # a dead step passes nothing on
+                found[number, t] = 0.5 * np.log2(np.mean(np.sum(matrix**2, axis=(1, 2))) / matrix.shape[1])
     return found
 
 
