@@ -378,12 +378,12 @@ def recurrent_gradients(
 
 
 def jacobian_norms(layer: Recurrent, trace: Trace) -> Array:
-    """log2 of sqrt(mean over the batch of |d state_t / d state_{t-1}|_F^2 / size of the state), by track,
-    step."""
-    found = np.empty((len(layer.tracks), trace.valid.shape[1]))
+    """log2 of sqrt(mean over the samples that have the step of |d state_t / d state_{t-1}|_F^2 / size of the
+    state), by track, step; NaN where there is none."""
+    found = np.full((len(layer.tracks), trace.valid.shape[1]), np.nan)
     for number, track in enumerate(trace.tracks):
-        for t, kept in track.kept.items():
-            matrix = jacobians(layer.cell, track.weights, kept, layer.given)
+        for t in np.flatnonzero(trace.valid.any(axis=0)):
+            matrix = jacobians(layer.cell, track.weights, track.kept[t], layer.given)[trace.valid[:, t]]
             with np.errstate(divide="ignore"):  # a dead step passes nothing on
                 found[number, t] = 0.5 * np.log2(np.mean(np.sum(matrix**2, axis=(1, 2))) / matrix.shape[1])
     return found
