@@ -1,4 +1,4 @@
-"""Fabricates what a pass through recurrent layers reports, so that results can be tested without running one."""
+"""Fabricates what a pass through recurrent layers reports: results can be tested without running one."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def fake_block(
         block["weight_ih_grad_log2_norm"] = log2 + 1.0
         recurrent = np.nan if cell in ("min_gru", "min_lstm", "lru") else log2 + 1.0
         block["weight_hh_grad_log2_norm"] = np.broadcast_to(recurrent, shape).copy()
-        means = {gate: 0.5 for gate in names} | (gates or {})
-        flat = {gate: 0.05 for gate in names} | (saturated or {})
+        means = dict.fromkeys(names, 0.5) | (gates or {})
+        flat = dict.fromkeys(names, 0.05) | (saturated or {})
         for key, values in (("gate_mean", means), ("gate_saturated", flat)):
             block[key] = np.stack(
                 [np.broadcast_to(np.asarray(values[gate], np.float64), shape) for gate in names], axis=1

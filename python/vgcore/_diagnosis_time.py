@@ -31,6 +31,8 @@ __all__ = ["TimeDiagnosis", "diagnose_layer", "diagnose_norms"]
 
 # A gate that explains half of the fall by itself is what closes the path.
 GATE_SHARE: Final = 0.5
+# Falling this much slower than the typical gate lets it, the gradient goes through untypical units.
+FEW_UNITS: Final = 4.0
 _LOG10_2: Final = math.log10(2.0)
 
 
@@ -69,7 +71,7 @@ class TimeDiagnosis(Diagnosis):
         """Verdict, reasons, memory, horizons and signs, about 30 lines."""
         lines = [f"verdict: {self.verdict}", textwrap.fill(self.text, 100), "", "memory, in time steps:"]
         lines += [f"  {name:<20} {text}" for name, text in self._memory_rows()]
-        lines += ["", "how far back from the loss a plain float format carries this gradient, at most:"]
+        lines += ["", "how far back from the loss a plain float format carries this gradient (by its norm):"]
         lines += [f"  {name:<12} {_horizon_text(h, self.steps)}" for name, h in self.horizons.items()]
         return "\n".join([*lines, "", *self._sign_lines()])
 
@@ -127,7 +129,7 @@ def _diagnose(evidence: Evidence, view: LayerFlow | None) -> TimeDiagnosis:
         half, interval, memory, how, extra = _by_jacobian(view)
         reasons.append(extra)
     elif math.isfinite(half) and verdict in ("vanishing", "saturated"):
-        reasons.append(f"It halves every {_steps(half)}.")
+        reasons.append(f"The gradient halves every {_steps(half)}.")
     return TimeDiagnosis(
         verdict=verdict,
         decades_per_step=rate.mean,
@@ -278,7 +280,11 @@ def _closed_by(verdict: Verdict, evidence: Evidence, view: LayerFlow | None, gat
                 if gate.least < gate.keep / 2
                 else ""
             )
-            return f"the {gate.word} closes the path: {gate.text[len('the ') + len(gate.word) + 1 :]}{shut}"
+            # A mean over units hides the few whose gate stays open; in the long run they are what is left.
+            few = (
+                "; a few units keep far more and carry the rest" if gate.decades < FEW_UNITS * falling else ""
+            )
+            return f"the {gate.word} closes the path: it {gate.text}{shut}{few}"
         return _output_gate(view) or (
             f"the {gate.word} does not close the path (by itself {gate.decades:+.3g} decades per step): the "
             "recurrent weights do the rest"
@@ -364,7 +370,7 @@ def _opening(evidence: Evidence, view: LayerFlow | None) -> list[str]:
             f"The gradient was truncated every {int(cut):,} steps; this is about the piece next to the loss."
         )
     if view.reach < view.steps - 1:
-        parts.append(f"Steps behind {view.reach:,} are padding: the loss does not depend on them.")
+        parts.append(f"Steps after {view.reach:,} are padding: the loss does not depend on them.")
     return parts
 
 

@@ -29,26 +29,17 @@ _NOT_OURS: Final = f"expected a file written by GradientFlow.save (format {FORMA
 _Parts = tuple[dict[str, Any], dict[str, Any]]
 
 
-# What a flow does not keep: the gradients themselves, which a pass may bring along.
-_LEFT_OUT: Final = ("gradients", "input_gradient", "state_gradient")
-
-
 def flow_to_dict(flow: GradientFlow) -> dict[str, Any]:
     """Return the flow as plain Python; each array is {"dtype", "data"}."""
     values, arrays = _split(flow.raw)
-    written = {
-        key: {"dtype": value.dtype.str.lstrip("<=|>"), "data": value.tolist()}
-        for key, value in arrays.items()
-    }
-    return _head(values, flow.meta) | {"arrays": written}
+    return _head(values, flow.meta) | {"arrays": {key: _written(value) for key, value in arrays.items()}}
 
 
 def flow_from_dict(data: Mapping[str, Any]) -> _Parts:
     """Return (raw, meta) from what ``flow_to_dict`` gave, also after a round trip through strict JSON."""
     if not isinstance(data, Mapping) or data.get("format") != FORMAT or data.get("version") != VERSION:
         raise ArgumentError(_NOT_OURS)
-    # Text stands for NaN and infinities (JSON has neither); NumPy reads it as float() does.
-    arrays = {key: np.asarray(entry["data"], dtype=entry["dtype"]) for key, entry in data["arrays"].items()}
+    arrays = {key: _read(entry) for key, entry in data["arrays"].items()}
     meta = {key: _float(value) for key, value in data["meta"].items()}
     return _joined({key: _float(value) for key, value in data["values"].items()}, arrays), meta
 
@@ -80,6 +71,18 @@ def load_flow(path: str | PathLike[str]) -> _Parts:
         raise ArgumentError(f'path: {_NOT_OURS}, got "{source}" ({error})') from error
 
 
+def _written(array: Any) -> dict[str, Any]:
+    entry = {"dtype": array.dtype.str.lstrip("<=|>"), "data": array.tolist()}
+    # Nested lists tell an array's shape, except where an axis has no entries.
+    return entry if array.size else entry | {"shape": list(array.shape)}
+
+
+def _read(entry: Mapping[str, Any]) -> Any:
+    # Text stands for NaN and infinities (JSON has neither); NumPy reads it as float() does.
+    array = np.asarray(entry["data"], dtype=entry["dtype"])
+    return array.reshape(entry["shape"]) if "shape" in entry else array
+
+
 def _head(values: Mapping[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
     return {"format": FORMAT, "version": VERSION, "meta": plain(meta), "values": plain(values)}
 
@@ -99,9 +102,16 @@ def _split(raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             values[key] = [part[0] for part in parts]
             for i, (_, inner) in enumerate(parts):
                 arrays |= {f"{key}/{i}/{name}": array for name, array in inner.items()}
-        elif key not in _LEFT_OUT and not isinstance(value, tuple):
+        elif not _heavy(value):
             values[key] = value
     return values, arrays
+
+
+def _heavy(value: Any) -> bool:
+    """True for the gradients themselves, which a pass may bring along and a flow does not keep."""
+    if isinstance(value, dict):
+        return any(isinstance(item, (tuple, dict, np.ndarray)) for item in value.values())
+    return isinstance(value, tuple)
 
 
 def _joined(values: dict[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -273,7 +273,7 @@ class LayerFlow:
         """One line: which layer, its cell and its rate."""
         return (
             f"<LayerFlow {self.index} ({self.name}), {self.cell}({self.hidden}), {self.steps} steps, "
-            f"{self.decades_per_step:+.3g} decades/step>"
+            f"{_rate.words(self.rate)}>"
         )
 
     # --- rows ----------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ._diagnosis_time import TimeDiagnosis
+    from ._flow_steps import Steps
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
@@ -362,8 +363,8 @@ class TimeFlow(GradientFlow):
             if curve.size
             else "empty"
         )
-        rate = f"{self.decades_per_step:+.3g} decades/step"
-        return f"<GradientFlow time, {self.steps} steps, {stack}{main.cell}({main.hidden}), {ends}, {rate}>"
+        what = f"{stack}{main.cell}({main.hidden})"
+        return f"<GradientFlow time, {self.steps} steps, {what}, {ends}, {_rate.words(self.rate)}>"
 
     def _repr_html_(self) -> str:
         found = self.diagnose()
@@ -378,9 +379,16 @@ class TimeFlow(GradientFlow):
         rows.append(["verdict", found.verdict])
         return render_html(rows, ["quantity", "value"], "vgcore.GradientFlow along time")
 
+    @property
+    def _steps(self) -> Steps:
+        raise self._by_depth("this quantity")
+
     def _unit(self, key: str, *, full: bool = False) -> NDArray[Any]:
-        raise ArgumentError(
-            f"{key}: not measured along time; flow.feed_forward has it for the layers that are not "
+        raise self._by_depth(key)
+
+    def _by_depth(self, what: str) -> ArgumentError:
+        return ArgumentError(
+            f"{what}: not measured along time; flow.feed_forward has it for the layers that are not "
             "recurrent, and flow.layer(k) has what is measured of a recurrent layer"
         )
 

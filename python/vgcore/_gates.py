@@ -39,6 +39,7 @@ class Gate:
     ``keep``: the share of the old state that it lets through at a typical step (geometric mean over steps of
     the mean over units and samples). ``decades``: log10 of that, its own part of the rate per step.
     ``saturated``: share of its values on a flat end. ``step``: the step at which it keeps least, ``least``.
+    ``text`` says so, without naming the gate.
     """
 
     name: str
@@ -99,8 +100,8 @@ def path_gate(view: LayerFlow) -> Gate | None:
     saturated = typical(view.gate_saturated[name][view.span])
     word, keep = gate_word(view.cell, name), 10.0**decades
     text = (
-        f"the {word} keeps {share(keep)} of the old state at a typical step ({decades:+.3g} decades per step "
-        f"by itself; {share(saturated)} of its values on a flat end)"
+        f"keeps {share(keep)} of the old state at a typical step ({decades:+.3g} decades per step by itself; "
+        f"{share(saturated)} of its values on a flat end)"
     )
     return Gate(name, word, keep, decades, saturated, (view.span.start or 0) + at, float(kept[at]), text)
 

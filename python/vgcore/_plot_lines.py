@@ -120,14 +120,14 @@ def draw_curves(
             axes.fill_between(x, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
         if lost is not None and lost[1]:
             # Only a single curve has room for words: several end in the same corner, and the legend says it.
-            words = "from here to the input" if axis == "depth" else "away from the loss"
+            words = "from here to the input" if axis == "depth" else "further from the loss"
             text = f"{lost[0]} {words}" if len(curves) == 1 else ""
             _mark_lost(axes, x, middle, text, line.get_color())
         reach = max(reach, float(x[-1]) if x.size else 0.0)
         if np.isfinite(low).any():
             lowest, highest = min(lowest, float(np.nanmin(low))), max(highest, float(np.nanmax(high)))
     _scale(axes, lowest, highest)
-    _format_lines(axes, formats, lowest, highest)
+    _format_lines(axes, formats, lowest, highest, left=axis == "time")
     axes.set_title(title, fontsize="medium")
     axes.set_xlabel("step, 0 = nearest the input" if axis == "depth" else "time step")
     axes.xaxis.set_major_formatter(step_format)
@@ -214,25 +214,26 @@ def _scale(axes: Any, lowest: float, highest: float) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"$10^{{{value:g}}}$"))
 
 
-def _format_lines(axes: Any, formats: Sequence[str], lowest: float, highest: float) -> None:
+def _format_lines(axes: Any, formats: Sequence[str], lowest: float, highest: float, left: bool) -> None:
     """Draw the limit of each format where a curve passes it: below it its plain values read zero."""
     for name in formats:
         entry = limits(name)
         if lowest < entry.log10_zero:
-            _limit_line(axes, entry.log10_zero, f"{name}: zero below", "top")
+            _limit_line(axes, entry.log10_zero, f"{name}: zero below", "top", left)
         if highest > entry.log10_overflow:
-            _limit_line(axes, entry.log10_overflow, f"{name}: overflows above", "bottom")
+            _limit_line(axes, entry.log10_overflow, f"{name}: overflows above", "bottom", left)
 
 
-def _limit_line(axes: Any, value: float, text: str, side: str) -> None:
+def _limit_line(axes: Any, value: float, text: str, side: str, left: bool) -> None:
+    # Curves along time meet at the loss, on the right; the words stand where they have spread.
     axes.axhline(value, color=GREY, linestyle=(0, (4, 3)), linewidth=0.9, zorder=1.5)
     axes.annotate(
         text,
-        (0.995, value),
+        (0.005 if left else 0.995, value),
         xycoords=("axes fraction", "data"),
         xytext=(0, -2 if side == "top" else 2),
         textcoords="offset points",
-        ha="right",
+        ha="left" if left else "right",
         va=side,
         fontsize="x-small",
         color=GREY,

@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from ._plot_lines import GREY, LINES, SHOWN_FORMATS, binned, draw_curves, legend, new_axes, step_format
+from ._gates import gate_word
+from ._plot_lines import (
+    COLOURS,
+    GREY,
+    LINES,
+    SHOWN_FORMATS,
+    binned,
+    draw_curves,
+    legend,
+    new_axes,
+    step_format,
+)
+from ._signs_time import where_nonfinite
 from .errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -83,11 +95,12 @@ def plot_time(
             if values is not None:
                 curves.append((_label(view, name, len(views), len(names)), _ordered(view, values)))
                 xs.append(_ordered(view, _places(view, x)))
-    low, high = flow.decades_per_step_ci
-    rate = f"{flow.decades_per_step:+.3g} decades per step back ({low:+.3g} to {high:+.3g})"
-    heading = f"{_heading(flow)}\n{rate}" if title is None else title
+    heading = f"{_heading(flow)}\n{_rate_line(flow)}" if title is None else title
     ylabel = _LABELS.get(names[0], names[0]) if len(names) == 1 else "norm"
     axes = draw_curves(ax, curves, xs, formats=formats, title=heading, ylabel=ylabel, axis="time", **kw)
+    if not any(np.isfinite(values).any() for _, values in curves):
+        words = "exactly 0" if all((values == -np.inf).all() for _, values in curves) else "NaN or infinite"
+        axes.text(0.5, 0.5, f"{words} at every step", transform=axes.transAxes, ha="center", color=GREY)
     return _time_axis(axes, x, flow.steps if ax is None else 0)
 
 
@@ -196,16 +209,19 @@ def plot_gates(
     axes = new_axes() if ax is None else ax
     for i, (name, values) in enumerate(means.items()):
         place, middle, low, high = binned(values)
-        style = {"linestyle": LINES[i % len(LINES)], "linewidth": 1.6} | kw
-        (line,) = axes.plot(place, middle, label=f"{name}: mean", **style)
+        style = {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)], "linewidth": 1.6}
+        word = gate_word(view.cell, name)
+        (line,) = axes.plot(place, middle, label=f"{word}: mean", **(style | kw))
         if place.size < values.size:
             axes.fill_between(place, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
         if saturated:
             place, middle, _, _ = binned(view.gate_saturated[name])
             axes.plot(
-                place, middle, color=line.get_color(), linewidth=0.8, alpha=0.8, label=f"{name}: share flat"
+                place, middle, color=line.get_color(), linewidth=0.8, alpha=0.8, label=f"{word}: share flat"
             )
     axes.axhline(0.0, color=GREY, linewidth=0.6)
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, -0.05), max(high, 1.05))  # shares and gates are read against 0 and 1
     axes.set_xlabel("time step")
     axes.xaxis.set_major_formatter(step_format)
     axes.set_ylabel("mean value; share with a slope under 5 % of the largest")
@@ -276,6 +292,16 @@ def _heading(flow: TimeFlow) -> str:
     stack = f"{flow.layers} x " if flow.layers > 1 else ""
     label = flow.meta.get("label") or f"Gradient of {stack}{main.cell}({main.hidden})"
     return f"{label}, {flow.steps:,} time steps"
+
+
+def _rate_line(flow: TimeFlow) -> str:
+    """Return the second line of a title: the rate, or where the forward pass broke."""
+    if flow.nonfinite is not None:
+        return f"forward pass not finite from {where_nonfinite(flow.nonfinite)}"
+    low, high = flow.decades_per_step_ci
+    if np.isnan(flow.decades_per_step):
+        return "no rate: too few finite norms"
+    return f"{flow.decades_per_step:+.3g} decades per step back ({low:+.3g} to {high:+.3g})"
 
 
 # --- where they go ------------------------------------------------------------------------------------------
@@ -353,6 +379,8 @@ def _paint(
             entries.append(Patch(facecolor=colour, edgecolor=GREY, label=text))
     if entries:
         ax.legend(handles=entries, fontsize="small", loc="lower left", framealpha=0.9)
+    if (lost | zero).all():
+        return
     bar = ax.figure.colorbar(image, ax=ax, pad=0.02)
     bar.set_label(label)
     bar.locator = MaxNLocator(6)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-__all__ = ["Rate", "Span", "estimate", "half_life", "longest_run", "mean_interval", "power_law"]
+__all__ = ["Rate", "Span", "estimate", "half_life", "longest_run", "mean_interval", "power_law", "words"]
 
 # Below this many steps nothing is cut off: the transients at the ends are then part of the story,
 # and cutting would cost more precision than it buys.
@@ -174,6 +174,11 @@ def estimate(log10_norm: FloatArray, change: NDArray[np.bool_] | None = None) ->
     mean, low, high, freedom = mean_interval(differences)
     total = float(log10_norm[chain.start] - log10_norm[chain.stop - 1])
     return Rate(mean, low, high, chain, used, total, freedom)
+
+
+def words(rate: Rate) -> str:
+    """Return a rate in a few words."""
+    return "no rate" if math.isnan(rate.mean) else f"{rate.mean:+.3g} decades/step"
 
 
 def half_life(rate: Rate) -> float:

@@ -211,9 +211,8 @@ def _drift(view: LayerFlow) -> Sign | None:
     if math.isnan(early) or math.isnan(late):
         return None
     value = late - early
-    word = "grows" if value > 0 else "fades"
     text = f"the root mean square of h_t goes from {power(early)} to {power(late)}"
-    return Sign(f"hidden state {word}", abs(value) >= DRIFT_DECADES, value, text)
+    return Sign("hidden state drifts", abs(value) >= DRIFT_DECADES, value, text)
 
 
 def log10_size(view: LayerFlow) -> FloatArray:
