@@ -198,10 +198,11 @@ def _forward_broken(flow: TimeFlow, spot: dict[str, int]) -> str:
     text = (
         f"The forward pass leaves the float range at {where_nonfinite(spot)}; nothing behind it is a number."
     )
-    view = flow.layer(min(spot.get("layer", 0), flow.layers - 1))
+    view = flow.layer(spot.get("layer", 0), spot.get("direction", 0))
     if not view.has_statistics:
         return text
-    sizes = log10_size(view)[: spot["step"]]
+    done = view.reach - spot["step"] if view.direction else spot["step"]
+    sizes = log10_size(view)[:done]
     sizes = sizes[np.isfinite(sizes)]
     if sizes.size < 2:
         return text
