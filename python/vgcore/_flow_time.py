@@ -297,11 +297,6 @@ class TimeFlow(GradientFlow):
         return self.main.rate
 
     @property
-    def half_life(self) -> float:
-        """Steps after which the gradient has halved, log10(2) / rate; ``inf`` where it does not shrink."""
-        return self.main.half_life
-
-    @property
     def unchanged_share(self) -> FloatArray:
         """NaN: weights that all steps share are not updated step by step."""
         return np.full(self.steps, np.nan)

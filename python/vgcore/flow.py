@@ -120,6 +120,12 @@ class GradientFlow(FlowArrays):
         """
         return self.rate.low, self.rate.high
 
+    @property
+    def half_life(self) -> float:
+        """Steps in which the gradient halves, log10(2) / rate; ``inf`` where it does not shrink, NaN without
+        a rate."""
+        return _rate.half_life(self.rate)
+
     def diagnose(self) -> Diagnosis:
         """Return the verdict on this flow, with its reasons; ``print`` it."""
         from .diagnosis import diagnose
