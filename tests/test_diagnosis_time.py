@@ -277,6 +277,8 @@ def test_where_the_loss_reads_every_step_the_jacobian_speaks() -> None:
     assert present(found, "memory shorter than the sequence")
     norms = diagnosed(fake_block(flat, cell="rnn", full=False), meta={"read": "every"})
     assert (norms.memory_how, math.isnan(norms.half_life)) == ("unknown", True)
+    one = diagnosed(fake_block(fading(99, -0.1), cell="rnn"), meta={"read": "every"}, loss=None)
+    assert one.memory_how == "measured"  # a cotangent, which starts where its owner wants it to
     chaotic = diagnosed(fake_block(flat, cell="rnn", jacobian=0.1), meta={"read": "every"})
     assert chaotic.half_life == math.inf
 
@@ -333,6 +335,7 @@ def test_every_layer_can_be_asked() -> None:
     assert [found.layer for found in verdicts] == [0, 1, 2]
     assert "Layer 0 of 3 (rnn l0)." in verdicts[0].text
     assert diagnose(flow).text == flow.diagnose().text == verdicts[2].text
+    assert diagnose(flow.layer(0)).text == verdicts[0].text
 
 
 def test_as_plain_values_and_html() -> None:

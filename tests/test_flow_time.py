@@ -395,3 +395,30 @@ def test_a_million_steps_take_no_loop() -> None:
     flow.layer(0).diagnose()
     # Generous: a Python loop over the steps takes far longer.
     assert time.perf_counter() - start < 8.0
+
+
+def test_what_the_loss_reads_is_taken_from_the_network() -> None:
+    structure = [
+        {"kind": "recurrent", "read": "every"},
+        {"kind": "recurrent", "read": "last"},
+        {"kind": "dense"},
+    ]
+    block = fake_block(fading(9))
+    assert flow_of(block, meta={"structure": structure}).reads == "last"
+    assert flow_of(block, meta={"structure": structure, "read": "every"}).reads == "every"
+    assert flow_of(block).reads is None
+
+
+@pytest.mark.parametrize("figures", ["none", "empty", "absent"])
+def test_blocks_of_weights_that_are_no_gates(figures: str) -> None:
+    block = fake_block(fading(60), cell="lru") | {"gates": ["re", "im"]}
+    for key in ("gate_mean", "gate_saturated"):
+        if figures == "absent":
+            del block[key]
+        elif figures == "none":
+            block[key] = np.full((1, 2, 60), np.nan)
+    flow = flow_of(block)
+    assert set(flow.gate_mean) == ({"re", "im"} if figures == "none" else set())
+    assert flow.diagnose().gate is None
+    assert flow.table.rows
+    assert len(flow.table["value"]) == flow.table.rows

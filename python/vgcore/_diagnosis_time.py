@@ -125,7 +125,8 @@ def _diagnose(evidence: Evidence, view: LayerFlow | None) -> TimeDiagnosis:
         interval = (_LOG10_2 / -rate.low, _LOG10_2 / -rate.high)
     closed = _closed_by(verdict, evidence, view, gate)
     reasons += [closed[0].upper() + closed[1:] + "."] if closed else []
-    if flow is not None and flow.reads == "every":
+    # A cotangent starts where its owner wants it to: then the curve is what was asked for.
+    if flow is not None and flow.reads == "every" and flow.loss is not None:
         half, interval, memory, how, extra = _by_jacobian(view)
         reasons.append(extra)
     elif math.isfinite(half) and verdict in ("vanishing", "saturated"):
@@ -232,7 +233,7 @@ def _why_zero(view: LayerFlow, step: int) -> str:
     if not view.has_statistics:
         return "every path is blocked there"
     near = min(max(step + (-1 if view.direction else 1), 0), view.steps - 1)
-    if view.cell in ACTIVATED and view.gates and view.gate_saturated[view.gates[0]][near] >= 1.0:
+    if view.cell in ACTIVATED and view.gate_saturated and view.gate_saturated[view.gates[0]][near] >= 1.0:
         return f"all activations of time step {near:,} have slope zero"
     if view.hidden_var[near] == 0 and view.hidden_mean[near] == 0:
         return f"the hidden state is zero at time step {near:,}"
@@ -263,7 +264,7 @@ def _saturated(view: LayerFlow) -> bool:
     gate = path_gate(view)
     if gate is not None:
         return gate.keep < 0.5 and gate.saturated > SATURATED_SHARE
-    if view.cell not in ACTIVATED or not view.gates or not is_bounded(view):
+    if view.cell not in ACTIVATED or not view.gate_saturated or not is_bounded(view):
         return False
     return typical(view.gate_saturated[view.gates[0]][view.span]) > SATURATED_SHARE
 

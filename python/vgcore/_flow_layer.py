@@ -82,7 +82,7 @@ class LayerFlow:
 
     @property
     def gates(self) -> tuple[str, ...]:
-        """Names of the gates, in the order of the rows of the weights."""
+        """Names of the gates, in the order of the rows of the weights, as in ("i", "f", "g", "o")."""
         return tuple(self.raw.get("gates", ()))
 
     @property
@@ -292,10 +292,11 @@ class LayerFlow:
         return _frozen(self.raw[key][self._at])
 
     def _by_gate(self, key: str) -> dict[str, FloatArray]:
-        if not self.gates and self.has_statistics:
+        if self.has_statistics and key not in self.raw:
             return {}
         rows = self._row(key, full=True)
-        return {name: _frozen(rows[i]) for i, name in enumerate(self.gates)}
+        # Blocks of weights that are no gates (an lru's) have names and no figures.
+        return {name: _frozen(rows[i]) for i, name in enumerate(self.gates[: len(rows)])}
 
 
 def _frozen(values: Any) -> FloatArray:

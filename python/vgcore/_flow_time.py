@@ -68,7 +68,8 @@ class TimeFlow(GradientFlow):
 
         ``raw["time"]`` holds one mapping for each ``Recurrent``, nearest the input first, with arrays of
         shape (layers * directions, steps), layers one after another and directions inside. ``meta`` may hold,
-        beside the keys of a flow along depth, ``read`` ("last" or "every") and ``truncate`` (steps).
+        beside the keys of a flow along depth, ``truncate`` (steps) and ``read`` ("last" or "every"; else
+        that of the last entry of ``structure`` that has one).
 
         Raises:
             ShapeError: an array is missing or has another shape.
@@ -182,7 +183,10 @@ class TimeFlow(GradientFlow):
     @property
     def reads(self) -> str | None:
         """What the loss reads: the "last" step or "every" one; None when the pass did not say."""
-        value = self.meta.get("read", self.raw["time"][-1].get("read"))
+        value = self.meta.get("read")
+        if value is None:
+            known = [entry["read"] for entry in self.meta.get("structure", ()) if "read" in entry]
+            value = known[-1] if known else None
         return None if value is None else str(value)
 
     @property
@@ -399,7 +403,9 @@ def _checked(block: Mapping[str, Any], place: int) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in block.items():
         if isinstance(value, np.ndarray):
-            shape: tuple[int, ...] = (rows, gates, steps) if key in _PER_GATE else (rows, steps)
+            shape: tuple[int, ...] = (rows, steps)
+            if key in _PER_GATE:  # a cell may have blocks of weights and yet no gates to take figures of
+                shape = (rows, gates if value.shape[1:2] != (0,) else 0, steps)
             shape = (rows,) if key == "state_grad_log2_norm" else shape
             if value.shape != shape:
                 raise ShapeError(f"{where}[{key!r}]: expected shape {shape}, got {value.shape}")

@@ -170,7 +170,7 @@ def _blocks(view: LayerFlow) -> Iterator[_Block]:
         yield block(name, unit, attribute(name))
     if not view.has_statistics:
         return
-    for gate in view.gates:
+    for gate in view.gate_mean:
         yield block(f"gate_mean_{gate}", "value", _gate(view, "gate_mean", gate))
         yield block(f"gate_saturated_{gate}", "share", _gate(view, "gate_saturated", gate))
 

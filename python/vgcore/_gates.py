@@ -30,6 +30,8 @@ _ON_PATH: Final = {"lstm": "f", "gru": "z", "min_gru": "z", "min_lstm": "f"}
 _WORDS: Final = {
     "i": "input gate", "f": "forget gate", "o": "output gate", "r": "reset gate", "z": "update gate",
 }  # fmt: skip
+# What is no gate but has figures all the same: new content, or the activation itself.
+_OTHERS: Final = {"g": "candidate", "n": "candidate", "h": "activation"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +54,19 @@ class Gate:
     text: str
 
 
-def gate_word(cell: str, name: str) -> str:
+def gate_word(name: str) -> str:
     """Return a gate's name in words.
 
     Example:
-        >>> gate_word("lstm", "f"), gate_word("gru", "n")
-        ('forget gate', 'gate n')
+        >>> gate_word("f"), gate_word("n")
+        ('forget gate', 'candidate')
     """
-    return _WORDS.get(name, f"gate {name}")
+    return (_WORDS | _OTHERS).get(name, f"gate {name}")
 
 
 def sigmoid_gates(view: LayerFlow) -> list[str]:
     """Return the gates of `view` that open and close: those with a word of their own, values from 0 to 1."""
-    return [name for name in view.gates if name in _WORDS]
+    return [name for name in view.gate_mean if name in _WORDS]
 
 
 def keeps(view: LayerFlow) -> FloatArray | None:
@@ -73,7 +75,7 @@ def keeps(view: LayerFlow) -> FloatArray | None:
     None where no gate stands on the path or no statistics were taken.
     """
     name = _ON_PATH.get(view.cell)
-    if name is None or not view.has_statistics or name not in view.gates:
+    if name is None or not view.has_statistics or name not in view.gate_mean:
         return None
     value = view.gate_mean[name]
     if view.cell == "min_gru":  # h' = (1 - z) h + z n
@@ -98,7 +100,7 @@ def path_gate(view: LayerFlow) -> Gate | None:
         decades = float(np.mean(np.log10(known)))
     at = int(np.nanargmin(kept))
     saturated = typical(view.gate_saturated[name][view.span])
-    word, keep = gate_word(view.cell, name), 10.0**decades
+    word, keep = gate_word(name), 10.0**decades
     text = (
         f"keeps {share(keep)} of the old state at a typical step ({decades:+.3g} decades per step by itself; "
         f"{share(saturated)} of its values on a flat end)"

@@ -210,7 +210,7 @@ def plot_gates(
     for i, (name, values) in enumerate(means.items()):
         place, middle, low, high = binned(values)
         style = {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)], "linewidth": 1.6}
-        word = gate_word(view.cell, name)
+        word = gate_word(name)
         (line,) = axes.plot(place, middle, label=f"{word}: mean", **(style | kw))
         if place.size < values.size:
             axes.fill_between(place, low, high, color=line.get_color(), alpha=0.2, linewidth=0)

@@ -155,7 +155,7 @@ def _power(evidence: Evidence) -> Sign | None:
 
 
 def _saturation(view: LayerFlow) -> Sign | None:
-    if view.cell not in ACTIVATED or not view.gates:
+    if view.cell not in ACTIVATED or not view.gate_saturated:
         return None
     value = typical(view.gate_saturated[view.gates[0]][view.span])
     if math.isnan(value):
@@ -180,7 +180,7 @@ def _shut(view: LayerFlow) -> list[Sign]:
         if math.isnan(mean):
             continue
         flat = typical(view.gate_saturated[name][view.span])
-        word = gate_word(view.cell, name)
+        word = gate_word(name)
         text = f"the {word} lets {share(mean)} through as a rule, {share(flat)} of its values on a flat end"
         found.append(Sign(f"{word} shut", mean < SHUT_MEAN, mean, text))
     return found

@@ -124,7 +124,7 @@ class Diagnosis:
 def diagnose(norms: Any, *, log10: bool = False, axis: Literal["depth", "time"] = "depth") -> Diagnosis:
     """Return a verdict on gradient norms of a network's layers, from vgcore or from any other framework.
 
-    `norms`: a ``GradientFlow``, or one norm per layer, **nearest the input first**: an array, a list (of
+    `norms`: a ``GradientFlow`` (or one layer of it), or one norm per layer, **nearest the input first**: an array, a list (of
     numbers or of zero-dimensional tensors), or a mapping name -> norm in that order. With ``log10=True`` they
     are logarithms, which is the only way to pass norms beyond the float range. Zeros, NaN and infinities are
     evidence, not errors. With ``axis="time"`` they are norms of dL/dh_t of a recurrent network, one per time
@@ -157,11 +157,12 @@ def diagnose(norms: Any, *, log10: bool = False, axis: Literal["depth", "time"] 
         >>> diagnose([0.0, 0.0, 1e-30, 1e-15, 1.0]).sign("exact zeros").text
         'the gradient is exactly zero from step 1 down'
     """
+    from ._flow_layer import LayerFlow
     from .flow import GradientFlow
 
     if axis not in ("depth", "time"):
         raise ArgumentError(f"axis: expected 'depth' or 'time', got {axis!r}")
-    if isinstance(norms, GradientFlow) and norms.axis == "time":
+    if isinstance(norms, LayerFlow) or (isinstance(norms, GradientFlow) and norms.axis == "time"):
         return norms.diagnose()
     if axis == "time" and not isinstance(norms, GradientFlow):
         from ._diagnosis_time import diagnose_norms
