@@ -127,8 +127,8 @@ def diagnose(norms: Any, *, log10: bool = False, axis: Literal["depth", "time"] 
     `norms`: a ``GradientFlow`` (or one layer of it), or one norm per layer, **nearest the input first**: an
     array, a list (of numbers or of zero-dimensional tensors), or a mapping name -> norm in that order. With
     ``log10=True`` they are logarithms, which is the only way to pass norms beyond the float range. Zeros, NaN
-    and infinities are evidence, not errors. With ``axis="time"`` they are norms of dL/dh_t of a recurrent network, one per time
-    step, the first step first; a flow knows its own axis.
+    and infinities are evidence, not errors. With ``axis="time"`` they are norms of dL/dh_t of a recurrent
+    network, one per time step, the first step first; a flow knows its own axis.
 
     Along time the result is a ``TimeDiagnosis``, which adds half-life, memory horizon and the gate that
     closes the path.
