@@ -58,6 +58,7 @@ def test_vanishing_is_told_in_steps() -> None:
     assert (found.memory_horizon, found.memory_how) == (30.0, "measured")
     assert "The gradient halves every 3.01 steps." in found.text
     assert "per step back in time" in found.text
+    assert found.halved_after == 4.0  # whole steps
     assert present(found, "memory shorter than the sequence")
     text = str(found)
     assert "half-life            3.01 steps" in text
@@ -324,6 +325,8 @@ def test_a_power_law_is_named() -> None:
     sign = found.sign("falls like a power of time, not exponentially")
     assert sign is not None
     assert "distance from the loss to the power -1" in sign.text
+    assert found.halved_after == 1.0
+    assert "(next to the loss it takes 1 step)" in found.text
 
 
 # --- as an object -------------------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ __all__ = ["TimeDiagnosis", "diagnose_layer", "diagnose_norms"]
 GATE_SHARE: Final = 0.5
 # Falling this much slower than the typical gate lets it, the gradient goes through untypical units.
 FEW_UNITS: Final = 4.0
+# Next to the loss, where many time scales still count, the first halving may take far less than later ones.
+UNLIKE: Final = 3.0
 _LOG10_2: Final = math.log10(2.0)
 
 
@@ -46,6 +48,8 @@ class TimeDiagnosis(Diagnosis):
         path: the gradient that the verdict is about, "dL/dc_t" for an lstm, else "dL/dh_t".
         half_life: steps in which the gradient halves; ``inf`` where it does not shrink, NaN when unknown.
         half_life_ci: 95 % confidence interval of it, (low, high).
+        halved_after: steps back from the loss after which half of the gradient is left, as measured there;
+            the half-life is that of the long run.
         memory_horizon: steps back from the loss after which a thousandth of the gradient is left.
         memory_how: "measured", "extrapolated", "jacobian" (from the typical Jacobian, where the loss reads
             every step), "none" or "unknown".
@@ -59,6 +63,7 @@ class TimeDiagnosis(Diagnosis):
     path: str = "dL/dh_t"
     half_life: float = math.nan
     half_life_ci: tuple[float, float] = (math.nan, math.nan)
+    halved_after: float = math.nan
     memory_horizon: float = math.nan
     memory_how: str = "unknown"
     gate: Gate | None = None
@@ -93,6 +98,7 @@ class TimeDiagnosis(Diagnosis):
         how = by.get(self.memory_how, "")
         rows = [
             ("half-life", _steps(self.half_life) + between + (how if self.memory_how == "jacobian" else "")),
+            ("first halving", _steps(self.halved_after)),
             ("down to 1/1000", _steps(self.memory_horizon) + how),
         ]
         if self.decades_per_step > 0 and math.isfinite(self.decades_per_step):
@@ -120,6 +126,7 @@ def _diagnose(evidence: Evidence, view: LayerFlow | None) -> TimeDiagnosis:
     drifting = verdict not in ("stable", "mixed", "dead")
     found = horizons(evidence, drifting=drifting, dead=verdict == "dead" and view is not None)
     half, interval = half_life(rate), (math.nan, math.nan)
+    halved, _ = relative(evidence, _LOG10_2, drifting=drifting or math.isfinite(half))
     memory, how = relative(evidence, MEMORY_DECADES, drifting=drifting or math.isfinite(half))
     if math.isfinite(half) and math.isfinite(rate.low) and rate.high < 0:
         interval = (_LOG10_2 / -rate.low, _LOG10_2 / -rate.high)
@@ -128,9 +135,13 @@ def _diagnose(evidence: Evidence, view: LayerFlow | None) -> TimeDiagnosis:
     # A cotangent starts where its owner wants it to: then the curve is what was asked for.
     if flow is not None and flow.reads == "every" and flow.loss is not None:
         half, interval, memory, how, extra = _by_jacobian(view)
+        halved = math.nan
         reasons.append(extra)
     elif math.isfinite(half) and verdict in ("vanishing", "saturated"):
-        reasons.append(f"The gradient halves every {_steps(half)}.")
+        near = ""
+        if halved * UNLIKE < half or halved > UNLIKE * half:
+            near = f" (next to the loss it takes {_steps(halved)})"
+        reasons.append(f"The gradient halves every {_steps(half)}{near}.")
     return TimeDiagnosis(
         verdict=verdict,
         decades_per_step=rate.mean,
@@ -147,6 +158,7 @@ def _diagnose(evidence: Evidence, view: LayerFlow | None) -> TimeDiagnosis:
         path="dL/dh_t" if view is None else view.memory_path,
         half_life=half,
         half_life_ci=interval,
+        halved_after=halved,
         memory_horizon=memory,
         memory_how=how,
         gate=gate,
