@@ -383,6 +383,9 @@ def _opening(evidence: Evidence, view: LayerFlow | None) -> list[str]:
         parts.append(
             f"The gradient was truncated every {int(cut):,} steps; this is about the piece next to the loss."
         )
+    shortest = view.meta.get("shortest")
+    if shortest is not None and steps < view.reach + 1 and not cut:
+        parts.append(f"Sequences end at different steps; this is about the {steps:,} that all of them have.")
     if view.reach < view.steps - 1:
         parts.append(f"Steps after {view.reach:,} are padding: the loss does not depend on them.")
     return parts

@@ -134,7 +134,7 @@ def _zeros(evidence: Evidence, view: LayerFlow | None) -> Sign:
     if zero.size == evidence.steps:
         where = "at every step"
     elif zero.size < int(zero[-1]) + 1:
-        where = f"at {zero.size:,} steps, time step {top:,} nearest the loss"
+        where = f"at {zero.size:,} of {evidence.steps:,} steps, time step {top:,} nearest the loss"
     return Sign(name, True, float(zero.size), f"the gradient is exactly zero {where}")
 
 
