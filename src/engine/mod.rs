@@ -1,5 +1,6 @@
 //! engine: programs, memory plans, the sweep, the weight phase, and the passes made of them. Knows no Python.
 
+pub mod feed;
 pub mod network;
 pub mod pass;
 pub mod plan;

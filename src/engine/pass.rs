@@ -1,17 +1,14 @@
 //! engine: one pass over a batch: forward, loss, backward by segments, weight phase, figures. Knows no Python.
 
+use super::feed::{Feed, Wanted};
 use super::network::Network;
 use super::plan::Plan;
-use super::program::{Kind, Program};
-use super::shared::{self, room};
 use super::stats::Stats;
 use super::sweep::{Level, Scene, Worker};
 use super::tape::Tape;
-use super::weights::{Job, Params, ScaledGradient, run as weigh, uses};
+use super::weights::{Params, ScaledGradient};
 use crate::error::Error;
-use crate::num::pool;
 use crate::num::real::Real;
-use crate::num::scaled::ScaledSum;
 use crate::parts::loss::{Loss, Target};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -160,9 +157,6 @@ impl<T: Real> Network<T> {
             Some(s) => s.tape,
             None => Tape::new(p, &plan, full)?,
         };
-        let (slot, at) = tape.inputs[0];
-        let len = r.x.len();
-        tape.slots[slot][at * len..][..len].copy_from_slice(r.x);
         let outcome = if r.mode == Mode::Step {
             let mut params = self.params.write().unwrap_or_else(PoisonError::into_inner);
             self.carry_out(r, &plan, &mut tape, Params::Write(&mut params), &|| stop.now())
@@ -183,59 +177,20 @@ impl<T: Real> Network<T> {
         r: &Request<'_, T>,
         plan: &Plan,
         tape: &mut Tape<T>,
-        mut params: Params<'_, T>,
+        params: Params<'_, T>,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Outcome<T>, Error> {
         let p = &self.program;
         let backward = !matches!(r.mode, Mode::Forward | Mode::Loss);
-        let threads = pool::num_threads();
-        let split = tape.split(threads);
-        let widest = p.blocks.iter().flat_map(|b| b.ops.iter()).map(|o| o.widths.0.max(o.widths.1)).max().unwrap_or(1);
-        let mut workers: Vec<Worker<T>> =
-            split.iter().map(|c| Worker::new(c.clone(), tape.rows(c), widest.max(p.in_features))).collect();
-        let (base, inputs, chunk) = (tape.base.clone(), tape.inputs.clone(), tape.chunk);
-        let common = Scene {
-            program: p,
-            params: &[],
-            base: &base,
-            inputs: &inputs,
-            level: r.level,
-            chunk,
-            keep: plan.keep,
-            stop,
-        };
-        let mut losses = vec![0.0f64; r.batch];
-        let mut output = vec![T::ZERO; if r.mode == Mode::Forward { r.batch * p.out_features } else { 0 }];
-        let last = plan.segments.len() - 1;
-
-        // Forward, all segments, and the top of the backward pass, in one go.
-        {
-            let scene = Scene { params: params.get(), ..common };
-            let shares = tape.share(&split);
-            let rows: Vec<_> = workers.iter().map(|w| w.rows.len()).collect();
-            let losses = cut(&mut losses, &rows, 1);
-            let outputs = cut(&mut output, &rows, if r.mode == Mode::Forward { p.out_features } else { 0 });
-            let items: Vec<_> = workers.iter_mut().zip(shares).zip(losses.into_iter().zip(outputs)).collect();
-            pool::each_owned(threads, items, &|_, ((w, mut share), (losses, output))| {
-                for (i, s) in plan.segments.iter().enumerate() {
-                    let Some(out) = scene.forward(w, &mut share, i, s) else { return };
-                    if i < last {
-                        let (y, next) = super::tape::read_write(&mut share.slots, out, inputs[i + 1]);
-                        next.copy_from_slice(y);
-                        if !plan.keep {
-                            w.forget();
-                        }
-                    } else {
-                        let z = share.slots[out.0].get(out.1);
-                        output.copy_from_slice(&z[..output.len()]);
-                        top(&scene, w, z, r, losses, p.out_features);
-                    }
-                }
-            });
-        }
-        if stop() {
-            return Err(Error::Interrupted);
-        }
+        let mut feed = Feed::new(p, plan, tape, r.x, r.wanted(), stop);
+        let rows = feed.rows();
+        let out_width = if r.mode == Mode::Forward { p.out_features } else { 0 };
+        let (mut losses, mut output) = (vec![0.0f64; r.batch], vec![T::ZERO; r.batch * out_width]);
+        let items = cut(&mut losses, &rows, 1).into_iter().zip(cut(&mut output, &rows, out_width)).collect();
+        feed.forward(params.get(), items, &|scene, w, z, (losses, output): (&mut [f64], &mut [T])| {
+            output.copy_from_slice(&z[..output.len()]);
+            top(scene, w, z, r, losses, p.out_features);
+        })?;
         let loss = match &r.top {
             Top::Loss(..) => Some(losses.iter().sum::<f64>()),
             _ => None,
@@ -251,73 +206,21 @@ impl<T: Real> Network<T> {
         if !backward {
             return Ok(outcome);
         }
-
-        let seeds = workers.iter().flat_map(|w| &w.e).copied().filter(|&e| e != i64::MIN);
-        let top = seeds.max().unwrap_or(0);
-        for w in &mut workers {
-            Scene { params: params.get(), ..common }.level_rows(w, top);
-        }
-        let mut kept: Vec<Option<ScaledGradient<T>>> = Vec::with_capacity(p.tensors.len());
-        for (i, t) in p.tensors.iter().enumerate() {
-            let wanted = r.mode == Mode::Gradients || t.shared || (t.slope && r.mode == Mode::Step);
-            kept.push(wanted.then(|| room(p, i)).transpose()?);
-        }
-        let mut stats = Stats::new(p.units, r.level);
-        let chunks = tape.chunks();
-        for (i, s) in plan.segments.iter().enumerate().rev() {
-            {
-                let scene = Scene { params: params.get(), ..common };
-                let shares = tape.share(&split);
-                let items: Vec<_> = workers.iter_mut().zip(shares).collect();
-                pool::each_owned(threads, items, &|_, (w, mut share)| {
-                    if !plan.keep && i < last && scene.forward(w, &mut share, i, s).is_none() {
-                        return;
-                    }
-                    scene.backward(w, &mut share, i, s);
-                });
-            }
-            if stop() {
-                return Err(Error::Interrupted);
-            }
-            let list = uses(p, tape, plan.keep, i, s);
-            let update = r.mode == Mode::Step;
-            let params = match &mut params {
-                Params::Read(x) => Params::Read(x),
-                Params::Write(x) => Params::Write(x),
-            };
-            let rate = r.rate;
-            let mut job = Job { program: p, threads, level: r.level, rate, update, params, kept: &mut kept };
-            let needed = update || r.level > Level::None || r.mode == Mode::Gradients;
-            let sums = if needed { weigh(&mut job, tape, &list) } else { Vec::new() };
-            if r.level > Level::None {
-                for (u, sums) in list.iter().zip(&sums) {
-                    let at = u.unit.0 * chunks;
-                    stats.enter_gradient(u.unit.1, &tape.backward[at..at + chunks], u.delta.is_some());
-                    if r.level == Level::Full {
-                        let at = u.unit.1 * chunks;
-                        stats.enter_forward(u.unit.1, &tape.forward[at..at + chunks], r.batch * u.op.widths.1);
-                    }
-                    stats.enter_weights(u.unit.1, sums);
-                }
-            }
-        }
-        shared::settle(p, &mut kept);
-        if let (Mode::Step, Params::Write(params), Some(rate)) = (r.mode, &mut params, r.rate) {
-            shared::step(p, &kept, params, rate);
-        }
-        if r.level > Level::None {
-            name_units(p, &mut stats);
-            stats.input_grad_log2_norm = input_norm(&workers, p.in_features);
-        }
+        feed.level_seeds();
+        let flow = feed.backward(params)?;
         if r.mode == Mode::Gradients {
-            for w in &workers {
-                outcome.input_gradient.0.extend_from_slice(&w.g[..w.rows.len() * p.in_features]);
-                outcome.input_gradient.1.extend_from_slice(&w.e);
-            }
-            outcome.gradients = kept;
+            outcome.input_gradient = feed.input_gradient();
+            outcome.gradients = flow.kept;
         }
-        outcome.stats = stats;
+        outcome.stats = flow.stats;
         Ok(outcome)
+    }
+}
+
+impl<T: Real> Request<'_, T> {
+    fn wanted(&self) -> Wanted {
+        let (gradients, update) = (self.mode == Mode::Gradients, self.mode == Mode::Step);
+        Wanted { level: self.level, gradients, update, rate: self.rate }
     }
 }
 
@@ -347,38 +250,6 @@ fn top<T: Real>(
             }
         };
         scene.seed_row(w, i, e);
-    }
-}
-
-/// log2 of the norm of dL/d(input), row by row in the order of the batch.
-fn input_norm<T: Real>(workers: &[Worker<T>], width: usize) -> f64 {
-    let mut sum = ScaledSum::default();
-    for w in workers {
-        for (row, &e) in w.g.chunks_exact(width).zip(&w.e) {
-            let mut r = [crate::kernels::delta::RowDelta::default()];
-            let mut spare = row.to_vec();
-            crate::kernels::delta::delta_rows(row, None, &mut spare, width, &mut r, true);
-            sum.add(ScaledSum { s: r[0].gradient.s, e: r[0].gradient.e + 2 * e });
-        }
-    }
-    sum.log2_sqrt()
-}
-
-fn name_units(p: &Program, stats: &mut Stats) {
-    for b in &p.blocks {
-        for i in 0..b.times {
-            for op in &b.ops {
-                let Some(u) = op.unit else { continue };
-                let u = b.first_unit + i * b.units + u;
-                stats.step[u] = (b.first_step + i) as i64;
-                stats.width[u] = op.widths.1 as i64;
-                stats.kind[u] = match op.kind {
-                    Kind::Dense { .. } => 0,
-                    Kind::Pointwise => 1,
-                    Kind::Fork | Kind::Join { .. } => 2,
-                };
-            }
-        }
     }
 }
 

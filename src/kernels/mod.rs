@@ -1,6 +1,7 @@
 //! kernels: slices in, slices out, forward beside backward. Know numbers, not networks.
 
 mod bins;
+pub mod cell;
 pub mod delta;
 pub mod gradient;
 pub mod gram_schmidt;

@@ -8,6 +8,7 @@
 //! ```
 
 mod micro;
+mod packed;
 #[cfg(test)]
 mod tests;
 mod transpose;
@@ -16,6 +17,7 @@ use crate::num::real::Real;
 use crate::num::simd::{Path, path};
 pub use micro::Start as RawStart;
 use micro::{Tile, micro, shape};
+pub use packed::Packed;
 
 /// A matrix inside a slice: element (r, c) is at `r * row + c * col`.
 #[derive(Clone, Copy)]
