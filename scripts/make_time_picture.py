@@ -1,7 +1,7 @@
 """Makes docs/images/gradients_in_time.png, the picture of recurrent networks in README.md.
 
 Knows vgcore as a user does: LSTM, GRU and a plain recurrent network on the adding problem at 1,000 steps, one
-probe each, the gradient that reaches every step on one Axes. Run it as ``python scripts/make_time_picture.py``
+probe each, the gradient at every step on one Axes. Run it as ``python scripts/make_time_picture.py``
 where ``pip install ".[plot]"`` has been run.
 """
 
