@@ -436,3 +436,15 @@ def test_blocks_of_weights_that_are_no_gates(figures: str) -> None:
     assert flow.diagnose().gate is None
     assert flow.table.rows
     assert len(flow.table["value"]) == flow.table.rows
+
+
+def test_a_shut_output_gate_at_the_last_step_does_not_hide_the_memory() -> None:
+    curve = np.where(np.arange(100) >= 98, -np.inf, fading(100, -0.1))
+    for rows, direction in ((curve[None], 0), (np.stack((curve, curve[::-1])), 1)):
+        hidden = np.zeros_like(rows)
+        flow = flow_of(fake_block(hidden, cell_curves=rows, directions=direction + 1))
+        view = flow.layer(0, direction)
+        assert view.span == (slice(2, 100) if direction else slice(0, 98))
+        found = view.diagnose()
+        assert found.verdict == "vanishing"
+        assert f"at time step {2 if direction else 97} and" in found.text

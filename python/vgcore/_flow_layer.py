@@ -230,13 +230,14 @@ class LayerFlow:
         """
         return self.log10_cell_grad_norm if self.has_cell_state else self.log10_grad_norm
 
-    @property
+    @cached_property
     def span(self) -> slice:
         """The steps that the rate is about.
 
         Those that every sequence has (where they end at different steps and the shortest has ten), since the
         norm over the batch jumps where a sequence ends; and of these the piece next to the loss if
-        backpropagation is truncated.
+        backpropagation is truncated. Steps next to the loss at which the memory's gradient is exactly zero,
+        as behind an output gate that is shut, are left out.
         """
         cut = self.meta.get("truncate")
         start, stop = 0, self.reach + 1
@@ -247,6 +248,11 @@ class LayerFlow:
             start = int(cut) * ((stop - 1) // int(cut))
         elif cut:
             stop = min(stop, int(cut))
+        live = np.flatnonzero(self.log10_memory_norm[start:stop] != -np.inf)
+        if live.size and self.direction == 0:
+            stop = start + int(live[-1]) + 1
+        elif live.size:
+            start += int(live[0])
         return slice(start, stop)
 
     def towards_loss(self, values: FloatArray) -> FloatArray:
