@@ -26,8 +26,10 @@ MOST_LINES = 500
 OPTIONAL = {
     "hypothesis",
     "matplotlib",
+    "mlxtend",
     "pandas",
     "pyarrow",
+    "pyts",
     "safetensors",
     "scipy",
     "sklearn",
