@@ -59,7 +59,13 @@ fn rows<T: Real>(net: &Network<T>, batch: usize, steps: usize) -> Vec<usize> {
 }
 
 /// A plan for each stage, within a common budget; the stages behind get what those in front leave.
-fn plans<T: Real>(net: &Network<T>, batch: usize, steps: usize, budget: Option<u64>, backward: bool) -> Result<Vec<Planned>, Error> {
+fn plans<T: Real>(
+    net: &Network<T>,
+    batch: usize,
+    steps: usize,
+    budget: Option<u64>,
+    backward: bool,
+) -> Result<Vec<Planned>, Error> {
     let rows = rows(net, batch, steps);
     let element = size_of::<T>();
     let mut left = budget.unwrap_or(DEFAULT_BUDGET);
@@ -71,7 +77,8 @@ fn plans<T: Real>(net: &Network<T>, batch: usize, steps: usize, budget: Option<u
     for (s, &n) in net.stages.iter().zip(&rows) {
         let (plan, bytes) = match s {
             Stage::Feed(p) if backward => {
-                let plan = Plan::new(p, n, element, Some(left)).or_else(|e| if budget.is_some() { Err(e) } else { Ok(Plan::leanest(p, n, element)) })?;
+                let plan = Plan::new(p, n, element, Some(left))
+                    .or_else(|e| if budget.is_some() { Err(e) } else { Ok(Plan::leanest(p, n, element)) })?;
                 let bytes = plan.bytes;
                 (Planned::Feed(plan), bytes)
             }
@@ -304,9 +311,14 @@ fn check_state<T>(r: &Recurrent, state: Option<&[Vec<T>]>, batch: usize) -> Resu
 /// The mean loss over the rows that exist, and dL/d(output) row by row.
 fn top<T: Real>(net: &Network<T>, r: &Request<'_, T>, z: &[T], rows: usize, backward: bool) -> (Option<f64>, Seed<T>) {
     let width = net.out_features();
-    let mut seed = Seed { g: vec![T::ZERO; if backward { rows * width } else { 0 }], e: vec![NO_SCALE; if backward { rows } else { 0 }] };
+    let mut seed = Seed {
+        g: vec![T::ZERO; if backward { rows * width } else { 0 }],
+        e: vec![NO_SCALE; if backward { rows } else { 0 }],
+    };
     let steps = rows / r.batch;
-    let lives = |row: usize| steps == 1 && net.every() != Some(true) || r.time.lengths.is_none_or(|n| row % steps < n[row / steps]);
+    let lives = |row: usize| {
+        steps == 1 && net.every() != Some(true) || r.time.lengths.is_none_or(|n| row % steps < n[row / steps])
+    };
     let count = (0..rows).filter(|&row| lives(row)).count();
     let (mut total, mut spare, mut g) = (0.0, Vec::new(), vec![T::ZERO; width]);
     let mut known = None;

@@ -27,6 +27,8 @@ pub struct Back<V> {
     pub s: S<V>,
     /// dL/dp
     pub p: P<V>,
+    /// dL/d(new second state) by every path, also that through the first, where there are two apart; else zero.
+    pub c: V,
 }
 
 /// The unit-wise part of a recurrent cell. `step` stands directly above `back`; both `#[inline(always)]`.
@@ -62,7 +64,7 @@ pub trait CellVisitor {
 /// # Safety
 /// `row` is valid for `runs * units` elements and `j + len <= units`.
 #[inline(always)]
-unsafe fn runs<V: Vector, const N: usize>(
+pub(super) unsafe fn runs<V: Vector, const N: usize>(
     row: *const V::Elem,
     runs: usize,
     units: usize,
@@ -162,9 +164,9 @@ pub fn step<T: Real, M: CellMath>(k: Step<'_, T, M>) {
 pub struct RowBack {
     /// Sum of squares of dL/d(output part of the state).
     pub output: ScaledSum,
-    /// Sum of squares of dL/d(the rest of the state).
+    /// Sum of squares of dL/d(second state), where it is apart from the output.
     pub cell: ScaledSum,
-    /// Sum of squares of dL/dz.
+    /// Sum of squares of dL/d(the gates' pre-activations).
     pub delta: ScaledSum,
     /// Largest |dL/ds| that came in.
     pub largest: f64,
@@ -224,8 +226,9 @@ impl<T: Real, M: CellMath> Kernel for Reverse<'_, T, M> {
                     let b = cell.back(zv, sv, pv, gv);
                     let mut i = 0;
                     while i < M::STATES {
-                        let which = usize::from(i >= outputs);
-                        let w = gv[i].widen();
+                        let of_output = i < outputs;
+                        let w = if of_output { gv[i] } else { b.c }.widen();
+                        let which = usize::from(!of_output);
                         let mut h = 0;
                         while h < halves {
                             sums[which] = w[h].fma(w[h], sums[which]);
@@ -236,11 +239,13 @@ impl<T: Real, M: CellMath> Kernel for Reverse<'_, T, M> {
                     }
                     i = 0;
                     while i < M::COLUMNS {
-                        let w = b.z[i].widen();
-                        let mut h = 0;
-                        while h < halves {
-                            sums[2] = w[h].fma(w[h], sums[2]);
-                            h += 1;
+                        if i < gate_columns::<M>() {
+                            let w = b.z[i].widen();
+                            let mut h = 0;
+                            while h < halves {
+                                sums[2] = w[h].fma(w[h], sums[2]);
+                                h += 1;
+                            }
                         }
                         top_delta = b.z[i].abs().max(top_delta);
                         i += 1;
@@ -275,6 +280,11 @@ impl<T: Real, M: CellMath> Kernel for Reverse<'_, T, M> {
     }
 }
 
+/// Columns of z that are gates' own pre-activations: the first ones. (A GRU's last column is a part of its third.)
+const fn gate_columns<M: CellMath>() -> usize {
+    if M::GATES == 0 { M::COLUMNS } else { M::GATES }
+}
+
 #[inline(always)]
 fn largest<T: Real>(lanes: &[T; 16]) -> f64 {
     let mut m = 0.0f64;
@@ -307,15 +317,12 @@ pub fn reverse<T: Real, M: CellMath>(k: Reverse<'_, T, M>, shift: &mut [i64]) {
         *shift = 0;
         let row = &mut k.rows[r];
         let g = &g[r * sw..][..sw];
-        if !(1e-280..1e300).contains(&(row.output.s + row.cell.s)) {
-            row.output = squares_of(row.output.s, &g[..outputs * units]);
-            row.cell = squares_of(row.cell.s, &g[outputs * units..]);
-        }
+        row.output = squares_of(row.output.s, &g[..outputs * units]);
         if row.largest_delta < row.largest * SHADE && row.largest.is_finite() {
             *shift = faint_row(cell, units, &z[r * zw..], &s[r * sw..], p, g, &mut k.delta[r * dw..][..dw], row);
         }
         if !(1e-280..1e300).contains(&row.delta.s) {
-            row.delta = squares_of(row.delta.s, &k.delta[r * dw..][..zw]);
+            row.delta = squares_of(row.delta.s, &k.delta[r * dw..][..gate_columns::<M>() * units]);
         }
     }
 }
@@ -359,153 +366,6 @@ fn faint_row<T: Real, M: CellMath>(
         *d = T::from_f64(crate::num::scaled::mul_pow2(x, -k));
     }
     row.largest_delta = crate::num::scaled::mul_pow2(top, -k);
-    row.delta = squares_of(-1.0, &delta[..M::COLUMNS * units]);
+    row.delta = squares_of(-1.0, &delta[..gate_columns::<M>() * units]);
     k
-}
-
-/// Sums of one step's figures over rows.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct StepFigures {
-    /// Sum of each gate's values.
-    pub gate: [f64; MAX.0],
-    /// Gates whose slope is below a twentieth of the largest.
-    pub saturated: [f64; MAX.0],
-    /// Sum of the outputs.
-    pub sum: f64,
-    /// Sum of their squares.
-    pub squares: f64,
-    /// Sum over rows of ||d(new state)/d(state)||_F^2.
-    pub jacobian: f64,
-}
-
-impl StepFigures {
-    /// Adds another chunk's figures.
-    pub fn add(&mut self, o: &Self) {
-        for i in 0..MAX.0 {
-            self.gate[i] += o.gate[i];
-            self.saturated[i] += o.saturated[i];
-        }
-        self.sum += o.sum;
-        self.squares += o.squares;
-        self.jacobian += o.jacobian;
-    }
-}
-
-/// What is known of recurrent weights for the norm of a Jacobian. Row a of z is reached by the weights `W_a`.
-/// `diagonal`: (COLUMNS, units), `W_a[i, i]`; `gram`: (COLUMNS, COLUMNS, units), `W_a[i, :] . W_b[i, :]`; zero where a
-/// column has no recurrent weights.
-pub struct Tables<'a, T> {
-    /// See above.
-    pub diagonal: &'a [T],
-    /// See above.
-    pub gram: &'a [T],
-}
-
-/// The figures of one step of one row.
-pub struct Figures<'a, T, M> {
-    /// The cell.
-    pub cell: M,
-    /// Its units.
-    pub units: usize,
-    /// Runs of the state that are its output.
-    pub outputs: usize,
-    /// Pre-activations.
-    pub z: &'a [T],
-    /// Previous state.
-    pub s: &'a [T],
-    /// New state.
-    pub new: &'a [T],
-    /// Parameters.
-    pub p: &'a [T],
-    /// Of the recurrent weights.
-    pub tables: Tables<'a, T>,
-}
-
-impl<T: Real, M: CellMath> Kernel for Figures<'_, T, M> {
-    type Out = StepFigures;
-    #[inline(always)]
-    fn run<I: Isa>(self) -> StepFigures {
-        let Self { cell, units, outputs, z, s, new, p, tables } = self;
-        let n = T::V::<I>::LANES;
-        let zero = T::V::<I>::zero();
-        let one = T::V::<I>::splat(T::ONE);
-        let limit = T::V::<I>::c(0.05);
-        let (mut gate, mut low) = ([0.0f64; MAX.0], [0.0f64; MAX.0]);
-        let (mut sum, mut squares, mut jacobian) = (0.0, 0.0, 0.0);
-        let mut j = 0;
-        while j < units {
-            let len = n.min(units - j);
-            // SAFETY: `figures` checked that all rows are whole.
-            unsafe {
-                let zv = runs::<T::V<I>, { MAX.0 }>(z.as_ptr(), M::COLUMNS, units, j, len);
-                let sv = runs::<T::V<I>, { MAX.1 }>(s.as_ptr(), M::STATES, units, j, len);
-                let pv = runs::<T::V<I>, { MAX.2 }>(p.as_ptr(), M::VECTORS, units, j, len);
-                let values = cell.gates(zv, sv, pv);
-                let mut i = 0;
-                while i < M::GATES {
-                    gate[i] += total::<T, I>(values[i].0, len);
-                    low[i] += total::<T, I>(T::V::<I>::select(values[i].1.abs().lt(limit), one, zero), len);
-                    i += 1;
-                }
-                let out = runs::<T::V<I>, { MAX.1 }>(new.as_ptr(), outputs, units, j, len);
-                i = 0;
-                while i < outputs {
-                    sum += total::<T, I>(out[i], len);
-                    squares += total::<T, I>(out[i].mul(out[i]), len);
-                    i += 1;
-                }
-                let diagonal = runs::<T::V<I>, { MAX.0 }>(tables.diagonal.as_ptr(), M::COLUMNS, units, j, len);
-                let mut a = 0;
-                while a < M::STATES {
-                    let mut seed = [zero; MAX.1];
-                    seed[a] = one;
-                    let b = cell.back(zv, sv, pv, seed);
-                    let mut row = zero;
-                    i = 0;
-                    while i < M::STATES {
-                        row = b.s[i].fma(b.s[i], row);
-                        i += 1;
-                    }
-                    i = 0;
-                    while i < M::COLUMNS {
-                        row = b.s[0].add(b.s[0]).mul(b.z[i]).fma(diagonal[i], row);
-                        let at = tables.gram.as_ptr().add(i * M::COLUMNS * units);
-                        let gram = runs::<T::V<I>, { MAX.0 }>(at, M::COLUMNS, units, j, len);
-                        let mut k = 0;
-                        while k < M::COLUMNS {
-                            row = b.z[i].mul(b.z[k]).fma(gram[k], row);
-                            k += 1;
-                        }
-                        i += 1;
-                    }
-                    jacobian += total::<T, I>(row, len);
-                    a += 1;
-                }
-            }
-            j += n;
-        }
-        StepFigures { gate, saturated: low, sum, squares, jacobian }
-    }
-}
-
-/// The sum of the first `len` lanes: those past the end are whatever zeros were turned into.
-#[inline(always)]
-fn total<T: Real, I: Isa>(v: T::V<I>, len: usize) -> f64 {
-    let mut a = [T::ZERO; 16];
-    // SAFETY: 16 elements hold the lanes of any vector.
-    unsafe { v.store(a.as_mut_ptr()) };
-    let mut s = 0.0;
-    for x in &a[..len] {
-        s += x.to_f64();
-    }
-    s
-}
-
-/// Takes the figures of one row.
-pub fn figures<T: Real, M: CellMath>(k: Figures<'_, T, M>) -> StepFigures {
-    let u = k.units;
-    let rows = k.z.len() >= M::COLUMNS * u && k.s.len() >= M::STATES * u && k.new.len() >= M::STATES * u;
-    let tables = k.tables.diagonal.len() >= M::COLUMNS * u && k.tables.gram.len() >= M::COLUMNS * M::COLUMNS * u;
-    assert!(rows && tables && k.p.len() >= M::VECTORS * u, "cell figures: a slice is too short");
-    dispatch(k)
 }

@@ -2,6 +2,7 @@
 
 mod bins;
 pub mod cell;
+pub mod cell_figures;
 pub mod delta;
 pub mod gradient;
 pub mod gram_schmidt;

@@ -174,7 +174,14 @@ impl Network {
     }
 
     /// The memory plan of a pass in words.
-    fn plan(&self, py: Python<'_>, batch: usize, steps: usize, mode: &str, memory_budget: Option<u64>) -> PyResult<String> {
+    fn plan(
+        &self,
+        py: Python<'_>,
+        batch: usize,
+        steps: usize,
+        mode: &str,
+        memory_budget: Option<u64>,
+    ) -> PyResult<String> {
         let _ = mode;
         with!(self, n => plan_text(n, batch, steps, memory_budget).map_err(|e| raise(py, &e)))
     }
@@ -254,9 +261,9 @@ impl<T: Float> TimeRead<T> {
             }
             Ok(v.into_iter().map(|n| n as usize).collect())
         });
-        let state = given.state.map(|list| -> PyResult<_> {
-            list.iter().map(|a| Ok(read::<T>(a, "state", T::NAME)?.0)).collect()
-        });
+        let state = given
+            .state
+            .map(|list| -> PyResult<_> { list.iter().map(|a| Ok(read::<T>(a, "state", T::NAME)?.0)).collect() });
         Ok(Self { lengths: lengths.transpose()?, state: state.transpose()? })
     }
 

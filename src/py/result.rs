@@ -1,8 +1,8 @@
 //! py: the outcome of a pass as a dictionary of arrays. Knows names; computes nothing.
 
 use super::arrays::{Float, array};
-use crate::engine::pass::Outcome;
 use crate::engine::network::Network;
+use crate::engine::pass::Outcome;
 use crate::engine::stats::{BINS, Stats};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;

@@ -20,7 +20,9 @@ pub fn enter<T: Float>(
     let list = PyList::empty(py);
     for (i, s) in &o.stats {
         let Stage::Recurrent(r) = &n.net.stages[*i] else { continue };
-        list.append(layer(py, r, s, steps)?)?;
+        let own = layer(py, r, s, steps)?;
+        own.set_item("stage", *i)?;
+        list.append(own)?;
     }
     d.set_item("time", list)?;
     let feeds = PyList::empty(py);
@@ -41,8 +43,9 @@ pub fn enter<T: Float>(
         }
     }
     d.set_item("weight_norms", norms)?;
-    let bad = o.nonfinite.map(|(_, b)| -> PyResult<_> {
+    let bad = o.nonfinite.map(|(stage, b)| -> PyResult<_> {
         let own = PyDict::new(py);
+        own.set_item("stage", stage)?;
         own.set_item("step", b.step)?;
         own.set_item("layer", b.layer)?;
         own.set_item("direction", b.direction)?;

@@ -5,7 +5,8 @@ use super::figures::{StepSums, Tables};
 use super::forward::{Scene, Worker};
 use super::tape::CellShare;
 use crate::engine::sweep::{Level, NO_SCALE};
-use crate::kernels::cell::{CellMath, CellVisitor, Reverse, RowBack, StepFigures, reverse};
+use crate::kernels::cell::{CellMath, CellVisitor, Reverse, RowBack, reverse};
+use crate::kernels::cell_figures::StepFigures;
 use crate::kernels::delta::{normalise, rescale};
 use crate::kernels::matmul::{Matrix, Start};
 use crate::num::real::Real;
@@ -111,15 +112,21 @@ impl<T: Real> Scene<'_, T> {
     }
 
     /// Adds what comes from the cell above, or from the layer's output, to the rows' gradients.
-    fn receive(&self, w: &mut Worker<T>, share: &[CellShare<'_, T>], k: usize, at: usize, local: usize, above: Option<Above<'_, T>>) {
+    fn receive(
+        &self,
+        w: &mut Worker<T>,
+        share: &[CellShare<'_, T>],
+        k: usize,
+        at: usize,
+        local: usize,
+        above: Option<Above<'_, T>>,
+    ) {
         let (sw, h, t) = (self.r.state_width(), self.r.hidden, self.time(at));
         let cell = &mut w.cells[k];
         for (row, e) in cell.e.iter_mut().enumerate() {
             let g = &mut cell.g[row * sw..][..sw];
             let (b, eb) = match share.get(k + 1) {
-                Some(upper) => {
-                    (&upper.dx.get(local)[row * h..][..h], upper.dx_exponents.get(local)[row])
-                }
+                Some(upper) => (&upper.dx.get(local)[row * h..][..h], upper.dx_exponents.get(local)[row]),
                 None => match self.from_output(w.rows.start + row, t, above) {
                     Some(x) => x,
                     None => continue,
@@ -137,6 +144,7 @@ impl<T: Real> Scene<'_, T> {
         wanted.then(|| (&a.g[index * a.width + a.col..][..self.r.hidden], a.e[index]))
     }
 
+    /// The reverse of one step: deltas to the tape, and dL/d(state) taken over to the step before.
     fn back_one(
         &self,
         w: &mut Worker<T>,
@@ -177,7 +185,8 @@ impl<T: Real> Scene<'_, T> {
             let (new, place_rows) = (share.s.get(place + 1), w.rows.clone());
             out.fill(StepFigures::default());
             for (row, _) in place_rows.enumerate().filter(|(_, index)| self.lives(*index, t)) {
-                let f = tables.row(r, &ready.vectors, &z[row * zw..][..zw], &s[row * sw..][..sw], &new[row * sw..][..sw]);
+                let f =
+                    tables.row(r, &ready.vectors, &z[row * zw..][..zw], &s[row * sw..][..sw], &new[row * sw..][..sw]);
                 out[row / self.chunk].add(&f);
             }
         }
@@ -206,8 +215,9 @@ impl<T: Real> Scene<'_, T> {
                 let start = if n == 0 { Start::Zero } else { Start::Output };
                 packed.product(a, start, &mut cell.spare, h);
             } else {
-                let start = if n == 0 && !direct_path { Start::Zero } else { Start::Output };
-                packed.product(a, start, &mut cell.g, sw);
+                // Without a direct path the rows hold zeros, save those of samples that do not have the step.
+                let zero = n == 0 && !direct_path && self.lengths.is_none();
+                packed.product(a, if zero { Start::Zero } else { Start::Output }, &mut cell.g, sw);
             }
         }
         if apart && !cell.back_hh.is_empty() {
@@ -215,9 +225,11 @@ impl<T: Real> Scene<'_, T> {
                 join_part(&mut cell.g[row * sw..][..sw], h, e, &cell.spare[row * h..][..h], exponents[row]);
             }
         }
-        if self.truncate.is_some_and(|n| at > 0 && at.is_multiple_of(n)) {
-            cell.g.fill(T::ZERO);
-            cell.e.fill(NOTHING);
+        for (row, e) in cell.e.iter_mut().enumerate().filter(|_| self.truncate.is_some()) {
+            if self.cuts(w.rows.start + row, t) {
+                cell.g[row * sw..][..sw].fill(T::ZERO);
+                *e = NOTHING;
+            }
         }
     }
 

@@ -3,7 +3,8 @@
 use super::Recurrent;
 use super::forward::{Ready, Scene};
 use crate::engine::sweep::Level;
-use crate::kernels::cell::{CellMath, CellVisitor, Figures, RowBack, StepFigures, Tables as Weights, figures};
+use crate::kernels::cell::{CellMath, CellVisitor, RowBack};
+use crate::kernels::cell_figures::{Figures, StepFigures, Tables as Weights, figures};
 use crate::num::real::Real;
 use crate::num::scaled::{ScaledSum, log2_scaled};
 
@@ -172,7 +173,15 @@ impl TimeStats {
     }
 
     /// Enters a step's chunks, in their order. `lives`: samples that have the step.
-    pub fn enter(&mut self, r: &Recurrent, index: usize, t: usize, sums: &[StepSums], figures: &[StepFigures], lives: usize) {
+    pub fn enter(
+        &mut self,
+        r: &Recurrent,
+        index: usize,
+        t: usize,
+        sums: &[StepSums],
+        figures: &[StepFigures],
+        lives: usize,
+    ) {
         let at = index * self.steps + t;
         let mut s = StepSums::default();
         sums.iter().for_each(|c| s.add(c));
@@ -201,7 +210,8 @@ impl TimeStats {
         let outputs = rows * r.hidden as f64;
         let mean = f.sum / outputs;
         self.hidden_mean[at] = mean;
-        self.hidden_var[at] = (f.squares / outputs - mean * mean).max(0.0);
+        let variance = f.squares / outputs - mean * mean;
+        self.hidden_var[at] = if variance < 0.0 { 0.0 } else { variance };
         self.jacobian_log2_norm[at] = 0.5 * log2_scaled(f.jacobian / (rows * r.state_width() as f64), 0);
     }
 }

@@ -196,12 +196,19 @@ impl<T: Real> Scene<'_, T> {
 
     /// Whether a sample has that time step.
     pub fn lives(&self, row: usize, t: usize) -> bool {
-        self.lengths.is_none_or(|n| t < n[row])
+        t < self.lengths.map_or(self.plan.steps, |n| n[row])
     }
 
     /// The time step at which a sample's result is read where only the last is.
     pub fn last(&self, row: usize) -> usize {
         if self.stack.reverse { 0 } else { self.lengths.map_or(self.plan.steps, |n| n[row]) - 1 }
+    }
+
+    /// Whether a sample's gradient is cut between time step `t` and the step processed before it: at every multiple of
+    /// the truncation, counted in time, in both directions.
+    pub fn cuts(&self, row: usize, t: usize) -> bool {
+        let boundary = if self.stack.reverse { t + 1 } else { t };
+        self.truncate.is_some_and(|n| boundary > 0 && boundary.is_multiple_of(n)) && self.lives(row, boundary)
     }
 
     /// Index on the tape of a segment's first step.
@@ -259,7 +266,11 @@ impl<T: Real> Scene<'_, T> {
                         continue;
                     };
                     if self.lives(index, t) {
-                        let y = if r.residual && k > 0 { &cell.y.get(i)[row * h..] } else { &cell.s.get(i + 1)[row * r.state_width()..] };
+                        let y = if r.residual && k > 0 {
+                            &cell.y.get(i)[row * h..]
+                        } else {
+                            &cell.s.get(i + 1)[row * r.state_width()..]
+                        };
                         out[to..to + h].copy_from_slice(&y[..h]);
                     } else {
                         out[to..to + h].fill(T::ZERO);

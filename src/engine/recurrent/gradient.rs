@@ -5,7 +5,7 @@ use super::forward::Scene;
 use super::tape::Tape;
 use super::{CellWeights, Recurrent};
 use crate::engine::sweep::{Level, NO_SCALE};
-use crate::kernels::gradient::column_sums;
+use crate::kernels::gradient::{column_sums, squares};
 use crate::kernels::matmul::{Matrix, Scratch, Start, product};
 use crate::kernels::pointwise::accumulate;
 use crate::num::pool;
@@ -68,9 +68,11 @@ impl Gradients {
         let (mut pieces, mut vectors) = (Vec::new(), Vec::new());
         for (cell, c) in cells.iter().enumerate() {
             let mut add = |recurrent: bool, columns: &[usize], width: usize, bias: bool| {
+                // The norm of a part of W - W^T needs the whole of it.
+                let size = if recurrent && r.shape.antisymmetric.is_some() { r.units } else { PIECE };
                 for (gate, &column) in columns.iter().enumerate() {
-                    for from in (0..r.units).step_by(PIECE) {
-                        let rows = PIECE.min(r.units - from);
+                    for from in (0..r.units).step_by(size) {
+                        let rows = size.min(r.units - from);
                         pieces.push(Mutex::new(Piece {
                             cell,
                             recurrent,
@@ -97,7 +99,13 @@ impl Gradients {
 
     /// Adds a segment's steps. Returns, at the full level, log2 norms of each step's part: (cell, from the state,
     /// position, log2 norm).
-    pub fn add<T: Real>(&self, scene: &Scene<'_, T>, tape: &Tape<T>, segment: usize, threads: usize) -> Vec<(usize, bool, usize, f64)> {
+    pub fn add<T: Real>(
+        &self,
+        scene: &Scene<'_, T>,
+        tape: &Tape<T>,
+        segment: usize,
+        threads: usize,
+    ) -> Vec<(usize, bool, usize, f64)> {
         let count = self.pieces.len();
         let parts: Vec<Mutex<Vec<Part>>> = (0..count).map(|_| Mutex::new(Vec::new())).collect();
         pool::each(threads, count + self.vectors.len(), &|_, i| {
@@ -125,7 +133,8 @@ impl Gradients {
     pub fn finish<T: Real>(self, scene: &Scene<'_, T>) -> Vec<Whole> {
         let (r, cells) = (scene.r, &scene.stack.cells);
         let mut out = Vec::new();
-        let pieces: Vec<Piece> = self.pieces.into_iter().map(|p| p.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
+        let pieces: Vec<Piece> =
+            self.pieces.into_iter().map(|p| p.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
         for (cell, c) in cells.iter().enumerate() {
             for (recurrent, weight, bias) in [(false, Some(c.ih), c.bias_ih), (true, c.hh, c.bias_hh)] {
                 let mine: Vec<_> = pieces.iter().filter(|p| p.cell == cell && p.recurrent == recurrent).collect();
@@ -135,7 +144,7 @@ impl Gradients {
                     if recurrent && r.shape.antisymmetric.is_some() {
                         // The matrix in use is W - W^T - gamma I.
                         let n = r.hidden;
-                        g = (0..n * n).map(|k| g[k] - g[k % n * n + k / n]).collect();
+                        g = (0..n * n).map(|k| skew(&g, n, k)).collect();
                     }
                     out.push((t, g, e));
                 }
@@ -163,6 +172,11 @@ impl Gradients {
         }
         out
     }
+}
+
+/// Entry `k` of G - G^T, (n, n).
+fn skew<T: Real>(g: &[T], n: usize, k: usize) -> f64 {
+    g[k].to_f64() - g[k % n * n + k / n].to_f64()
 }
 
 /// Pieces of a tensor brought to one exponent.
@@ -193,7 +207,13 @@ fn chunks<T: Real>(scene: &Scene<'_, T>, segment: usize) -> Vec<std::ops::Range<
 }
 
 /// The rows of a cell's input, or of its previous state, for local steps from `from` on.
-fn inputs<'a, T: Real>(scene: &Scene<'_, T>, tape: &'a Tape<T>, segment: usize, p: &Piece, from: usize) -> Matrix<'a, T> {
+fn inputs<'a, T: Real>(
+    scene: &Scene<'_, T>,
+    tape: &'a Tape<T>,
+    segment: usize,
+    p: &Piece,
+    from: usize,
+) -> Matrix<'a, T> {
     let (r, batch) = (scene.r, scene.plan.batch);
     let place = scene.place(segment) + from;
     let states = |cell: usize, place: usize| {
@@ -213,7 +233,14 @@ fn inputs<'a, T: Real>(scene: &Scene<'_, T>, tape: &'a Tape<T>, segment: usize, 
 
 /// Columns `column..column + n` of rows of deltas in the scale 2^e, and the distance between rows: themselves where all
 /// have that exponent, else a copy.
-fn aligned<'a, T: Real>(d: &'a [T], exponents: &[i64], e: i64, width: usize, cols: std::ops::Range<usize>, copy: &'a mut Vec<T>) -> (&'a [T], usize) {
+fn aligned<'a, T: Real>(
+    d: &'a [T],
+    exponents: &[i64],
+    e: i64,
+    width: usize,
+    cols: std::ops::Range<usize>,
+    copy: &'a mut Vec<T>,
+) -> (&'a [T], usize) {
     if exponents.iter().all(|&x| x == e || x == NO_SCALE) {
         return (&d[cols.start..], width);
     }
@@ -253,7 +280,10 @@ fn piece_steps<T: Real>(scene: &Scene<'_, T>, tape: &Tape<T>, segment: usize, p:
                 let (a, width) = aligned(&cell.delta[local * batch * dw..], exponents, e, dw, cols.clone(), &mut copy);
                 let x = inputs(scene, tape, segment, p, local);
                 product((p.rows, p.width, batch), Matrix::columns(a, width), x, Start::Zero, &mut one, &mut scratch);
-                let squares = crate::kernels::gradient::squares(&one);
+                let squares = match scene.r.shape.antisymmetric.filter(|_| p.recurrent) {
+                    Some(_) => squares(&(0..one.len()).map(|k| skew(&one, p.width, k)).collect::<Vec<_>>()),
+                    None => squares(&one),
+                };
                 let squares = ScaledSum { s: squares.s, e: squares.e + 2 * e };
                 parts.push((p.cell, p.recurrent, scene.plan.range(segment).start + local, squares));
             }

@@ -103,13 +103,19 @@ impl Recurrent {
             ));
         }
         if d.num_layers == 0 || in_features == 0 {
-            return bad(format!("needs at least one layer and one input feature, got {} and {in_features}", d.num_layers));
+            return bad(format!(
+                "needs at least one layer and one input feature, got {} and {in_features}",
+                d.num_layers
+            ));
         }
         if d.residual && d.bidirectional {
             return bad("residual=True needs one direction: a bidirectional output is twice as wide as a layer".into());
         }
         if let (Some(_), None) = (d.gate_bias, shape.keep) {
-            return bad(format!("cell {:?} has no gate that keeps the state, so gate_bias has no meaning", d.cell.info().name));
+            return bad(format!(
+                "cell {:?} has no gate that keeps the state, so gate_bias has no meaning",
+                d.cell.info().name
+            ));
         }
         if let (Some(_), false) = (d.gate_bias, d.bias) {
             return bad("gate_bias needs biases, but bias is False".into());
@@ -134,7 +140,8 @@ impl Recurrent {
         };
         for layer in 0..d.num_layers {
             let in_width = if layer == 0 { in_features } else { r.out_features };
-            let cells = (0..directions).map(|dir| r.cell_weights(d, layer, dir, in_width)).collect::<Result<Vec<_>, _>>()?;
+            let cells =
+                (0..directions).map(|dir| r.cell_weights(d, layer, dir, in_width)).collect::<Result<Vec<_>, _>>()?;
             if d.bidirectional {
                 let stack = |(i, c): (usize, &CellWeights)| Stack { reverse: i == 1, cells: vec![*c] };
                 r.levels.push(cells.iter().enumerate().map(stack).collect());
@@ -154,7 +161,13 @@ impl Recurrent {
         Ok(r)
     }
 
-    fn cell_weights(&mut self, d: &Description, layer: usize, dir: usize, in_width: usize) -> Result<CellWeights, Error> {
+    fn cell_weights(
+        &mut self,
+        d: &Description,
+        layer: usize,
+        dir: usize,
+        in_width: usize,
+    ) -> Result<CellWeights, Error> {
         let (u, s) = (self.units, self.shape);
         let suffix = format!("l{layer}{}", if dir == 1 { "_reverse" } else { "" });
         let bound = 1.0 / (self.hidden as f64).sqrt();
@@ -162,11 +175,20 @@ impl Recurrent {
             let range = [("low".into(), Value::Number(-bound)), ("high".into(), Value::Number(bound))];
             Init::parse("uniform", &range).unwrap_or_else(|_| Init::constant(0.0))
         };
-        let own = |given: &Option<Init>, leaf, fan| given.clone().or_else(|| d.cell.start(leaf, fan)).unwrap_or_else(uniform);
+        let own =
+            |given: &Option<Init>, leaf, fan| given.clone().or_else(|| d.cell.start(leaf, fan)).unwrap_or_else(uniform);
         let gates = s.gates.len();
         let ih = own(&d.init, Leaf::WeightIh, in_width);
         let ih = self.tensor(format!("weight_ih_{suffix}"), &[gates * u, in_width], gates, &ih)?;
-        let mut w = CellWeights { index: layer * self.directions + dir, in_width, ih, hh: None, bias_ih: None, bias_hh: None, vectors: None };
+        let mut w = CellWeights {
+            index: layer * self.directions + dir,
+            in_width,
+            ih,
+            hh: None,
+            bias_ih: None,
+            bias_hh: None,
+            vectors: None,
+        };
         if !s.hh.is_empty() {
             let hh = own(&d.recurrent_init, Leaf::WeightHh, self.hidden);
             w.hh = Some(self.tensor(format!("weight_hh_{suffix}"), &[gates * u, self.hidden], gates, &hh)?);
@@ -228,7 +250,9 @@ impl Recurrent {
                     }
                 }
             }
-            let (Some(rule), Some((keep, sign)), Some(b)) = (self.gate_bias, self.shape.keep, w.bias_ih) else { continue };
+            let (Some(rule), Some((keep, sign)), Some(b)) = (self.gate_bias, self.shape.keep, w.bias_ih) else {
+                continue;
+            };
             let draws = uniform(u, 2);
             for (j, draw) in draws.into_iter().enumerate() {
                 let edge = 1.0 / self.hidden as f64;

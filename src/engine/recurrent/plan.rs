@@ -30,10 +30,24 @@ const CACHE: u64 = 2 << 20;
 
 impl TimePlan {
     /// The fastest plan within a budget, or an error that names the least that works.
-    pub fn new(r: &Recurrent, batch: usize, steps: usize, element: usize, limit: u64, strict: bool) -> Result<Self, Error> {
+    pub fn new(
+        r: &Recurrent,
+        batch: usize,
+        steps: usize,
+        element: usize,
+        limit: u64,
+        strict: bool,
+    ) -> Result<Self, Error> {
         let chunk = (ROWS / batch.max(1)).clamp(1, ROWS).min(steps.max(1));
         let size = Size { r, batch: batch as u64, steps: steps as u64, element: element as u64 };
-        let make = |segment: usize, keep: bool| Self { steps, batch, segment, chunk, keep, bytes: size.bytes(segment as u64, keep) };
+        let make = |segment: usize, keep: bool| Self {
+            steps,
+            batch,
+            segment,
+            chunk,
+            keep,
+            bytes: size.bytes(segment as u64, keep),
+        };
         let per_step = size.step().max(1);
         let cached = ((CACHE / per_step) as usize / chunk * chunk).clamp(chunk, steps.next_multiple_of(chunk));
         let keep = make(cached, true);
@@ -79,7 +93,8 @@ impl TimePlan {
     /// One line for people.
     pub fn describe(&self) -> String {
         let mib = self.bytes as f64 / f64::from(1 << 20);
-        let what = if self.keep { "keep all time steps" } else { "keep the state at each checkpoint, compute the rest again" };
+        let what =
+            if self.keep { "keep all time steps" } else { "keep the state at each checkpoint, compute the rest again" };
         format!(
             "{what}; {} segments of {} steps, {mib:.1} MiB, recompute factor {:.2}",
             self.segments(),

@@ -90,7 +90,14 @@ impl<'a, T: Real> Run<'a, T> {
         Self { set, threads: pool::num_threads(), levels: Vec::new(), between: Vec::new() }
     }
 
-    fn scene<'s>(&'s self, level: usize, stack: &'s Stack, ready: &'s [Ready<T>], x: &'s [T], chunk: usize) -> Scene<'s, T> {
+    fn scene<'s>(
+        &'s self,
+        level: usize,
+        stack: &'s Stack,
+        ready: &'s [Ready<T>],
+        x: &'s [T],
+        chunk: usize,
+    ) -> Scene<'s, T> {
         let s = &self.set;
         Scene {
             r: s.r,
@@ -116,7 +123,11 @@ impl<'a, T: Real> Run<'a, T> {
     /// Runs forward over `x`, (batch, steps, in). `state`, where given, has (cells, batch, hidden) for each state.
     /// Returns the output, the final states in the same form, and where numbers were first left.
     #[allow(clippy::type_complexity)] // reason: three results that belong together
-    pub fn forward(&mut self, x: &[T], state: Option<&[Vec<T>]>) -> Result<(Vec<T>, Vec<Vec<T>>, Option<NonFinite>), Error> {
+    pub fn forward(
+        &mut self,
+        x: &[T],
+        state: Option<&[Vec<T>]>,
+    ) -> Result<(Vec<T>, Vec<Vec<T>>, Option<NonFinite>), Error> {
         let (r, plan, set) = (self.set.r, self.set.plan, self.set);
         let (batch, steps, wide) = (plan.batch, plan.steps, r.out_features);
         let kinds = r.shape.states / r.shape.outputs;
@@ -134,7 +145,8 @@ impl<'a, T: Real> Run<'a, T> {
                 let scene = self.scene(level, stack, &ready, self.input(level, x), tape.chunk);
                 let split = tape.split(self.threads);
                 let first_dx = level > 0 || set.inputs;
-                let new = |c: &std::ops::Range<usize>| Worker::new(&scene, c.clone(), tape.rows(c), set.backward, first_dx);
+                let new =
+                    |c: &std::ops::Range<usize>| Worker::new(&scene, c.clone(), tape.rows(c), set.backward, first_dx);
                 let mut workers: Vec<_> = split.iter().map(new).collect();
                 let counts: Vec<_> = workers.iter().map(|w| w.rows.len()).collect();
                 let outs = cut(&mut out, &counts, if every { steps * wide } else { wide });
@@ -221,7 +233,16 @@ impl<'a, T: Real> Run<'a, T> {
                 let size = if wanted { batch * steps } else { 0 };
                 let mut dx = Seed { g: vec![T::ZERO; size * width], e: vec![NOTHING; size] };
                 let seed = Above { g: &above.g, e: &above.e, width: r.out_features, col: direction * r.hidden };
-                gradients.extend(stack_back(&self.set, &scene, &mut run.tape, &mut run.workers, seed, &mut dx, &mut stats, self.threads)?);
+                gradients.extend(stack_back(
+                    &self.set,
+                    &scene,
+                    &mut run.tape,
+                    &mut run.workers,
+                    seed,
+                    &mut dx,
+                    &mut stats,
+                    self.threads,
+                )?);
                 for w in &run.workers {
                     for (c, cell) in stack.cells.iter().zip(&w.cells) {
                         for (i, b) in w.rows.clone().enumerate() {
@@ -237,7 +258,9 @@ impl<'a, T: Real> Run<'a, T> {
                 match &mut below {
                     None => below = Some(dx),
                     Some(sum) => {
-                        for ((a, ea), (b, &eb)) in sum.g.chunks_exact_mut(width).zip(&mut sum.e).zip(dx.g.chunks_exact(width).zip(&dx.e)) {
+                        for ((a, ea), (b, &eb)) in
+                            sum.g.chunks_exact_mut(width).zip(&mut sum.e).zip(dx.g.chunks_exact(width).zip(&dx.e))
+                        {
                             join(a, ea, b, eb);
                         }
                     }
@@ -259,10 +282,14 @@ impl<'a, T: Real> Run<'a, T> {
                 stats.state_grad_log2_norm[cell] = sum.log2_sqrt();
             }
         }
-        if !given_state {
-            for (s, &t) in states.iter().zip(&r.start) {
-                gradients.push(start_gradient(s, t, cells, batch, r.hidden));
-            }
+        for (s, &t) in states.iter().zip(&r.start) {
+            // A state that was given stood in place of the learned one, which had no part in the result.
+            let whole = if given_state {
+                (t, vec![0.0; cells * r.hidden], 0)
+            } else {
+                start_gradient(s, t, cells, batch, r.hidden)
+            };
+            gradients.push(whole);
         }
         Ok(Backward { stats, gradients, inputs: set.inputs.then_some(above), states })
     }
@@ -296,7 +323,8 @@ fn stack_back<T: Real>(
     let width = scene.stack.cells[0].in_width;
     let wanted = !dx.e.is_empty();
     let full = set.level == Level::Full;
-    let tables: Vec<_> = if full { (0..scene.stack.cells.len()).map(|k| Tables::new(scene, k)).collect() } else { Vec::new() };
+    let tables: Vec<_> =
+        if full { (0..scene.stack.cells.len()).map(|k| Tables::new(scene, k)).collect() } else { Vec::new() };
     let gradients = Gradients::new(r, &scene.stack.cells);
     let split: Vec<_> = workers.iter().map(|w| w.chunks.clone()).collect();
     let counts: Vec<_> = workers.iter().map(|w| w.rows.len()).collect();

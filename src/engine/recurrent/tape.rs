@@ -4,7 +4,7 @@ use super::figures::StepSums;
 use super::plan::TimePlan;
 use super::{Recurrent, Stack};
 use crate::error::Error;
-use crate::kernels::cell::StepFigures;
+use crate::kernels::cell_figures::StepFigures;
 use crate::num::aligned::Buffer;
 use crate::num::real::Real;
 use crate::num::rows::{RowShare, share_rows};

@@ -27,7 +27,7 @@ impl CellMath for Math {
     #[inline(always)]
     fn back<V: Vector>(&self, z: Z<V>, _: S<V>, _: P<V>, d: S<V>) -> Back<V> {
         let o = V::zero();
-        Back { z: [d[0].mul(V::c(self.epsilon)).mul(tanh(z[0]).1), o, o, o], s: [d[0], o], p: [o; 3] }
+        Back { z: [d[0].mul(V::c(self.epsilon)).mul(tanh(z[0]).1), o, o, o], s: [d[0], o], p: [o; 3], c: V::zero() }
     }
 
     #[inline(always)]

@@ -38,7 +38,7 @@ impl CellMath for Math {
         let dn = d[0].mul(take).mul(n.1);
         let dz = d[0].mul(s[0].sub(n.0)).mul(slope);
         let dr = dn.mul(z[3]).mul(r.1);
-        Back { z: [dr, dz, dn, dn.mul(r.0)], s: [d[0].mul(keep), V::zero()], p: [V::zero(); 3] }
+        Back { z: [dr, dz, dn, dn.mul(r.0)], s: [d[0].mul(keep), V::zero()], p: [V::zero(); 3], c: V::zero() }
     }
 
     #[inline(always)]

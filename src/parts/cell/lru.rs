@@ -32,7 +32,7 @@ impl CellMath for Math {
         let lambda_re = d[0].fma(s[0], d[1].mul(s[1]));
         let lambda_im = d[1].fma(s[0], d[0].neg().mul(s[1]));
         let gamma = d[0].fma(z[0], d[1].mul(z[1]));
-        Back { z: [p[2].mul(d[0]), p[2].mul(d[1]), o, o], s: [re, im], p: [lambda_re, lambda_im, gamma] }
+        Back { z: [p[2].mul(d[0]), p[2].mul(d[1]), o, o], s: [re, im], p: [lambda_re, lambda_im, gamma], c: V::zero() }
     }
 
     #[inline(always)]

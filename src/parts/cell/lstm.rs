@@ -55,7 +55,7 @@ impl<const PEEPHOLE: bool> CellMath for Math<PEEPHOLE> {
             ds = zi.fma(p[0], zf.fma(p[1], ds));
             dp = [zi.mul(s[1]), zf.mul(s[1]), zo.mul(c)];
         }
-        Back { z: [zi, zf, zg, zo], s: [V::zero(), ds], p: dp }
+        Back { z: [zi, zf, zg, zo], s: [V::zero(), ds], p: dp, c: dc }
     }
 
     #[inline(always)]

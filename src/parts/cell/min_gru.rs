@@ -28,7 +28,7 @@ impl CellMath for Math {
         let (take, keep, slope) = two_sides(z[0]);
         let o = V::zero();
         let dz = d[0].mul(z[1].sub(s[0])).mul(slope);
-        Back { z: [dz, d[0].mul(take), o, o], s: [d[0].mul(keep), o], p: [o; 3] }
+        Back { z: [dz, d[0].mul(take), o, o], s: [d[0].mul(keep), o], p: [o; 3], c: V::zero() }
     }
 
     #[inline(always)]

@@ -32,7 +32,7 @@ impl CellMath for Math {
         let pull = d[0].mul(s[0].sub(z[2]));
         let df = pull.mul(take).mul(f.1.div(total));
         let di = pull.mul(keep).mul(i.1.div(total)).neg();
-        Back { z: [df, di, d[0].mul(take), V::zero()], s: [d[0].mul(keep), V::zero()], p: [V::zero(); 3] }
+        Back { z: [df, di, d[0].mul(take), V::zero()], s: [d[0].mul(keep), V::zero()], p: [V::zero(); 3], c: V::zero() }
     }
 
     #[inline(always)]

@@ -30,7 +30,7 @@ impl<A: Pointwise> CellMath for Math<A> {
     #[inline(always)]
     fn back<V: Vector>(&self, z: Z<V>, _: S<V>, _: P<V>, d: S<V>) -> Back<V> {
         let o = V::zero();
-        Back { z: [d[0].mul(self.act.eval(z[0]).1), o, o, o], s: [o; 2], p: [o; 3] }
+        Back { z: [d[0].mul(self.act.eval(z[0]).1), o, o, o], s: [o; 2], p: [o; 3], c: V::zero() }
     }
 
     #[inline(always)]

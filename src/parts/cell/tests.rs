@@ -1,4 +1,4 @@
-//! Tests of all cells: reverse against differences, and the catalogue.
+//! parts: tests of all cells: reverse against differences, and the catalogue. Know no time.
 
 use super::*;
 use crate::kernels::cell::{CellMath, Reverse, RowBack, Step, reverse, step};
