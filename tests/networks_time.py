@@ -93,6 +93,12 @@ class Problem:
         return {"state": state, "lengths": self.lengths, "truncate": self.truncate}
 
     @property
+    def used(self) -> list[str]:
+        """Parameters that have a gradient: not a learned start where a state is given."""
+        starts = ("h0", "c0") if self.state is not None else ()
+        return [name for name in self.parameters if name not in starts]
+
+    @property
     def weights(self) -> dict[str, Array]:
         return {name: double(value) for name, value in self.parameters.items()}
 
@@ -170,7 +176,7 @@ def scaled(total: Sum) -> tuple[Array, Array]:
 
 def found_gradients(found: vg.Gradients, problem: Problem) -> dict[str, tuple[Array, Array]]:
     """Every gradient that vgcore returned, by the oracle's names."""
-    gradients = {name: found.scaled(f"rnn.{name}") for name in problem.parameters}
+    gradients = {name: found.scaled(f"rnn.{name}") for name in problem.used}
     gradients["x"] = found.scaled_input
     if problem.state is not None:
         for letter in CELLS[problem.layer.cell].states:
@@ -180,7 +186,7 @@ def found_gradients(found: vg.Gradients, problem: Problem) -> dict[str, tuple[Ar
 
 def expected_gradients(run: Flow, problem: Problem) -> dict[str, tuple[Array, Array]]:
     """The same of the oracle's."""
-    gradients = {name: scaled(run.parameters[name]) for name in problem.parameters}
+    gradients = {name: scaled(run.parameters[name]) for name in problem.used}
     gradients["x"] = run.scaled_input()
     if problem.state is not None:
         for which, letter in enumerate(CELLS[problem.layer.cell].states):

@@ -147,16 +147,15 @@ def test_no_layers_or_uneven_steps_are_refused() -> None:
 
 
 def test_layers_that_are_not_recurrent_keep_their_flow_along_depth() -> None:
-    head = fake_raw([-3.0, -1.0])
-    head["step"] = np.array([1, 3])  # the recurrent layer's own place, 0, has no unit
-    arrays = {key: value for key, value in head.items() if isinstance(value, np.ndarray)}
-    flow = flow_of(fake_block(fading(30)), **arrays)
+    stages = [fake_raw([-3.0, -1.0]) | {"stage": 0}, fake_raw([-0.5]) | {"stage": 2}]
+    flow = flow_of(fake_block(fading(30)), stages=stages)
     inner = flow.feed_forward
     assert inner is not None
-    assert (inner.axis, inner.steps, flow.steps) == ("depth", 2, 30)
-    np.testing.assert_allclose(inner.log10_grad_norm, [-3.0, -1.0], rtol=1e-14)
+    assert (inner.axis, inner.steps, flow.steps) == ("depth", 3, 30)
+    np.testing.assert_allclose(inner.log10_grad_norm, [-3.0, -1.0, -0.5], rtol=1e-14)
     assert inner.diagnose().axis == "depth"
-    assert len(flow.units["unit"]) == 2
+    assert inner.has_statistics
+    assert len(flow.units["unit"]) == 3
     assert np.isnan(flow.unchanged_share).all()
     assert flow.width.tolist() == [16] * 30
 
@@ -239,6 +238,16 @@ def test_truncation_leaves_the_piece_next_to_the_loss() -> None:
     assert view.decades_per_step == pytest.approx(_rate.estimate(curve[75:]).mean)
 
 
+def test_sequences_of_different_ends_are_measured_where_all_are() -> None:
+    curve = fading(100, -0.07)
+    curve[40:] += 2.0  # where the shortest ends, the norm over the batch jumps
+    view = flow_of(fake_block(curve, cell="gru"), meta={"shortest": 40}).layer(0)
+    assert view.span == slice(0, 40)
+    assert view.decades_per_step == pytest.approx(_rate.estimate(curve[:40]).mean)
+    assert "that all of them have" in view.diagnose().text
+    assert flow_of(fake_block(curve, cell="gru"), meta={"shortest": 3}).layer(0).span == slice(0, 100)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(-3000, 3000), st.integers(3, 200), st.integers(0, 1000))
 def test_scaling_the_loss_moves_norms_and_not_the_rate(shift: int, steps: int, seed: int) -> None:
@@ -270,14 +279,16 @@ def test_power_laws_are_told_from_exponentials(exponent: float, steps: int) -> N
 # --- where the forward pass broke ---------------------------------------------------------------------------
 
 
-def test_the_first_step_that_is_not_finite_is_found_in_either_place() -> None:
+def test_the_layer_that_was_first_not_finite_is_counted_over_all() -> None:
     low, top = fake_block(stacked(2)), fake_block(stacked(2))
     assert flow_of(low, top).nonfinite is None
-    low["nonfinite"] = {"step": 9, "layer": 1, "direction": 0, "units": 2}
-    top["nonfinite"] = {"step": 7, "layer": 1, "direction": 0, "units": 3}
-    assert flow_of(low, top).nonfinite == {"step": 7, "layer": 3, "direction": 0, "units": 3}
-    whole = {"step": 5, "layer": 2, "direction": 0, "units": 1}
-    assert flow_of(fake_block(stacked(2)), fake_block(stacked(2)), nonfinite=whole).nonfinite == whole
+    spot = {"step": 7, "layer": 1, "direction": 0, "units": 3}
+    staged = flow_of(low | {"stage": 0}, top | {"stage": 2}, nonfinite=spot | {"stage": 2})
+    assert staged.nonfinite == spot | {"layer": 3}
+    top["hidden_var"][1, 7:] = np.nan  # without a stage, the figures of that step tell
+    assert flow_of(low, top, nonfinite=spot).nonfinite == spot | {"layer": 3}
+    low["hidden_var"][1, 7:] = np.inf
+    assert flow_of(low, top, nonfinite=spot).nonfinite == spot
 
 
 # --- tables and files ---------------------------------------------------------------------------------------
@@ -336,7 +347,8 @@ def test_files_keep_every_bit(tmp_path: Path, suffix: str) -> None:
         nonfinite=spot,
         weight_norms={"rnn.weight_hh_l0": -math.inf},
         gradients={"rnn.weight_hh_l0": (np.zeros(3), np.int64(0))},
-        **{"step": np.array([1]), "kind": np.zeros(1, np.uint8)},
+        stages=[fake_raw([-1.0, -2.0]) | {"stage": 2}],
+        step=np.array([1]),
     )
     path = tmp_path / f"flow{suffix}"
     flow.save(path)
@@ -351,6 +363,8 @@ def test_files_keep_every_bit(tmp_path: Path, suffix: str) -> None:
         for key, value in other.items():
             np.testing.assert_array_equal(np.asarray(one[key]), np.asarray(value))
     np.testing.assert_array_equal(again.raw["step"], [1])
+    assert again.feed_forward is not None
+    np.testing.assert_allclose(again.feed_forward.log10_grad_norm, [-1.0, -2.0], rtol=1e-14)
     if suffix == ".json":  # strict: no NaN or Infinity tokens
         json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in the file"))
 
@@ -418,7 +432,19 @@ def test_blocks_of_weights_that_are_no_gates(figures: str) -> None:
         elif figures == "none":
             block[key] = np.full((1, 2, 60), np.nan)
     flow = flow_of(block)
-    assert set(flow.gate_mean) == ({"re", "im"} if figures == "none" else set())
+    assert flow.gate_mean == {}
     assert flow.diagnose().gate is None
     assert flow.table.rows
     assert len(flow.table["value"]) == flow.table.rows
+
+
+def test_a_shut_output_gate_at_the_last_step_does_not_hide_the_memory() -> None:
+    curve = np.where(np.arange(100) >= 98, -np.inf, fading(100, -0.1))
+    for rows, direction in ((curve[None], 0), (np.stack((curve, curve[::-1])), 1)):
+        hidden = np.zeros_like(rows)
+        flow = flow_of(fake_block(hidden, cell_curves=rows, directions=direction + 1))
+        view = flow.layer(0, direction)
+        assert view.span == (slice(2, 100) if direction else slice(0, 98))
+        found = view.diagnose()
+        assert found.verdict == "vanishing"
+        assert f"at time step {2 if direction else 97} and" in found.text

@@ -74,7 +74,7 @@ def test_the_bias_of_chrono_initialisation_keeps_1_over_e_after_T_steps() -> Non
 
 def test_chrono_draws_memory_lengths_up_to_T() -> None:
     """b_f = ln U(1, T-1), b_i = -b_f; the two biases of a gate add."""
-    s, hidden = setting("chrono_T1000"), 4000
+    s, hidden = setting("chrono_T1000"), 1000
     p = vg.rnn("lstm", hidden, in_features=1, chrono=s["T"], dtype="float64", rng=1).parameters()
     i, f, _, _ = np.split(p["rnn.bias_ih_l0"] + p["rnn.bias_hh_l0"], 4)
     np.testing.assert_allclose(i, -f, rtol=1e-12)
@@ -100,7 +100,7 @@ def test_gru_with_zero_weights_halves_the_gradient() -> None:
 def test_irnn_hands_the_gradient_on_unchanged(steps: int, dtype: str) -> None:
     """Identity start, relu, positive input: dh_T/dh_0 is the identity, to the bit."""
     s, hidden, rng = setting("irnn_identity"), 5, np.random.default_rng(0)
-    layer = vg.Recurrent("irnn", hidden, init=np.full((hidden, 2), 1e-5), name="rnn")
+    layer = vg.Recurrent("irnn", hidden, init=np.full((hidden, 2), 1e-5, dtype), name="rnn")
     net = vg.Network(2, [layer], dtype=dtype, rng=0)
     p = net.parameters()
     np.testing.assert_array_equal(p["rnn.weight_hh_l0"], np.eye(hidden))

@@ -26,7 +26,7 @@ from oracle_time import Flow, Recurrent, random_parameters, recurrent_gradients
 def fading(cell: str, hidden: int) -> tuple[Recurrent, dict[str, Any]]:
     """A layer of each cell that loses two to three decades a step; its numbers are float32's."""
     rng = np.random.default_rng(5)
-    options = {"antisymmetric_rnn": {"epsilon": 1.0, "gamma": 0.998}}.get(cell, {})
+    options = {"antisymmetric_rnn": {"epsilon": 1.0, "gamma": 1 - 2.0**-8}}.get(cell, {})
     layer = Recurrent(cell, hidden, options, read="every")
     p = random_parameters(layer, 3, rng, 0.3)
     gates = {"lstm": (1, -7.0), "gru": (1, -7.0), "min_lstm": (0, -7.0), "min_gru": (0, 7.0)}
@@ -76,7 +76,8 @@ def test_gradients_far_outside_the_float_range(cell: str, dtype: str) -> None:
     net = problem.network()
     result = gradients(net, problem)
     found, expected = found_gradients(result, problem), expected_gradients(run, problem)
-    tolerance = {"float64": 1e-9, "float32": 1e-3}[dtype]
+    # 1/256 is left of 1 - 255/256 there: float32 keeps five digits of it a step
+    tolerance = {"float64": 1e-9, "float32": 1e-2 if cell == "antisymmetric_rnn" else 1e-3}[dtype]
     for name, value in expected.items():
         assert gap_by_norm(found[name], value) < tolerance, name
     m, e = by_step(result)

@@ -379,10 +379,13 @@ def _opening(evidence: Evidence, view: LayerFlow | None) -> list[str]:
     if view.flow is not None and (view.flow.layers > 1 or view.direction):
         parts.insert(0, f"Layer {view.index} of {view.flow.layers} ({view.name}).")
     cut = view.meta.get("truncate")
-    if cut and steps < view.reach + 1:
+    if cut and cut <= view.reach:
         parts.append(
             f"The gradient was truncated every {int(cut):,} steps; this is about the piece next to the loss."
         )
+    shortest = view.meta.get("shortest")
+    if shortest is not None and view.span.stop <= shortest < view.reach + 1 and not cut:
+        parts.append(f"Sequences end at different steps; this is about the {steps:,} that all of them have.")
     if view.reach < view.steps - 1:
         parts.append(f"Steps after {view.reach:,} are padding: the loss does not depend on them.")
     return parts

@@ -26,6 +26,9 @@ FORMAT: Final = "vgcore.GradientFlow"
 VERSION: Final = 1
 _NOT_OURS: Final = f"expected a file written by GradientFlow.save (format {FORMAT!r}, version {VERSION})"
 
+# Lists of mappings: recurrent layers, and the layers around them.
+_LISTS: Final = ("time", "stages")
+
 _Parts = tuple[dict[str, Any], dict[str, Any]]
 
 
@@ -90,14 +93,14 @@ def _head(values: Mapping[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
 def _split(raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what is not an array and the arrays by name.
 
-    Those of recurrent layer i are named "time/i/...", so that both containers hold one level of arrays.
+    Those of entry i of a list are named "time/i/..." or "stages/i/...": both containers hold one level.
     """
     values: dict[str, Any] = {}
     arrays: dict[str, Any] = {}
     for key, value in raw.items():
         if isinstance(value, np.ndarray):
             arrays[key] = value
-        elif key == "time":
+        elif key in _LISTS:
             parts = [_split(block) for block in value]
             values[key] = [part[0] for part in parts]
             for i, (_, inner) in enumerate(parts):
@@ -118,8 +121,8 @@ def _joined(values: dict[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]
     """Return the raw mapping that ``_split`` took apart."""
     for key, array in arrays.items():
         path = key.split("/", 2)
-        if len(path) == 3 and path[0] == "time":
-            values["time"][int(path[1])][path[2]] = array
+        if len(path) == 3 and path[0] in _LISTS:
+            values[path[0]][int(path[1])][path[2]] = array
         else:
             values[key] = array
     return values

@@ -29,6 +29,8 @@ __all__ = ["DIRECTIONS", "LayerFlow"]
 
 DIRECTIONS: Final = ("forward", "reverse")
 _LOG10_2: Final = math.log10(2.0)
+# On fewer steps than this a rate means little, and sequences of different ends are the lesser evil.
+LEAST_SHORTEST: Final = 10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -228,15 +230,29 @@ class LayerFlow:
         """
         return self.log10_cell_grad_norm if self.has_cell_state else self.log10_grad_norm
 
-    @property
+    @cached_property
     def span(self) -> slice:
-        """The steps that the rate is about: up to ``reach``, and the piece next to the loss if truncated."""
+        """The steps that the rate is about.
+
+        Those that every sequence has (where they end at different steps and the shortest has ten), since the
+        norm over the batch jumps where a sequence ends; and of these the piece next to the loss if
+        backpropagation is truncated. Steps next to the loss at which the memory's gradient is exactly zero,
+        as behind an output gate that is shut, are left out.
+        """
         cut = self.meta.get("truncate")
         start, stop = 0, self.reach + 1
+        shortest = self.meta.get("shortest")
+        if shortest is not None and shortest >= LEAST_SHORTEST:
+            stop = min(stop, int(shortest))
         if cut and self.direction == 0:
-            start = int(cut) * (self.reach // int(cut))
+            start = int(cut) * ((stop - 1) // int(cut))
         elif cut:
             stop = min(stop, int(cut))
+        live = np.flatnonzero(self.log10_memory_norm[start:stop] != -np.inf)
+        if live.size and self.direction == 0:
+            stop = start + int(live[-1]) + 1
+        elif live.size:
+            start += int(live[0])
         return slice(start, stop)
 
     def towards_loss(self, values: FloatArray) -> FloatArray:
@@ -296,7 +312,12 @@ class LayerFlow:
             return {}
         rows = self._row(key, full=True)
         # Blocks of weights that are no gates (an lru's) have names and no figures.
-        return {name: _frozen(rows[i]) for i, name in enumerate(self.gates[: len(rows)])}
+        return {name: _frozen(rows[i]) for i, name in enumerate(self.gates[: len(rows)]) if _known(rows[i])}
+
+
+def _known(values: FloatArray) -> bool:
+    """Return whether any value is a number."""
+    return not np.isnan(values).all()
 
 
 def _frozen(values: Any) -> FloatArray:

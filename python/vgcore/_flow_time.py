@@ -160,23 +160,12 @@ class TimeFlow(GradientFlow):
 
     @cached_property
     def feed_forward(self) -> GradientFlow | None:
-        """The flow along depth of the layers that are not recurrent, None if there are none.
+        """The flow along depth of the layers that are not recurrent, in order, None if there are none.
 
-        Where the loss reads every step, those layers run at every step and their figures are over all
-        samples and steps.
+        Where such layers run at every time step, their figures are over all samples and steps.
         """
-        step = self.raw.get("step")
-        if step is None or len(step) == 0:
-            return None
-        number, index = np.unique(np.asarray(step), return_inverse=True)
-        raw: dict[str, Any] = {
-            key: value
-            for key, value in self.raw.items()
-            if isinstance(value, np.ndarray) and value.ndim and len(value) == len(step)
-        }
-        raw |= {"step": index.astype(np.int64), "steps": int(number.size)}
-        raw |= {key: self.raw[key] for key in ("loss", "batch") if key in self.raw}
-        return GradientFlow.from_raw(raw, dict(self.meta) | {"axis": "depth"})
+        raw = _joined_stages(self.raw)
+        return None if raw is None else GradientFlow.from_raw(raw, dict(self.meta) | {"axis": "depth"})
 
     # --- what the pass was ---------------------------------------------------------------------------------
 
@@ -201,17 +190,13 @@ class TimeFlow(GradientFlow):
 
         Everything measured of the forward pass up to that step is kept.
         """
-        first, found = 0, []
-        for block in self.raw["time"]:
-            spot = block.get("nonfinite")
-            if spot:
-                found.append({key: int(value) for key, value in spot.items()})
-                found[-1]["layer"] = first + found[-1].get("layer", 0)
-            first += int(block["layers"])
         spot = self.raw.get("nonfinite")
-        if spot:
-            found.append({key: int(value) for key, value in spot.items()})
-        return min(found, key=lambda entry: entry["step"], default=None)
+        if not spot:
+            return None
+        found = {key: int(value) for key, value in spot.items() if key != "stage"}
+        if "layer" in found:
+            found["layer"] += _first_broken(self.raw["time"], spot)
+        return found
 
     @property
     def weight_norms(self) -> dict[str, float]:
@@ -413,6 +398,42 @@ def _checked(block: Mapping[str, Any], place: int) -> dict[str, Any]:
             value.setflags(write=False)
         result[key] = value
     return result
+
+
+def _joined_stages(raw: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the report of a network that has the layers around the recurrent ones alone, None if none."""
+    stages = list(raw.get("stages") or ())
+    if not stages:
+        return None
+    counts = [int(np.max(stage["step"], initial=-1)) + 1 for stage in stages]
+    first = np.cumsum([0, *counts])
+    result: dict[str, Any] = {key: raw[key] for key in ("loss", "batch") if key in raw}
+    for key, value in stages[0].items():
+        if isinstance(value, np.ndarray) and all(key in stage for stage in stages):
+            result[key] = np.concatenate([stage[key] for stage in stages])
+    result["step"] = np.concatenate(
+        [np.asarray(stage["step"]) + start for stage, start in zip(stages, first, strict=False)]
+    )
+    return result | {"steps": int(first[-1])}
+
+
+def _first_broken(blocks: Sequence[Mapping[str, Any]], spot: Mapping[str, int]) -> int:
+    """Return the number of layers before the ``Recurrent`` that `spot` is about.
+
+    `spot` counts layers within its own; which that is its ``stage`` says, else the figures of that step.
+    """
+    before, step = 0, int(spot["step"])
+    for block in blocks:
+        row = int(spot["layer"]) * int(block["directions"]) + int(spot.get("direction", 0))
+        if "stage" in spot and "stage" in block:
+            mine = spot["stage"] == block["stage"]
+        else:
+            size = block.get("hidden_var")
+            mine = size is None or (row < len(size) and not np.isfinite(size[row, step]))
+        if mine:
+            return before
+        before += int(block["layers"])
+    return 0
 
 
 def _reach(blocks: Sequence[Mapping[str, Any]]) -> int:

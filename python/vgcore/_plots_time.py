@@ -93,8 +93,9 @@ def plot_time(
         for name in names:
             values = _array(view, name, alone=len(names) == 1)
             if values is not None:
-                curves.append((_label(view, name, len(views), len(names)), _ordered(view, values)))
-                xs.append(_ordered(view, _places(view, x)))
+                places, drawn = _ordered(view, values, x)
+                curves.append((_label(view, name, len(views), len(names)), drawn))
+                xs.append(places)
     heading = f"{_heading(flow)}\n{_rate_line(flow)}" if title is None else title
     ylabel = _LABELS.get(names[0], names[0]) if len(names) == 1 else "norm"
     axes = draw_curves(ax, curves, xs, formats=formats, title=heading, ylabel=ylabel, axis="time", **kw)
@@ -132,8 +133,9 @@ def plot_times(
             raise ArgumentError(f"flows[{label!r}]: expected a flow along time, got one along {flow.axis}")
         values = _array(flow.main, quantity, alone=True)
         assert values is not None  # alone: an absent quantity has raised
-        curves.append((label, _ordered(flow.main, values)))
-        xs.append(_ordered(flow.main, _places(flow.main, x)))
+        places, drawn = _ordered(flow.main, values, x)
+        curves.append((label, drawn))
+        xs.append(places)
     label = _LABELS.get(quantity, quantity)
     axes = draw_curves(
         ax, curves, xs, formats=formats, title=title, ylabel=label, axis="time", styles=styles, **kw
@@ -312,15 +314,18 @@ def _check_x(x: str) -> None:
         raise ArgumentError(f"x: expected 'time' or 'back' (steps before the loss), got {x!r}")
 
 
-def _places(view: LayerFlow, x: str) -> FloatArray:
-    steps = np.arange(view.steps, dtype=np.float64)
-    return view.reach - steps if x == "back" else steps
+def _ordered(view: LayerFlow, values: FloatArray, x: str) -> tuple[FloatArray, FloatArray]:
+    """Return places and `values` without padding, ordered towards the loss as marks of lost ends expect.
 
-
-def _ordered(view: LayerFlow, values: FloatArray) -> FloatArray:
-    """Return `values` without padding, ordered towards the loss, as marks of lost ends expect them."""
-    values = values[: view.reach + 1]
-    return values[::-1] if view.direction else values
+    Exact zeros next to the loss are not drawn either: the curve begins where there is a gradient.
+    """
+    steps = np.arange(view.reach + 1, dtype=np.float64)
+    places, values = (view.reach - steps if x == "back" else steps), values[: view.reach + 1]
+    if view.direction:
+        places, values = places[::-1], values[::-1]
+    live = np.flatnonzero(values != -np.inf)
+    stop = int(live[-1]) + 1 if live.size else values.size
+    return places[:stop], values[:stop]
 
 
 def _time_axis(axes: Any, x: str, steps: int) -> Any:

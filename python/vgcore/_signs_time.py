@@ -49,8 +49,15 @@ def time_signs(
     """
     found: list[Sign | None] = [_memory(evidence, memory, how), _early(evidence, view)]
     found += [_non_finite(evidence, view, flow), _zeros(evidence, view), _power(evidence)]
+    every = flow is not None and flow.reads == "every"
     if view is not None and view.has_statistics:
-        found += [_saturation(view), *_shut(view), _jacobian(view), _drift(view), _spread(view)]
+        found += [
+            _saturation(view),
+            *_shut(view),
+            _jacobian(evidence, view, every),
+            _drift(view),
+            _spread(view),
+        ]
     if flow is not None:
         found += [_apart(flow)]
     found += [_flushed(evidence, name) for name in LIMITS]
@@ -134,7 +141,7 @@ def _zeros(evidence: Evidence, view: LayerFlow | None) -> Sign:
     if zero.size == evidence.steps:
         where = "at every step"
     elif zero.size < int(zero[-1]) + 1:
-        where = f"at {zero.size:,} steps, time step {top:,} nearest the loss"
+        where = f"at {zero.size:,} of {evidence.steps:,} steps, time step {top:,} nearest the loss"
     return Sign(name, True, float(zero.size), f"the gradient is exactly zero {where}")
 
 
@@ -186,7 +193,12 @@ def _shut(view: LayerFlow) -> list[Sign]:
     return found
 
 
-def _jacobian(view: LayerFlow) -> Sign | None:
+def _jacobian(evidence: Evidence, view: LayerFlow, every: bool) -> Sign | None:
+    """Give the typical factor of one step.
+
+    A gradient goes through the directions that shrink least, so where the curve itself tells (the loss does
+    not read every step), it has to agree.
+    """
     values = view.towards_loss(view.log10_jacobian_norm)
     known = values[np.isfinite(values)]
     if known.size == 0:
@@ -197,7 +209,8 @@ def _jacobian(view: LayerFlow) -> Sign | None:
         f"one step back scales a gradient by {power(value)} (root mean square over directions, typical "
         f"step), which over the sequence makes {power(total)}"
     )
-    return Sign("contracting steps", total < -MEMORY_DECADES, value, text)
+    agreed = every or evidence.rate.total < -MEMORY_DECADES
+    return Sign("contracting steps", total < -MEMORY_DECADES and agreed, value, text)
 
 
 def _drift(view: LayerFlow) -> Sign | None:

@@ -340,10 +340,8 @@ def rate_words(rate: Rate) -> tuple[str, str, str]:
 
 def _factor(rate: float) -> str:
     """Return a rate in decades as the factor it stands for; nothing where that rounds to 1."""
-    size = abs(rate)
-    if size < 0.001:
-        return ""
-    return f" (a factor of {10.0**size:.3g})" if size < 3 else f" (a factor of {power(size)})"
+    factor = f"{10.0 ** abs(rate):.3g}" if abs(rate) < 3 else power(abs(rate))
+    return "" if factor == "1" else f" (a factor of {factor})"
 
 
 def _horizon_text(horizon: Horizon, steps: int) -> str:

@@ -429,6 +429,8 @@ class Network(Built):
         }
         if inputs.series.truncate is not None:
             meta["truncate"] = inputs.series.truncate
+        if inputs.series.lengths is not None:
+            meta["shortest"] = int(inputs.series.lengths.min())
         return GradientFlow.from_raw(raw, meta)
 
 
