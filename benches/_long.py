@@ -13,6 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from _machine import log
+
 #: kind, size (steps or layers), budget.
 RUNS = (
     ("lstm", 100_000, None),
@@ -62,13 +66,17 @@ def inside(kind: str, size: int, budget: str | None) -> dict[str, Any]:
 
 
 def measure(shrink: int) -> list[dict[str, Any]]:
-    """Return every run, `shrink` times shorter, each from a fresh process."""
+    """Return every run that succeeds, `shrink` times shorter, each from a fresh process."""
     rows = []
     for kind, size, budget in RUNS:
         command = [sys.executable, str(Path(__file__).resolve()), kind, str(size // shrink), budget or ""]
-        # A pipe alone, no fork of this large process: the peak would be that of the copy.
-        text = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=os.environ).stdout
-        rows.append(json.loads(text))
+        # Pipes alone, no fork of this large process: the peak would be that of the copy.
+        done = subprocess.run(command, check=False, capture_output=True, env=os.environ)
+        if done.returncode:
+            reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+            log(f"  {kind} {size // shrink:,}, budget {budget}: failed: {' '.join(reason)}")
+            continue
+        rows.append(json.loads(done.stdout))
     return rows
 
 
