@@ -16,8 +16,8 @@ mod transpose;
 
 use crate::num::real::Real;
 use crate::num::simd::{Path, path};
-pub use micro::Start as RawStart;
 use ahead::Ahead;
+pub use micro::Start as RawStart;
 use micro::{Tile, micro, shape};
 use pack::{pack_rows, pack_strips, pack_transposed};
 
@@ -166,10 +166,11 @@ fn multiply<T: Real>(
         let last = width - (nv - 1) * lanes;
         // B is read once per tile of rows. Rows that lie a power of two apart fall into few cache sets, so a panel that
         // will be read often is copied; a transposed or ragged one must be.
+        let copied = last < lanes || (m > 2 * mr && k * b.row > 8192);
         let (panel, panel_row) = if b.col != 1 {
             pack_transposed(path, b, k, col, width, nv * lanes, packed);
             (packed.as_ptr(), nv * lanes)
-        } else if last < lanes || (m > 2 * mr && k * b.row > 8192) {
+        } else if copied {
             pack_rows(path, b, k, col, width, nv * lanes, packed);
             (packed.as_ptr(), nv * lanes)
         } else {
@@ -178,7 +179,14 @@ fn multiply<T: Real>(
         let mut r = 0;
         while r < m {
             let rows = mr.min(m - r);
-            let (next, next_step) = ahead.take(k).unwrap_or((panel, 0));
+            // Where nothing else is wanted, the first tiles fetch the next panel's rows, a vector's width each.
+            let (next, next_step) = match ahead.take(k) {
+                Some(next) => next,
+                None if copied && b.col == 1 && r < nv * mr => {
+                    (b.data.as_ptr().wrapping_add(col + width + r / mr * lanes), b.row)
+                }
+                None => (panel, 0),
+            };
             let tile = Tile {
                 k,
                 a: a_from.wrapping_add(r * a_tile),
