@@ -31,7 +31,7 @@ impl<T: Real> Packed<T> {
             let (col, padded) = (v * lanes, nv * lanes);
             let width = (n - col).min(padded);
             if b.col == 1 {
-                pack_rows(b, k, col, width, padded, &mut spare);
+                pack_rows(path(), b, k, col, width, padded, &mut spare);
             } else {
                 pack_transposed(path(), b, k, col, width, padded, &mut spare);
             }
@@ -62,12 +62,13 @@ impl<T: Real> Packed<T> {
             let mut r = 0;
             while r < m {
                 let rows = mr.min(m - r);
+                let panel = self.panels[at..].as_ptr();
                 let tile = Tile {
                     k,
                     a: a.data.as_ptr().wrapping_add(r * a.row),
                     a_row: a.row,
                     a_col: a.col,
-                    b: self.panels[at..].as_ptr(),
+                    b: panel,
                     b_row: nv * lanes,
                     c: c.as_mut_ptr().wrapping_add(r * c_row + col),
                     c_row,
@@ -77,6 +78,8 @@ impl<T: Real> Packed<T> {
                         Start::Row(p) => RawStart::Row(p.as_ptr().wrapping_add(col)),
                         Start::Output => RawStart::Output,
                     },
+                    next: panel,
+                    next_step: 0,
                 };
                 // SAFETY: the assertions at the top put every element of A, C and the bias inside its slice; the panel
                 // holds k rows of nv vectors, as `new` packed it.
