@@ -49,9 +49,11 @@ impl Spectrum {
         }
     }
 
-    /// Exponents in nats per step.
+    /// Exponents in nats per step, largest first: close ones may have come out in either order.
     pub fn exponents(self, steps: usize) -> Vec<f64> {
-        self.sums.into_iter().map(|s| s / steps as f64).collect()
+        let mut out: Vec<f64> = self.sums.into_iter().map(|s| s / steps as f64).collect();
+        out.sort_by(|a, b| b.total_cmp(a));
+        out
     }
 }
 
