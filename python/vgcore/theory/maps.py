@@ -1,0 +1,229 @@
+"""Layer: theory, from layer to layer. The maps of length and gradient, and their iteration through depth.
+
+Knows moments of activations; knows no fixed point and no network. A million layers take seconds: the two
+functions of q that a recursion needs are interpolated to 1e-14, not integrated anew at every layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .._checks import as_real, as_size
+from ..errors import ArgumentError
+from .gaussian import ActivationLike, FloatArray, Phi, as_phi, as_variance
+from .moments import moments_of
+
+__all__ = ["Trajectory", "chi_1", "chi_q", "length_map", "trajectory"]
+
+_DEGREE = 20
+#: Natural logarithm of q that one panel of interpolation spans.
+_SPAN = 0.5
+_LN_RANGE = (math.log(1e-30), math.log(1e30))
+
+
+def length_map(
+    activation: ActivationLike, q: float, sigma_w2: float, sigma_b2: float = 0.0, *, keep_prob: float = 1.0
+) -> float:
+    """Return q of the next layer: the variance of its pre-activations.
+
+    Formula: ``q' = sigma_w2 / keep_prob * E phi(sqrt(q) z)^2 + sigma_b2``; `keep_prob` is that of inverted
+    dropout on the activations.
+
+    Raises:
+        UnknownNameError: no such activation.
+        ArgumentError: a negative number, or `keep_prob` outside (0, 1].
+
+    Source: Poole et al. 2016, eq. 3; with dropout Schoenholz et al. 2017, sec. 4.
+
+    Example:
+        >>> round(length_map("relu", 3.0, sigma_w2=2.0), 12)  # He weights keep the length
+        3.0
+    """
+    w, b = effective(sigma_w2, sigma_b2, keep_prob)
+    return w * moments_of(as_phi(activation), as_variance(q, "q")).square + b
+
+
+def chi_1(activation: ActivationLike, q: float, sigma_w2: float, *, keep_prob: float = 1.0) -> float:
+    """Return the factor of the squared gradient norm, going back through one layer at length q.
+
+    Formula: ``chi_1 = sigma_w2 / keep_prob * E phi'(sqrt(q) z)^2``. Exact for weights N(0, sigma_w2 / fan_in)
+    and any widths if the norm is the sum over units; log10 of the norm changes by ``0.5 log10 chi_1``.
+
+    Raises:
+        UnknownNameError, ArgumentError: as for `length_map`.
+
+    Source: Poole et al. 2016, eq. 7; as gradient factor Schoenholz et al. 2017, eq. 13 to 15.
+
+    Example:
+        >>> round(chi_1("relu", 3.0, sigma_w2=1.0), 12)  # Xavier weights lose half at each ReLU layer
+        0.5
+    """
+    w, _ = effective(sigma_w2, 0.0, keep_prob)
+    return w * moments_of(as_phi(activation), as_variance(q, "q")).slope2
+
+
+def chi_q(activation: ActivationLike, q: float, sigma_w2: float, *, keep_prob: float = 1.0) -> float:
+    """Return the slope dq'/dq of the length map: below 1 a fixed point of q is stable, above 1 it is not.
+
+    Formula: ``chi_q = sigma_w2 / keep_prob * E[z phi phi'] / sqrt(q)``, which for smooth phi is
+    ``sigma_w2 E[phi'^2 + phi phi'']``. It is also the amplitude factor of the gradient along the direction of
+    h itself (see `two_mode`).
+
+    Raises:
+        UnknownNameError, ArgumentError: as for `length_map`.
+
+    Source: Schoenholz et al. 2017, eq. 7 (its xi_q); Roberts, Yaida & Hanin 2022, sec. 5.1 (chi parallel).
+
+    Example:
+        >>> chi_q("gelu", 1.0, sigma_w2=2.3517) > 1  # at q = 1 GELU does not hold its length
+        True
+    """
+    w, _ = effective(sigma_w2, 0.0, keep_prob)
+    return w * moments_of(as_phi(activation), as_variance(q, "q")).length_slope
+
+
+@dataclass(frozen=True, repr=False)
+class Trajectory:
+    """Lengths and gradient factors through `depth` layers: what `trajectory` returns.
+
+    ``q`` (depth,) holds the variance of each pre-activation, the given one first; ``chi`` (depth - 1,) the
+    squared gradient factor from layer l + 1 back to layer l; ``log10_grad_norm`` (depth,) the log10 norm of
+    dL/dh at each layer, 0 at the last.
+    """
+
+    q: FloatArray
+    chi: FloatArray
+    log10_grad_norm: FloatArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Sum the factors from the last layer back."""
+        with np.errstate(divide="ignore"):
+            back = np.cumsum(0.5 * np.log10(self.chi)[::-1])[::-1]
+        object.__setattr__(self, "log10_grad_norm", np.concatenate([back, [0.0]]))
+        for array in (self.q, self.chi, self.log10_grad_norm):
+            array.setflags(write=False)
+
+    @property
+    def log10_ratio(self) -> float:
+        """log10 of the gradient norm at the first layer over that at the last."""
+        return float(self.log10_grad_norm[0])
+
+    def __repr__(self) -> str:
+        """Show both ends."""
+        return (
+            f"Trajectory(depth={len(self.q)}, q={self.q[0]:.4g} -> {self.q[-1]:.4g}, "
+            f"log10_ratio={self.log10_ratio:.4f})"
+        )
+
+
+def trajectory(
+    activation: ActivationLike,
+    depth: int,
+    sigma_w2: float,
+    sigma_b2: float = 0.0,
+    *,
+    q1: float = 1.0,
+    keep_prob: float = 1.0,
+) -> Trajectory:
+    """Follow length and gradient through `depth` layers, from pre-activations of variance `q1`.
+
+    Formula: ``q[l+1] = V(q[l])``, ``|delta[l]|^2 = chi_1(q[l]) |delta[l+1]|^2`` with ``delta = dL/dh``.
+
+    Raises:
+        UnknownNameError: no such activation.
+        ArgumentError: numbers outside their range.
+
+    Source: Schoenholz et al. 2017, sec. 5.
+
+    Example:
+        >>> trajectory("sigmoid", 1001, sigma_w2=1.0).log10_ratio < -600
+        True
+    """
+    phi, depth = as_phi(activation), as_size(depth, "depth")
+    w, b = effective(sigma_w2, sigma_b2, keep_prob)
+    q = np.empty(depth)
+    chi = np.empty(depth - 1)
+    q[0] = as_variance(q1, "q1")
+    table = Table(phi)
+    at = float(q[0])
+    for layer in range(depth - 1):
+        ratio, slope2 = table(at)
+        chi[layer] = w * slope2
+        after = w * ratio * at + b if phi.at_zero == 0.0 else w * ratio + b
+        q[layer + 1] = after
+        if after == at:  # to the bit: every later layer is like this one
+            q[layer + 1 :], chi[layer + 1 :] = after, w * slope2
+            break
+        at = after
+    return Trajectory(q, chi)
+
+
+class Table:
+    """Two functions of q for one activation, interpolated: call it with q.
+
+    Returns ``E phi^2 / q`` and ``E phi'^2`` where phi(0) = 0, else ``E phi^2`` and ``E phi'^2``. Panels of
+    Chebyshev polynomials in ln q are made when q first comes by.
+    """
+
+    __slots__ = ("_mean", "_panels", "_phi", "_relative")
+
+    def __init__(self, phi: Phi, mean: float = 0.0) -> None:
+        """Start with no panel."""
+        self._phi, self._mean = phi, mean
+        self._relative = phi.at_zero == 0.0 and mean == 0.0
+        self._panels: dict[int, tuple[Callable[[float], float], Callable[[float], float]]] = {}
+
+    def __call__(self, q: float) -> tuple[float, float]:
+        """Return both functions at q."""
+        phi = self._phi
+        if phi.homogeneous and self._mean == 0.0:
+            half = (phi.slopes[0] ** 2 + phi.slopes[1] ** 2) / 2
+            return half, half
+        ln = math.log(q) if 0.0 < q < math.inf else math.copysign(math.inf, q - 1)
+        if not _LN_RANGE[0] < ln < _LN_RANGE[1]:
+            m = moments_of(phi, 0.0 if ln < 0 else math.inf, self._mean)
+            if not self._relative:
+                return m.square, m.slope2
+            return (m.slope2 if ln < 0 or m.square == math.inf else m.square / q), m.slope2
+        index = math.floor(ln / _SPAN)
+        panel = self._panels.get(index)
+        if panel is None:
+            panel = self._panels[index] = self._panel(index)
+        u = 2.0 * (ln / _SPAN - index) - 1.0
+        return panel[0](u), panel[1](u)
+
+    def _panel(self, index: int) -> tuple[Callable[[float], float], Callable[[float], float]]:
+        angles = (np.arange(_DEGREE + 1) + 0.5) * math.pi / (_DEGREE + 1)
+        q = np.exp(_SPAN * (index + (np.cos(angles) + 1) / 2))
+        found = [moments_of(self._phi, float(x), self._mean) for x in q]
+        square = np.array([m.square for m in found]) / (q if self._relative else 1.0)
+        slope2 = np.array([m.slope2 for m in found])
+        basis = np.cos(np.outer(np.arange(_DEGREE + 1), angles)) * 2 / (_DEGREE + 1)
+        basis[0] /= 2
+        return _clenshaw(basis @ square), _clenshaw(basis @ slope2)
+
+
+def _clenshaw(coefficients: FloatArray) -> Callable[[float], float]:
+    """Return the sum of Chebyshev polynomials as a function of a float; plain Python is fastest for one."""
+    first, *rest = (float(c) for c in coefficients)
+    rest.reverse()
+
+    def evaluate(u: float) -> float:
+        last, before = 0.0, 0.0
+        for c in rest:
+            last, before = 2.0 * u * last - before + c, last
+        return u * last - before + first
+
+    return evaluate
+
+
+def effective(sigma_w2: float, sigma_b2: float, keep_prob: float) -> tuple[float, float]:
+    """Return checked ``sigma_w2 / keep_prob`` and `sigma_b2`."""
+    p = as_real(keep_prob, "keep_prob")
+    if not 0.0 < p <= 1.0:
+        raise ArgumentError(f"keep_prob: expected a probability above 0 and at most 1, got {p:g}")
+    return as_variance(sigma_w2, "sigma_w2") / p, as_variance(sigma_b2, "sigma_b2")
