@@ -36,7 +36,7 @@ from .models import mlp
 from .network import Network, load
 
 if TYPE_CHECKING:
-    from . import datasets, plotting, testing
+    from . import datasets, plotting, testing, theory
     from .diagnosis import Diagnosis, diagnose
     from .stats import Stats, gradient_stats
     from .study import Study, StudyResult
@@ -79,6 +79,7 @@ __all__ = [
     "plotting",
     "set_num_threads",
     "testing",
+    "theory",
 ]
 
 #: What is loaded when it is first asked for: name here -> module it lives in ("" for a module itself).
@@ -92,6 +93,7 @@ _LAZY = {
     "gradient_stats": "stats",
     "plotting": "",
     "testing": "",
+    "theory": "",
 }
 
 

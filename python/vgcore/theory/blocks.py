@@ -97,7 +97,9 @@ def gated_factor(transform: float, chi: float = 1.0, *, coupled: bool = True) ->
     return carry**2 + t**2 * as_variance(chi, "chi")
 
 
-def highway(gate_bias: float, depth: int = 1, *, chi: float = 1.0, v: float = 1.0, q0: float = 1.0) -> BlockFlow:
+def highway(
+    gate_bias: float, depth: int = 1, *, chi: float = 1.0, v: float = 1.0, q0: float = 1.0
+) -> BlockFlow:
     """Return the flow through `depth` highway blocks whose gate weights are 0: T = sigmoid(gate_bias).
 
     Formula: back ``(1-T)^2 + T^2 chi``, forward ``q' = (1-T)^2 q + T^2 v q``; `chi` and `v` are the branch's
@@ -116,7 +118,7 @@ def highway(gate_bias: float, depth: int = 1, *, chi: float = 1.0, v: float = 1.
     gate = sigmoid(as_real(gate_bias, "gate_bias"))
     depth = as_size(depth, "depth")
     forward = gated_factor(gate, v)
-    q = as_variance(q0, "q0") * forward ** np.arange(depth + 1)
+    q = as_variance(q0, "q0") * np.power(forward, np.arange(depth + 1), dtype=np.float64)
     return BlockFlow(q, np.full(depth, gated_factor(gate, chi)))
 
 

@@ -224,12 +224,18 @@ def _none(phi: Phi, sigma_b2: float) -> str:
     text = f"{phi.label} has no critical point at sigma_b2={sigma_b2:g}: no length q is kept with chi_1 = 1"
     half = (phi.slopes[0] ** 2 + phi.slopes[1] ** 2) / 2
     if sigma_b2 == 0.0 and phi.at_zero == 0.0 and half > 0.0:
-        text += f"; for q -> 0 chi_1 -> {half:.4g} sigma_w2, so sigma_w2={1 / half:.5g} is critical there only"
+        text += (
+            f"; for q -> 0 chi_1 -> {half:.4g} sigma_w2, so sigma_w2={1 / half:.5g} is critical there only"
+        )
     corner = half_stable_points(phi)  # type: ignore[arg-type]
     if corner:
         p = corner[0]
-        return f"{text}; sigma_b2={p.sigma_b2:.6g} with sigma_w2={p.sigma_w2:.6g} is one, at q*={p.q_star:.5g}"
+        return (
+            f"{text}; sigma_b2={p.sigma_b2:.6g} with sigma_w2={p.sigma_w2:.6g} is one, at q*={p.q_star:.5g}"
+        )
     for b in (0.05, 0.3):
         if b > sigma_b2 and critical_points(phi, b):  # type: ignore[arg-type]
             return f"{text}; there is one at sigma_b2={b:g}"
-    return f"{text}; use a normalisation layer or residual blocks, or an activation that has one, such as tanh"
+    return (
+        f"{text}; use a normalisation layer or residual blocks, or an activation that has one, such as tanh"
+    )

@@ -197,7 +197,7 @@ def fixed_points(
     w, b = effective(sigma_w2, sigma_b2, keep_prob)
     if phi.homogeneous:
         half = w * moments_of(phi, 1.0).slope2
-        if abs(half - 1.0) < NOISE or half > 1.0 and b > 0.0:
+        if abs(half - 1.0) < NOISE or (half > 1.0 and b > 0.0):
             return ()
         return (FixedPoint(b / (1.0 - half), half),)
     found = [0.0] if b == 0.0 and w * phi.at_zero == 0.0 else []

@@ -132,9 +132,9 @@ def graded(marks: FloatArray, low: float, high: float, finest: float) -> FloatAr
     count = max(0, math.ceil(math.log2(_WIDEST / finest)))
     near = finest * 2.0 ** np.arange(count + 1)
     steps = np.arange(low, high, _WIDEST)
-    pieces = [steps, [high]]
+    pieces = [steps, np.array([high]), marks]
     for mark in marks:
-        pieces += [[mark], mark + near, mark - near]
+        pieces += [mark + near, mark - near]
     edges = np.concatenate(pieces)
     return np.unique(np.clip(edges, low, high))
 

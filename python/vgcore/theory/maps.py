@@ -20,9 +20,9 @@ from .moments import moments_of
 __all__ = ["Trajectory", "chi_1", "chi_q", "length_map", "trajectory"]
 
 _DEGREE = 20
-#: Natural logarithm of q that one panel of interpolation spans.
+#: Span of ln q that one panel of interpolation covers, and the lengths that panels cover.
 _SPAN = 0.5
-_LN_RANGE = (math.log(1e-30), math.log(1e30))
+_RANGE = (1e-30, 1e30)
 
 
 def length_map(
@@ -163,48 +163,65 @@ def trajectory(
 
 
 class Table:
-    """Two functions of q for one activation, interpolated: call it with q.
+    """Four functions of q for one activation, interpolated: call it with q, or ask for `more`.
 
-    Returns ``E phi^2 / q`` and ``E phi'^2`` where phi(0) = 0, else ``E phi^2`` and ``E phi'^2``. Panels of
-    Chebyshev polynomials in ln q are made when q first comes by.
+    A call returns ``E phi^2 / q`` and ``E phi'^2`` where phi(0) = 0, else ``E phi^2`` and ``E phi'^2``. Panels
+    of Chebyshev polynomials in ln q are made when q first comes by.
     """
 
-    __slots__ = ("_mean", "_panels", "_phi", "_relative")
+    __slots__ = ("_panels", "_phi", "_relative")
 
-    def __init__(self, phi: Phi, mean: float = 0.0) -> None:
+    def __init__(self, phi: Phi) -> None:
         """Start with no panel."""
-        self._phi, self._mean = phi, mean
-        self._relative = phi.at_zero == 0.0 and mean == 0.0
-        self._panels: dict[int, tuple[Callable[[float], float], Callable[[float], float]]] = {}
+        self._phi, self._relative = phi, phi.at_zero == 0.0
+        self._panels: dict[int, list[Callable[[float], float]]] = {}
 
     def __call__(self, q: float) -> tuple[float, float]:
-        """Return both functions at q."""
+        """Return ``E phi^2`` (over q where phi(0) = 0) and ``E phi'^2``."""
         phi = self._phi
-        if phi.homogeneous and self._mean == 0.0:
+        if phi.homogeneous:
             half = (phi.slopes[0] ** 2 + phi.slopes[1] ** 2) / 2
             return half, half
-        ln = math.log(q) if 0.0 < q < math.inf else math.copysign(math.inf, q - 1)
-        if not _LN_RANGE[0] < ln < _LN_RANGE[1]:
-            m = moments_of(phi, 0.0 if ln < 0 else math.inf, self._mean)
+        found = self._place(q)
+        if found is None:
+            m = moments_of(phi, q)
             if not self._relative:
                 return m.square, m.slope2
-            return (m.slope2 if ln < 0 or m.square == math.inf else m.square / q), m.slope2
-        index = math.floor(ln / _SPAN)
+            return (m.slope2 if q < 1 or m.square == math.inf else m.square / q), m.slope2
+        panel, u = found
+        return panel[0](u), panel[1](u)
+
+    def more(self, q: float) -> tuple[float, float]:
+        """Return ``E phi`` and ``E phi'^4``."""
+        found = self._place(q)
+        if found is None or self._phi.homogeneous:
+            m = moments_of(self._phi, q)
+            return m.value, m.slope4
+        panel, u = found
+        return panel[2](u) * (math.sqrt(q) if self._relative else 1.0), panel[3](u)
+
+    def _place(self, q: float) -> tuple[list[Callable[[float], float]], float] | None:
+        """Return the panel that q falls in, and where in it (-1 to 1); None outside all panels."""
+        if not _RANGE[0] < q < _RANGE[1]:
+            return None
+        ln = math.log(q) / _SPAN
+        index = math.floor(ln)
         panel = self._panels.get(index)
         if panel is None:
             panel = self._panels[index] = self._panel(index)
-        u = 2.0 * (ln / _SPAN - index) - 1.0
-        return panel[0](u), panel[1](u)
+        return panel, 2.0 * (ln - index) - 1.0
 
-    def _panel(self, index: int) -> tuple[Callable[[float], float], Callable[[float], float]]:
+    def _panel(self, index: int) -> list[Callable[[float], float]]:
         angles = (np.arange(_DEGREE + 1) + 0.5) * math.pi / (_DEGREE + 1)
         q = np.exp(_SPAN * (index + (np.cos(angles) + 1) / 2))
-        found = [moments_of(self._phi, float(x), self._mean) for x in q]
-        square = np.array([m.square for m in found]) / (q if self._relative else 1.0)
-        slope2 = np.array([m.slope2 for m in found])
+        found = [moments_of(self._phi, float(x)) for x in q]
+        rows = np.array([[m.square, m.slope2, m.value, m.slope4] for m in found]).T
+        if self._relative:
+            rows[0] /= q
+            rows[2] /= np.sqrt(q)
         basis = np.cos(np.outer(np.arange(_DEGREE + 1), angles)) * 2 / (_DEGREE + 1)
         basis[0] /= 2
-        return _clenshaw(basis @ square), _clenshaw(basis @ slope2)
+        return [_clenshaw(basis @ row) for row in rows]
 
 
 def _clenshaw(coefficients: FloatArray) -> Callable[[float], float]:

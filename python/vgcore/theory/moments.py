@@ -101,8 +101,8 @@ def moments_of(phi: Phi, q: float, mean: float = 0.0) -> Moments:
     if q == math.inf or (q < 1e-300 and mean == 0.0):
         return _limit(phi, q)
     if q < 1e-300:
-        value, slope = (float(f(np.array([mean]))[0]) for f in (phi.value, phi.slope))
-        return Moments(q, mean, value, value**2, slope, slope**2, slope**4, 0.0, (value * slope) ** 2, 0.0)
+        at, by = (float(f(np.array([mean]))[0]) for f in (phi.value, phi.slope))
+        return Moments(q, mean, at, at**2, by, by**2, by**4, 0.0, (at * by) ** 2, 0.0)
     if phi.homogeneous and mean == 0.0:
         return _homogeneous(phi, q)
     z, x, w = nodes(phi, q, mean)
