@@ -1,7 +1,7 @@
 """Layer: theory, blocks. Residual and gated blocks: what a shortcut or a gate does to length and gradient.
 
-Knows moments of activations; knows no network. Factors are those of the SQUARED gradient norm, going back over
-one block, in expectation over fresh weights.
+Knows moments of activations; knows no network. Factors are those of the SQUARED gradient norm, going back
+over one block, in expectation over fresh weights.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class BlockFlow:
     """Lengths and gradient through a stack of blocks.
 
     ``q`` (depth + 1,) is the mean square of a unit before each block and after the last; ``factor`` (depth,)
-    the squared gradient factor of each block; ``log10_grad_norm`` (depth + 1,) the log10 gradient norm at each
-    place, 0 at the output.
+    the squared gradient factor of each block; ``log10_grad_norm`` (depth + 1,) the log10 gradient norm at
+    each place, 0 at the output.
     """
 
     q: FloatArray
@@ -78,8 +78,8 @@ def residual_factor(chi: float, scale: float = 1.0) -> float:
 def gated_factor(transform: float, chi: float = 1.0, *, coupled: bool = True) -> float:
     """Return the factor of ``T H(x) + C x`` with constant gates T and C = 1 - T (C = 1 if not coupled).
 
-    Formula: ``C^2 + T^2 chi`` for a zero-mean branch H of factor `chi`: below 1 for coupled gates and chi = 1,
-    so a fresh highway network loses gradient, slowly. The same for a recurrent state with a constant gate.
+    Formula: ``C^2 + T^2 chi`` for a zero-mean branch H of factor `chi`: below 1 for coupled gates and chi =
+    1, so a fresh highway network loses gradient, slowly. The same for a recurrent state with a constant gate.
 
     Raises:
         ArgumentError: a negative `chi`, `transform` outside 0 to 1.
@@ -125,8 +125,8 @@ def highway(
 def prenorm_factor(chi: float, q: float) -> float:
     """Return the factor of ``x + F(norm(x))`` at stream length q, the branch after the norm having `chi`.
 
-    Formula: ``1 + chi / q``, while the stream grows as ``q' = q + V_F``. With chi = V_F = 1 the product over L
-    blocks telescopes to ``(q_0 + L) / q_0``: a power law instead of an exponential.
+    Formula: ``1 + chi / q``, while the stream grows as ``q' = q + V_F``. With chi = V_F = 1 the product over
+    L blocks telescopes to ``(q_0 + L) / q_0``: a power law instead of an exponential.
 
     Raises:
         ArgumentError: a negative `chi`, `q` not above 0.
@@ -170,8 +170,8 @@ def residual(
     """Follow length and gradient through `depth` residual blocks with one Dense layer each.
 
     Formula, with a = `scale` and h the pre-activation of the branch:
-    ``"post"`` x + a phi(W x + b): ``h ~ N(0, sigma_w2 q + sigma_b2)``, ``q' = q + 2 a m E phi + a^2 E phi^2``,
-    ``m' = m + a E phi`` (mean of the units), factor ``1 + a^2 sigma_w2 E phi'^2``;
+    ``"post"`` x + a phi(W x + b): ``h ~ N(0, sigma_w2 q + sigma_b2)``, ``q' = q + 2 a m E phi + a^2 E
+    phi^2``, ``m' = m + a E phi`` (mean of the units), factor ``1 + a^2 sigma_w2 E phi'^2``;
     ``"pre"`` x + a (W phi(x) + b): ``q' = q + a^2 (sigma_w2 E phi^2 + sigma_b2)``, same factor, at h = x;
     ``"pre_norm"`` x + a (W phi(norm(x)) + b): moments at N(0, 1), factor ``1 + a^2 sigma_w2 E phi'^2 / q``;
     ``"post_norm"`` norm(x + a (W phi(x) + b)): ``(1 + a^2 chi) / (1 + a^2 V)``, length 1.

@@ -21,7 +21,7 @@ from .moments import moments_of
 from .special import digamma, fair_coins, trigamma
 from .weight_law import law_of
 
-#: Steps whose state differs by less than this are the same; a power law at a million layers still moves by 1e-6.
+#: States that differ by less are the same: a power law at a million layers still moves by 1e-6 a layer.
 _SETTLED = 1e-15
 
 
@@ -34,12 +34,38 @@ class State(NamedTuple):
     normal: bool
 
 
+class Modes(NamedTuple):
+    """How a layer passes the two parts of the gradient's energy back, relative to its expected factor.
+
+    One part lies along the layer's own output vector (radial), the other is spread over all directions.
+    Columns are what comes in from above (radial, spread), rows what goes out below. ``keep`` is the
+    amplitude with which the radial part stays radial, with its sign, relative to the root of the factor.
+    """
+
+    rr: float = 1.0
+    rs: float = 0.0
+    sr: float = 0.0
+    ss: float = 1.0
+    keep: float = 1.0
+
+    def below(self, above: Modes) -> Modes:
+        """Return both layers as one, `above` being nearer the output."""
+        return Modes(
+            self.rr * above.rr + self.rs * above.sr,
+            self.rr * above.rs + self.rs * above.ss,
+            self.sr * above.rr + self.ss * above.sr,
+            self.sr * above.rs + self.ss * above.ss,
+            self.keep * above.keep,
+        )
+
+
 class Effect(NamedTuple):
     """What a layer does to the gradient, going back.
 
-    ``gain``: ln of the factor of the squared norm in expectation; ``shift`` and ``spread``: what the mean of ln
-    of the square has beyond that, and its variance, at finite width; ``delta``: ln of the squared norm at the
-    last pre-activation inside, relative to the output; ``length``: variance of that pre-activation.
+    ``gain``: ln of the factor of the squared norm in expectation; ``shift`` and ``spread``: what the mean of
+    ln of the square has beyond that, and its variance, at finite width; ``delta``: ln of the squared norm at
+    the last pre-activation inside, relative to the output; ``length``: variance of that pre-activation;
+    ``modes``: the same factor with the gradient's two parts kept apart.
     """
 
     gain: float = 0.0
@@ -47,6 +73,7 @@ class Effect(NamedTuple):
     spread: float = 0.0
     delta: float = 0.0
     length: float = math.nan
+    modes: Modes = Modes()
 
 
 class Step(NamedTuple):
@@ -128,7 +155,7 @@ class Chain:
         law = law_of(layer["init"], rows, cols, f"{where}.init")
         if law.mean != 0.0:
             raise ArgumentError(
-                f"{where}.init: theory cannot predict weights whose mean is not 0, got a mean of {law.mean:g}; "
+                f"{where}.init: theory cannot predict weights of mean {law.mean:g}, only of mean 0; "
                 f"use an initializer that is symmetric about 0"
             )
         bias_mean = bias_variance = 0.0
@@ -138,7 +165,8 @@ class Chain:
         variance = law.variance * cols * state.second + bias_variance if law.variance > 0 else bias_variance
         after = State(variance + bias_mean**2, bias_mean, rows, True)
         shift, spread = (0.0, 0.0) if law.orthogonal else _gaussian_log(cols)
-        return after, Effect(_ln(law.variance * cols), shift, spread, 0.0, variance)
+        modes = _dense_modes(law.variance * cols, state.second, after.second, bias_variance, rows, cols)
+        return after, Effect(_ln(law.variance * cols), shift, spread, 0.0, variance, modes)
 
     def _activation(self, layer: Mapping[str, Any], state: State, where: str) -> tuple[State, Effect]:
         phi = phi_of(str(layer["function"]), layer["params"])
@@ -151,10 +179,12 @@ class Chain:
                 f"{where}: the input of this activation is not the output of a Dense; it is taken as normal"
             ] = None
         mean = state.mean if math.isfinite(variance) else 0.0
-        value, square, slope2, kurtosis = layer_moments(phi, variance, mean)
+        m = layer_moments(phi, variance, mean)
+        slope2, kurtosis = m.slope2, m.slope4 / m.slope2**2 if m.slope2 > 1e-150 else math.inf
         shift, spread = _activation_log(phi if mean == 0.0 else None, kurtosis, state.width)
-        ln = _ln(slope2)
-        return State(square, value, state.width, False), Effect(ln, shift, spread, ln, variance)
+        ln, modes = _ln(slope2), _activation_modes(m, state, state.width)
+        value = m.value if math.isfinite(m.value) else 0.0
+        return State(m.square, value, state.width, False), Effect(ln, shift, spread, ln, variance, modes)
 
     def _residual(self, layer: Mapping[str, Any], state: State, where: str) -> tuple[State, Effect]:
         if not _has_dense(layer["body"]):
@@ -166,8 +196,8 @@ class Chain:
         branch, inside = self.through(layer["body"], state, f"{where}.body")
         if a != 0.0 and branch.mean != 0.0:
             self.notes[
-                f"{where}: the branch has a mean, so gradient also flows along it; expect more gradient than "
-                f"predicted in narrow networks"
+                f"{where}: the branch has a mean, along which gradient flows too: log10_finite and "
+                f"log10_typical have it, log10_grad_norm, which is for infinite width, has not"
             ] = None
         ln_chi = _ln(a * a) + inside.gain
         gain = float(np.logaddexp(0.0, ln_chi))
@@ -177,7 +207,9 @@ class Chain:
         cross = 2.0 * a * state.mean * branch.mean if state.mean != 0.0 and branch.mean != 0.0 else 0.0
         second = state.second + a * a * branch.second + cross if a != 0.0 else state.second
         after = State(second, state.mean + a * branch.mean, state.width, state.normal and branch.normal)
-        return after, Effect(gain, -spread / 2.0, spread, _ln(a * a) + inside.delta, inside.length)
+        modes = _residual_modes(a, share, gain, inside, state, branch, after)
+        delta = _ln(a * a) + inside.delta
+        return after, Effect(gain, -spread / 2.0, spread, delta, inside.length, modes)
 
     def _check_tied(self, layer: Mapping[str, Any], where: str) -> None:
         if layer["tied"] and int(layer["n"]) > 1:
@@ -186,16 +218,28 @@ class Chain:
             ] = None
 
 
-def layer_moments(phi: Phi, variance: float, mean: float) -> tuple[float, float, float, float]:
-    """Return E phi, E phi^2, E phi'^2 and E phi'^4 / (E phi'^2)^2 at N(mean, variance)."""
+class LayerMoments(NamedTuple):
+    """The means over a pre-activation that a chain needs; names as in `Moments`."""
+
+    value: float
+    square: float
+    slope2: float
+    slope4: float
+    radial: float
+    square_slope2: float
+    radial2: float
+
+
+def layer_moments(phi: Phi, variance: float, mean: float) -> LayerMoments:
+    """Return the moments of an activation at N(mean, variance), interpolated where the mean is 0."""
     if mean == 0.0 and not phi.homogeneous and 0.0 < variance < math.inf:
         table = shared_table(phi)
         square, slope2 = table(variance)
-        value, slope4 = table.more(variance)
-        kurtosis = slope4 / slope2**2 if slope2 > 1e-150 else math.inf
-        return value, square * variance if phi.at_zero == 0.0 else square, slope2, kurtosis
+        at = square * variance if phi.at_zero == 0.0 else square
+        value, slope4, radial, square_slope2, radial2 = table.more(variance)
+        return LayerMoments(value, at, slope2, slope4, radial, square_slope2, radial2)
     m = moments_of(phi, variance, mean)
-    return (m.value if math.isfinite(m.value) else 0.0), m.square, m.slope2, m.kurtosis
+    return LayerMoments(m.value, m.square, m.slope2, m.slope4, m.radial, m.square_slope2, m.radial2)
 
 
 def phi_of(name: str, params: Mapping[str, Any]) -> Phi:
@@ -234,6 +278,64 @@ def _activation_log(phi: Phi | None, kurtosis: float, n: int) -> tuple[float, fl
     return (-spread / 2.0, spread) if math.isfinite(spread) else (0.0, 0.0)
 
 
+def _dense_modes(factor: float, before: float, after: float, bias: float, rows: int, cols: int) -> Modes:
+    """A Gaussian matrix, given that it maps x to h - b: what lay along h goes along x, the rest anywhere."""
+    if factor <= 0.0 or not _usable(before, after):
+        return Modes()
+    rho = max(after - bias, 0.0) / after
+    scale = 1.0 / (cols * before * factor)
+    blurred = bias * rho * scale
+    rr = rho * rho * after * rows * scale
+    anywhere = 1.0 - 1.0 / cols
+    return Modes(rr + blurred, blurred, anywhere, anywhere, math.sqrt(rr))
+
+
+def _activation_modes(m: LayerMoments, state: State, n: int) -> Modes:
+    """Slopes multiply the gradient: along phi(h) it is pulled with h phi phi', elsewhere with phi'^2."""
+    before, after = state.second, m.square
+    if m.slope2 <= 0.0 or not _usable(before, after):
+        return Modes()
+    # With a mean, h phi phi' is about h and not about its deviation; the two agree where the mean is 0.
+    pull, mixed = m.radial, m.square_slope2 / after
+    rr = pull * pull / (after * before * m.slope2)
+    rs = max(m.radial2 - pull * pull / after, 0.0) / (n * before * m.slope2)
+    total_r = mixed / m.slope2
+    total_s = max(1.0 - mixed / (n * m.slope2), 0.0) * (n / (n - 1.0) if n > 1 else 1.0)
+    keep = math.copysign(math.sqrt(rr), pull)
+    return Modes(rr, rs, max(total_r - rr, 0.0), max(total_s - rs, 0.0), keep)
+
+
+def _residual_modes(
+    a: float, share: float, gain: float, inside: Effect, state: State, branch: State, after: State
+) -> Modes:
+    """A shortcut beside a branch: amplitudes along x add, also those that came through the branch."""
+    n, qx, qf, qy = state.width, state.second, branch.second, after.second
+    if a == 0.0 or share == 0.0 or not _usable(qx, qf, qy):
+        return Modes()
+    joint = state.mean * branch.mean  # per unit, x . F(x): fresh weights share nothing else with x
+    xy = (qx + a * joint) / math.sqrt(qx * qy)
+    fy = (a * qf + joint) / math.sqrt(qf * qy)
+    xf = joint / math.sqrt(qx * qf)
+    whole, b = math.exp(-gain), inside.modes
+    k = math.copysign(math.sqrt(share / whole), a) * b.keep  # a times the branch's amplitude
+    keep = xy + k * fy
+    chi = share / whole
+    f_r, f_s = fy * fy, max(1.0 - fy * fy, 0.0) / n  # how much of either part lies along F(x)
+    loose = max(b.rr - b.keep * b.keep, 0.0)
+    rr = keep * keep + chi * (loose * f_r + b.rs * (1.0 - f_r))
+    rs = max(1.0 + k * k + 2.0 * k * xf - keep * keep, 0.0) / n + chi * (loose * f_s + b.rs * (1.0 - f_s))
+    through_r, through_s = b.rr + b.sr, b.rs + b.ss
+    total_r = 1.0 + chi * (through_r * f_r + through_s * (1.0 - f_r)) + 2.0 * k * fy * xy
+    total_s = 1.0 + chi * (through_r * f_s + through_s * (1.0 - f_s)) + 2.0 * k * (xf - fy * xy) / n
+    return Modes(
+        rr * whole,
+        rs * whole,
+        max(total_r - rr, 0.0) * whole,
+        max(total_s - rs, 0.0) * whole,
+        keep * math.sqrt(whole),
+    )
+
+
 def _joined(first: Effect, second: Effect) -> Effect:
     """Return the effect of two layers, the first nearer the input."""
     return Effect(
@@ -242,12 +344,19 @@ def _joined(first: Effect, second: Effect) -> Effect:
         first.spread + second.spread,
         second.delta,
         second.length,
+        first.modes.below(second.modes),
     )
 
 
 def _power(effect: Effect, times: int) -> Effect:
-    gain, shift, spread = (times * part for part in effect[:3])
-    return Effect(gain, shift, spread, effect.delta, effect.length)
+    total = effect
+    for _ in range(times - 1):
+        total = _joined(effect, total)
+    return total
+
+
+def _usable(*lengths: float) -> bool:
+    return all(0.0 < q < math.inf for q in lengths)
 
 
 def _ln(x: float) -> float:

@@ -34,7 +34,8 @@ __all__ = ["CorrelationTrajectory", "Pair", "correlation_map", "correlation_traj
 class Pair:
     """Means over two pre-activations h1, h2 of variance q and correlation c.
 
-    ``product`` E[phi(h1) phi(h2)], ``slopes`` E[phi'(h1) phi'(h2)], ``distance`` E[(phi(h1) - phi(h2))^2] / 2.
+    ``product`` E[phi(h1) phi(h2)], ``slopes`` E[phi'(h1) phi'(h2)], ``distance`` E[(phi(h1) - phi(h2))^2] /
+    2.
     """
 
     product: float
@@ -137,8 +138,8 @@ def correlation_trajectory(
     Raises:
         UnknownNameError, ArgumentError: as for `pair_moments`; `q` is not a fixed point of the length map.
 
-    Source: Poole et al. 2016, eq. 5; Balduzzi et al. 2017 (shattered gradients), theorem 1; Hayou et al. 2019,
-    prop. 3 (1 - c falls as 9 pi^2 / (2 l^2) for ReLU on the edge of chaos).
+    Source: Poole et al. 2016, eq. 5; Balduzzi et al. 2017 (shattered gradients), theorem 1; Hayou et al.
+    2019, prop. 3 (1 - c falls as 9 pi^2 / (2 l^2) for ReLU on the edge of chaos).
 
     Example:
         >>> path = correlation_trajectory("relu", 21, sigma_w2=2.0, c0=0.5, q=1.0)
@@ -204,7 +205,7 @@ def pair_of(phi: Phi, q: float, d: float) -> Pair:
 
 
 def _lines_graded(lines: FloatArray, finest: float) -> FloatArray:
-    """Return panel edges for every row: a fixed grid, and around each of the row's marks panels that double."""
+    """Return panel edges for every row: a fixed grid, and doubling panels around each mark of the row."""
     widest = 1.0
     finest = min(finest, widest)
     count = max(0, math.ceil(math.log2(widest / finest)))

@@ -1,4 +1,4 @@
-"""Layer: theory, the edge of chaos. Where the gradient neither vanishes nor explodes, and whether it stays there.
+"""Layer: theory, the edge of chaos. Where the gradient neither vanishes nor explodes, and whether that lasts.
 
 Knows moments and root finding; knows no network. An initializer at the edge of chaos asks `critical`.
 """
@@ -29,8 +29,9 @@ class CriticalPoint:
     ``stability`` is what becomes of the length, from the slope ``chi_q`` of its map at q*:
     ``"stable"`` it returns to q*; ``"unstable"`` it leaves q* within about ``1 / ln chi_q`` layers;
     ``"half-stable"`` it returns from one side; ``"marginal"`` q* is 0 and is approached more slowly than
-    exponentially, as a power of depth for most, so the gradient too changes as a power of depth; ``"neutral"`` every length is kept (ReLU and its family);
-    ``"drifting"`` the length grows for ever, which does not change chi_1 (the same with biases).
+    exponentially, as a power of depth for most, so the gradient too changes as a power of depth;
+    ``"neutral"`` every length is kept (ReLU and its family); ``"drifting"`` the length grows for ever, which
+    does not change chi_1 (the same with biases).
     """
 
     activation: str

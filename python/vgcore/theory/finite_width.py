@@ -1,7 +1,8 @@
 """Layer: theory, finite width. What one network of n units does, as against the mean over infinitely many.
 
-Knows moments, maps and gamma-function relatives; knows no network. Infinite-width theory gives the mean of the
-SQUARED gradient norm; the norm of a typical network is smaller, by an amount that grows with depth / width.
+Knows moments, maps and gamma-function relatives; knows no network. Infinite-width theory gives the mean of
+the SQUARED gradient norm; the norm of a typical network is smaller, by an amount that grows with depth /
+width.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _LN10 = math.log(10.0)
 
 @dataclass(frozen=True)
 class LogNorm:
-    """Mean and variance, over networks, of the natural logarithm of a norm ratio (of the norm, not its square).
+    """Mean and variance, over networks, of ln of a norm ratio (of the norm, not of its square).
 
     The law is close to normal for deep networks, so the norm is close to log-normal.
     """
@@ -130,8 +131,9 @@ def log_norm(
     """Return the law of ln of the gradient-norm ratio over `depth` layers, to leading order in 1 / width.
 
     Formula: ln of the mean square is the sum of ln chi_1; the variance of ln of the square is the sum of
-    ``(3 E phi'^4 / (E phi'^2)^2 - 1) / width`` (2/n linear, 5/n ReLU) and the mean lies half of it below. Valid
-    while depth / width is small against 1 per e-fold, and where chi_q^2 does not exceed chi_1 (`two_mode`).
+    ``(3 E phi'^4 / (E phi'^2)^2 - 1) / width`` (2/n linear, 5/n ReLU) and the mean lies half of it below.
+    Valid while depth / width is small against 1 per e-fold, and where chi_q^2 does not exceed chi_1
+    (`two_mode`).
 
     Raises:
         UnknownNameError: no such activation.
@@ -220,8 +222,8 @@ def two_mode(
     """Return lengths and squared gradient factors with the gradient's component along h kept apart.
 
     That component has weight 1/n at first and the factor ``chi_q^2``, which for activations that are not odd
-    may exceed chi_1; it then overtakes after about ``ln n / ln(chi_q^2 / chi_1)`` layers and the decay is slower
-    than chi_1 says.
+    may exceed chi_1; it then overtakes after about ``ln n / ln(chi_q^2 / chi_1)`` layers and the decay is
+    slower than chi_1 says.
 
     Formula, per layer from the last, T = E|delta|^2, P = E(h . delta)^2 / n^2 relative to T = 1, P = q_L / n,
     ``rho = (q_l - sigma_b2) / q_l``, means at q_{l-1}: ``P~ = rho^2 P + sigma_b2 rho T / n``;

@@ -1,4 +1,4 @@
-"""Layer: theory, infinitely deep. Where length and correlation settle, how fast, and what the gradient does there.
+"""Layer: theory, infinitely deep. Where length and correlation settle, how fast, and the gradient there.
 
 Knows the maps from layer to layer; knows no network. `mean_field` is the answer most people want.
 """
@@ -9,6 +9,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -208,8 +209,8 @@ def fixed_points(
 def depth_scale(chi: float) -> float:
     """Return the number of layers over which something that changes by `chi` per layer falls by e.
 
-    Formula: ``xi = -1 / ln chi``: infinite at chi = 1, negative above it (growth by e in ``-xi`` layers), 0 at
-    chi = 0. Networks train to a depth of about ``6 xi_c``.
+    Formula: ``xi = -1 / ln chi``: infinite at chi = 1, negative above it (growth by e in ``-xi`` layers), 0
+    at chi = 0. Networks train to a depth of about ``6 xi_c``.
 
     Raises:
         ArgumentError: a negative `chi`.
@@ -306,17 +307,13 @@ def roots(
     precise = exact or function
     points = list(zip(grid, map(function, grid), strict=True))
     extra = []
-    for (x0, y0), (x1, y1), (x2, y2) in zip(points, points[1:], points[2:], strict=False):
+    for (x0, y0), (_, y1), (x2, y2) in zip(points, points[1:], points[2:], strict=False):
         if y0 * y1 > 0 and y1 * y2 > 0 and abs(y1) < min(abs(y0), abs(y2)) and abs(y1) < 0.05:
             x = _extremum(function, x0, x2, math.copysign(1.0, y1))
             extra.append((x, function(x)))
     points = sorted([*points, *extra])
     signed = [(x, y) for x, y in points if abs(y) > NOISE]
-    return [
-        _bisect(precise, x0, x1, y0)
-        for (x0, y0), (x1, y1) in zip(signed, signed[1:], strict=False)
-        if (y0 > 0) != (y1 > 0)
-    ]
+    return [_bisect(precise, x0, x1, y0) for (x0, y0), (x1, y1) in pairwise(signed) if (y0 > 0) != (y1 > 0)]
 
 
 def _extremum(function: Callable[[float], float], low: float, high: float, sign: float) -> float:

@@ -44,9 +44,9 @@ _GAUSS_T, _GAUSS_W = np.polynomial.legendre.leggauss(16)
 class Phi:
     """One activation as the theory needs it: value, slope, where it is not smooth, and its limits.
 
-    `kinks` are where value or slope jump, 0 always among them; `at_zero` is phi(0); `slopes` are the one-sided
-    slopes at 0 and `far_slopes` those at minus and plus infinity; `homogeneous` means phi(c x) = c phi(x)
-    for c > 0, the ReLU family and the identity.
+    `kinks` are where value or slope jump, 0 always among them; `at_zero` is phi(0); `slopes` are the
+    one-sided slopes at 0 and `far_slopes` those at minus and plus infinity; `homogeneous` means phi(c x) = c
+    phi(x) for c > 0, the ReLU family and the identity.
     """
 
     name: str
@@ -174,7 +174,7 @@ def _phi(name: str, params: tuple[tuple[str, float], ...]) -> Phi:
 
 
 def _kinks(value: Any, slope: Any) -> tuple[float, ...]:
-    """Return where value or slope jump, and 0: bisection of every cell of a grid, keeping what stays a jump."""
+    """Return where value or slope jump, and 0: every cell of a grid is bisected, what stays a jump kept."""
     # Irrational spacing: no kink that anybody writes down falls on the grid.
     grid = np.arange(-128, 129) * (math.pi / 12)
     found = [0.0]

@@ -163,10 +163,10 @@ def trajectory(
 
 
 class Table:
-    """Four functions of q for one activation, interpolated: call it with q, or ask for `more`.
+    """Means over h ~ N(0, q) for one activation, interpolated: call it with q, or ask for `more`.
 
-    A call returns ``E phi^2 / q`` and ``E phi'^2`` where phi(0) = 0, else ``E phi^2`` and ``E phi'^2``. Panels
-    of Chebyshev polynomials in ln q are made when q first comes by.
+    A call returns ``E phi^2 / q`` and ``E phi'^2`` where phi(0) = 0, else ``E phi^2`` and ``E phi'^2``.
+    Panels of Chebyshev polynomials in ln q are made when q first comes by.
     """
 
     __slots__ = ("_panels", "_phi", "_relative")
@@ -191,14 +191,16 @@ class Table:
         panel, u = found
         return panel[0](u), panel[1](u)
 
-    def more(self, q: float) -> tuple[float, float]:
-        """Return ``E phi`` and ``E phi'^4``."""
+    def more(self, q: float) -> tuple[float, float, float, float, float]:
+        """Return ``value``, ``slope4``, ``radial``, ``square_slope2`` and ``radial2`` of `Moments`."""
         found = self._place(q)
         if found is None or self._phi.homogeneous:
             m = moments_of(self._phi, q)
-            return m.value, m.slope4
+            return m.value, m.slope4, m.radial, m.square_slope2, m.radial2
         panel, u = found
-        return panel[2](u) * (math.sqrt(q) if self._relative else 1.0), panel[3](u)
+        unit, root = (q, math.sqrt(q)) if self._relative else (1.0, 1.0)
+        value, slope4, radial, square_slope2, radial2 = (f(u) for f in panel[2:])
+        return value * root, slope4, radial * q, square_slope2 * unit, radial2 * q
 
     def _place(self, q: float) -> tuple[list[Callable[[float], float]], float] | None:
         """Return the panel that q falls in, and where in it (-1 to 1); None outside all panels."""
@@ -215,10 +217,14 @@ class Table:
         angles = (np.arange(_DEGREE + 1) + 0.5) * math.pi / (_DEGREE + 1)
         q = np.exp(_SPAN * (index + (np.cos(angles) + 1) / 2))
         found = [moments_of(self._phi, float(x)) for x in q]
-        rows = np.array([[m.square, m.slope2, m.value, m.slope4] for m in found]).T
-        if self._relative:
+        names = ("square", "slope2", "value", "slope4", "radial", "square_slope2", "radial2")
+        rows = np.array([[getattr(m, name) for name in names] for m in found]).T
+        rows[4] /= q
+        rows[6] /= q
+        if self._relative:  # relative to q, or what tends to 0 would lose its digits
             rows[0] /= q
             rows[2] /= np.sqrt(q)
+        rows[5] /= q
         basis = np.cos(np.outer(np.arange(_DEGREE + 1), angles)) * 2 / (_DEGREE + 1)
         basis[0] /= 2
         return [_clenshaw(basis @ row) for row in rows]

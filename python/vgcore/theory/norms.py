@@ -1,7 +1,7 @@
 """Layer: theory, normalisation. The gradient factor of layers that normalise their pre-activations.
 
-Knows moments of activations; knows no network. Factors are those of the SQUARED gradient norm, going back over
-one layer ``phi(norm(W x))`` of infinite width, whatever the size of its weights.
+Knows moments of activations; knows no network. Factors are those of the SQUARED gradient norm, going back
+over one layer ``phi(norm(W x))`` of infinite width, whatever the size of its weights.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ __all__ = ["batch_norm_factor", "layer_norm_factor", "rms_norm_factor"]
 def batch_norm_factor(activation: ActivationLike, batch: int | None = None) -> float:
     """Return the factor of a layer with batch normalisation of its pre-activations, without a shortcut.
 
-    Formula for infinite batches: ``E phi'^2 / Var phi`` over N(0, 1), which is at least 1 and 1 only for linear
-    phi: batch normalisation never lets gradients vanish and always lets them explode (ReLU: pi / (pi - 1)).
-    For a batch of B: with y uniform on the sphere of radius sqrt(B) orthogonal to (1, .., 1), D = phi'(y),
-    v = y / sqrt(B), ``S_k = sum D^k``,
+    Formula for infinite batches: ``E phi'^2 / Var phi`` over N(0, 1), which is at least 1 and 1 only for
+    linear phi: batch normalisation never lets gradients vanish and always lets them explode (ReLU: pi / (pi
+    - 1)). For a batch of B: with y uniform on the sphere of radius sqrt(B) orthogonal to (1, .., 1), D =
+    phi'(y), v = y / sqrt(B), ``S_k = sum D^k``,
     ``B / (tau (B-3)(B-1)) E[(1-1/B) S_2 - (S_2 - S_1^2/B)/B - (sum v^2 D^2 - (sum v D)^2/B)]``,
-    ``tau = E phi(y_1)^2 - E phi(y_1) phi(y_2)``. Only pairs of entries matter, so the means are integrals over
-    a disc, computed here to about 1e-9; linear: ``(B-2)/(B-3)``. Valid where the width is far above B.
+    ``tau = E phi(y_1)^2 - E phi(y_1) phi(y_2)``. Only pairs of entries matter, so the means are integrals
+    over a disc, computed here to about 1e-9; linear: ``(B-2)/(B-3)``. Valid where the width is far above B.
 
     Args:
         activation: a name, or a ``vg.Activation`` with parameters.
@@ -54,7 +54,7 @@ def batch_norm_factor(activation: ActivationLike, batch: int | None = None) -> f
     size = as_size(batch, "batch")
     if size < 4:
         raise ArgumentError(
-            f"batch: expected at least 4 samples, got {size}: with fewer the mean squared gradient is infinite"
+            f"batch: expected at least 4 samples, got {size}: with fewer the mean square is infinite"
         )
     return _finite_batch(phi, size)
 
@@ -78,7 +78,7 @@ def layer_norm_factor(activation: ActivationLike) -> float:
 
 
 def rms_norm_factor(activation: ActivationLike) -> float:
-    """Return the factor of a layer with RMS normalisation of its pre-activations: that of `layer_norm_factor`.
+    """Return the factor of a layer with RMS normalisation of its pre-activations: as `layer_norm_factor`.
 
     Pre-activations of random weights have mean 0 over the units, so centring them changes nothing.
 

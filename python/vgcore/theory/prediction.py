@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._checks import as_real, as_size, shown
 from ..errors import ArgumentError
@@ -37,14 +38,17 @@ class Prediction:
     up to one number: here ``log10_grad_norm`` is 0 at the last step (`anchored` moves it onto a flow).
 
     ``log10_grad_norm`` log10 of the root mean square, over networks, of |dL/d(output of step)|: the
-    infinite-width answer. ``log10_typical`` the mean over networks of log10 of the norm, which is what one
-    network of this width shows; ``log10_sd`` its standard deviation from network to network, for one sample.
+    infinite-width answer. ``log10_finite`` the same at the network's own width, where the part of the
+    gradient that lies along the forward signal may come to rule (see `two_mode`). ``log10_typical`` the mean
+    over networks of log10 of the norm, which is what one network of this width shows; ``log10_sd`` its
+    standard deviation from network to network, for one sample.
     ``log10_delta_norm`` as the first, for dL/d(pre-activation). ``q`` variance of the step's last
     pre-activation. ``notes`` what the theory leaves out.
     """
 
     axis: str
     log10_grad_norm: FloatArray
+    log10_finite: FloatArray
     log10_typical: FloatArray
     log10_sd: FloatArray
     log10_delta_norm: FloatArray
@@ -96,6 +100,7 @@ class Prediction:
         return replace(
             self,
             log10_grad_norm=self.log10_grad_norm + move,
+            log10_finite=self.log10_finite + move,
             log10_typical=self.log10_typical + move,
             log10_delta_norm=self.log10_delta_norm + move,
             log10_input_grad_norm=self.log10_input_grad_norm + move,
@@ -165,8 +170,9 @@ def _prediction(axis: str, found: Sequence[Step], count: int, notes: tuple[str, 
     times = np.array([step.times for step in found])
     if int(times.sum()) != count:
         raise ArgumentError(f"theory counts {int(times.sum())} steps where the network has {count}")
-    columns = np.array([step.effect for step in found], np.float64)
+    columns = np.array([step.effect[:5] for step in found], np.float64)
     gain, shift, spread, delta, length = np.repeat(columns, times, axis=0).T
+    apart = _two_modes(found, times)
 
     def back(parts: FloatArray) -> FloatArray:
         return np.concatenate([np.cumsum(parts[:0:-1])[::-1], [0.0]])
@@ -174,9 +180,11 @@ def _prediction(axis: str, found: Sequence[Step], count: int, notes: tuple[str, 
     # An exact zero in the middle of a sum: everything below it is zero too, without a warning.
     with np.errstate(invalid="ignore"):
         grad = back(gain) / (2 * _LN10)
-        typical = grad + back(shift) / (2 * _LN10)
+        finite = grad + apart / (2 * _LN10)
+        typical = finite + back(shift) / (2 * _LN10)
     arrays = {
         "log10_grad_norm": grad,
+        "log10_finite": finite,
         "log10_typical": typical,
         "log10_sd": np.sqrt(back(spread)) / (2 * _LN10),
         "log10_delta_norm": grad + delta / (2 * _LN10),
@@ -186,6 +194,26 @@ def _prediction(axis: str, found: Sequence[Step], count: int, notes: tuple[str, 
         array.setflags(write=False)
     first = float(grad[0] + gain[0] / (2 * _LN10))
     return Prediction(axis=axis, log10_input_grad_norm=first, notes=notes, **arrays)
+
+
+def _two_modes(found: Sequence[Step], times: NDArray[np.int64]) -> FloatArray:
+    """Return ln of the mean square at every step relative to infinite width, from the output back."""
+    total = np.zeros(int(times.sum()))
+    place = len(total) - 1
+    radial, ln = 1.0 / found[-1].width, 0.0  # share of the gradient that lies along the output
+    for step, count in zip(reversed(found), reversed(times.tolist()), strict=True):
+        m = step.effect.modes
+        for _ in range(count):
+            if place == 0:
+                break
+            r = m.rr * radial + m.rs * (1.0 - radial)
+            s = m.sr * radial + m.ss * (1.0 - radial)
+            both = r + s
+            if 0.0 < both < math.inf:
+                radial, ln = r / both, ln + math.log(both)
+            place -= 1
+            total[place] = ln
+    return total
 
 
 def _predict_time(specs: Sequence[Mapping[str, Any]], start: State, steps: int | None) -> Prediction:
@@ -200,7 +228,8 @@ def _predict_time(specs: Sequence[Mapping[str, Any]], start: State, steps: int |
     cell, where = str(layer["cell"]), "layers[0]"
     if cell not in _PLAIN_CELLS:
         raise ArgumentError(
-            f"{where}: theory cannot predict cell {cell!r} with random weights, only {' and '.join(_PLAIN_CELLS)}; "
+            f"{where}: theory cannot predict cell {cell!r} with random weights, only "
+            f"{' and '.join(_PLAIN_CELLS)}; "
             f"for constant gates see vg.theory.gate_decay"
         )
     if int(layer["num_layers"]) > 1 or layer["bidirectional"]:
@@ -224,7 +253,8 @@ def _predict_time(specs: Sequence[Mapping[str, Any]], start: State, steps: int |
     square_before = 0.0  # the state starts at 0
     for t in range(count):
         q[t] = w.variance * hidden * square_before + fixed
-        _, square_before, slope2, _ = layer_moments(phi, float(q[t]), 0.0)
+        m = layer_moments(phi, float(q[t]), 0.0)
+        square_before, slope2 = m.square, m.slope2
         ln_chi[t] = math.log(w.variance * hidden * slope2) if w.variance * slope2 > 0 else -math.inf
     every = layer["read"] == "every"
     ln = np.zeros(count)
@@ -232,10 +262,10 @@ def _predict_time(specs: Sequence[Mapping[str, Any]], start: State, steps: int |
         through = ln_chi[t + 1] + ln[t + 1]
         ln[t] = np.logaddexp(0.0, through) if every else through
     grad = ln / (2 * _LN10)
-    slope = np.array([layer_moments(phi, float(x), 0.0)[2] for x in q])
+    slope = np.array([layer_moments(phi, float(x), 0.0).slope2 for x in q])
     with np.errstate(divide="ignore"):
         delta = grad + 0.5 * np.log10(slope)
     state = float(grad[0] + ln_chi[0] / (2 * _LN10))
     note = "recurrent weights are taken as independent at every step: exact at infinite width"
     flat = np.full(count, np.nan)
-    return Prediction("time", grad, grad, flat, delta, state, q, (note,))
+    return Prediction("time", grad, grad, grad, flat, delta, state, q, (note,))

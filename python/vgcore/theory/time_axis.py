@@ -1,7 +1,7 @@
 """Layer: theory, recurrent networks. The same recursions along time, constant gates, and bounds on Jacobians.
 
-Knows fixed points and moments; knows no network. Shared weights change nothing at infinite width, so a time step
-is a layer whose input adds to the variance of its bias.
+Knows fixed points and moments; knows no network. Shared weights change nothing at infinite width, so a time
+step is a layer whose input adds to the variance of its bias.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def recurrent(
 ) -> MeanField:
     """Return what a long recurrence ``h_t = W phi(h_{t-1}) + u_t + b`` does, u_t new at every step.
 
-    Formula: as `mean_field` with ``sigma_b2 + input_variance`` for the biases; ``chi_1`` is then the factor of
-    the squared gradient norm per step back in time. Tied weights do not change it at infinite width.
+    Formula: as `mean_field` with ``sigma_b2 + input_variance`` for the biases; ``chi_1`` is then the factor
+    of the squared gradient norm per step back in time. Tied weights do not change it at infinite width.
 
     Args:
         activation: a name, or a ``vg.Activation`` with parameters.
         sigma_w2: variance of a recurrent weight times the number of units.
-        input_variance: variance of an entry of u_t: for ``u_t = U x_t`` Var(U) times the sum of squares of x_t.
-        sigma_b2: variance of a bias.
+        input_variance: variance of an entry of u_t: for ``u_t = U x_t`` Var(U) times the sum of squares of
+        x_t. sigma_b2: variance of a bias.
 
     Raises:
         UnknownNameError: no such activation.
@@ -102,9 +102,9 @@ class GateDecay:
 def gate_decay(bias: float) -> GateDecay:
     """Return how fast the cell state's gradient falls when only a gate's bias acts: all weights 0.
 
-    Formula: gate ``f = sigmoid(bias)``, ``dc_T / dc_0 = f^T``, half-life ``ln 2 / -ln f`` steps. `bias` is the
-    forget bias of an LSTM (PyTorch adds two, ``bias_ih + bias_hh``), or the update bias of a GRU, whose state
-    passes as ``h' = (1 - z) n + z h`` with z = sigmoid(bias).
+    Formula: gate ``f = sigmoid(bias)``, ``dc_T / dc_0 = f^T``, half-life ``ln 2 / -ln f`` steps. `bias` is
+    the forget bias of an LSTM (PyTorch adds two, ``bias_ih + bias_hh``), or the update bias of a GRU, whose
+    state passes as ``h' = (1 - z) n + z h`` with z = sigmoid(bias).
 
     Raises:
         ArgumentError: not a finite number.

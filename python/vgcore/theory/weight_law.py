@@ -47,8 +47,8 @@ def weight_law(init: Any, fan_out: int, fan_in: int) -> WeightLaw:
 
     Raises:
         UnknownNameError: no such initializer.
-        ArgumentError: sizes that are not positive; an initializer whose entries are not drawn alike (identity,
-            an explicit array).
+        ArgumentError: sizes that are not positive; an initializer whose entries are not drawn alike
+            (identity, an explicit array).
 
     Source: PyTorch's torch.nn.init; He et al. 2015; Glorot & Bengio 2010.
 
@@ -74,8 +74,8 @@ def law_of(spec: Mapping[str, Any], rows: int, cols: int, where: str) -> WeightL
     rule = _LAWS.get(str(spec["name"]))
     if rule is None:
         raise ArgumentError(
-            f"{where}: theory cannot predict weights from {spec['name']!r}, whose entries are not drawn alike "
-            f"and independently; known are {', '.join(_LAWS)}"
+            f"{where}: theory cannot predict weights from {spec['name']!r}, whose entries are not drawn "
+            f"alike and independently; known are {', '.join(_LAWS)}"
         )
     return rule(dict(spec["params"]), rows, cols)
 
