@@ -15,8 +15,8 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..layers import Activation
-from .fixed_points import shared_table
 from .gaussian import Phi, as_phi
+from .maps import shared_table
 from .moments import moments_of
 from .special import digamma, fair_coins, trigamma
 from .weight_law import law_of

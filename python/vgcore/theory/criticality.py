@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ArgumentError
-from .fixed_points import NOISE, roots, shared_table
+from .fixed_points import NOISE, roots
 from .gaussian import ActivationLike, Phi, as_phi, as_variance
+from .maps import shared_table
 from .moments import Moments, moments_of
 
 __all__ = ["CriticalPoint", "critical", "critical_line", "critical_points", "half_stable_points"]

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import ArgumentError
 from .correlation import pair_of
 from .gaussian import ActivationLike, Phi, as_phi, as_variance
-from .maps import Table, effective
+from .maps import effective, shared_table
 from .moments import moments_of
 
 __all__ = ["FixedPoint", "MeanField", "depth_scale", "fixed_points", "mean_field"]
@@ -264,12 +264,6 @@ def _walk(phi: Phi, w: float, b: float, start: float, end: float) -> Iterator[fl
         found = _positive_roots(phi, w, b, low if factor > 1 else low / 2, high * 2 if factor > 1 else high)
         yield from found if factor > 1 else reversed(found)
         start = far
-
-
-@functools.lru_cache(maxsize=64)
-def shared_table(phi: Phi) -> Table:
-    """Return the interpolated functions of one activation, made once."""
-    return Table(phi)
 
 
 def _positive_roots(

@@ -6,6 +6,7 @@ functions of q that a recursion needs are interpolated to 1e-14, not integrated 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -148,7 +149,7 @@ def trajectory(
     q = np.empty(depth)
     chi = np.empty(depth - 1)
     q[0] = as_variance(q1, "q1")
-    table = Table(phi)
+    table = shared_table(phi)
     at = float(q[0])
     for layer in range(depth - 1):
         ratio, slope2 = table(at)
@@ -224,10 +225,16 @@ class Table:
         if self._relative:  # relative to q, or what tends to 0 would lose its digits
             rows[0] /= q
             rows[2] /= np.sqrt(q)
-        rows[5] /= q
+            rows[5] /= q
         basis = np.cos(np.outer(np.arange(_DEGREE + 1), angles)) * 2 / (_DEGREE + 1)
         basis[0] /= 2
         return [_clenshaw(basis @ row) for row in rows]
+
+
+@functools.lru_cache(maxsize=64)
+def shared_table(phi: Phi) -> Table:
+    """Return the interpolated functions of one activation, made once."""
+    return Table(phi)
 
 
 def _clenshaw(coefficients: FloatArray) -> Callable[[float], float]:

@@ -1,0 +1,328 @@
+"""Tests of vg.theory.predict: the curve it expects, against what probes of real networks measure.
+
+Means of squared norms are compared with the expected curve, means of logarithms with the typical one, each
+within four standard errors and the O(1/width) that theory leaves out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import vgcore as vg
+from helpers_theory import ACTIVATIONS, entries, ids, label
+from numpy.typing import NDArray
+from vgcore import theory
+from vgcore.theory.gaussian import as_phi
+from vgcore.theory.prediction import _predict_time
+
+FloatArray = NDArray[np.float64]
+
+
+def measured(make: Any, seeds: int, batch: int = 1) -> tuple[FloatArray, FloatArray]:
+    """log10_grad_norm and log10_delta_norm of `seeds` networks, each relative to its last step's gradient."""
+    grads, deltas = [], []
+    for seed in range(seeds):
+        net, rng = make(seed), np.random.default_rng(1000 + seed)
+        x = rng.normal(size=(batch, net.in_features))
+        x *= np.sqrt(net.in_features) / np.linalg.norm(x, axis=1, keepdims=True)
+        v = rng.normal(size=(batch, net.out_features))
+        flow = net.probe(x.astype(net.dtype), cotangent=v.astype(net.dtype))
+        top = flow.log10_grad_norm[-1]
+        grads.append(np.concatenate([[flow.log10_input_grad_norm], flow.log10_grad_norm]) - top)
+        deltas.append(flow.log10_delta_norm - top)
+    return np.array(grads), np.array(deltas)
+
+
+def assert_agrees(
+    make: Any, seeds: int = 12, batch: int = 1, slack: float = 0.12, **kw: Any
+) -> theory.Prediction:
+    """Both curves at every step, slack growing with the distance from the output."""
+    expected = theory.predict(make(0), **kw)
+    grads, _ = measured(make, seeds, batch)
+    typical, spread = grads.mean(axis=0), grads.std(axis=0, ddof=1) / math.sqrt(seeds)
+    far = np.linspace(1.0, 0.0, grads.shape[1])
+    allowed = 4 * spread + slack * far + 0.02
+    input_typical = expected.log10_input_grad_norm + expected.log10_typical[0] - expected.log10_grad_norm[0]
+    got = np.concatenate([[input_typical], expected.log10_typical])
+    assert np.all(np.abs(typical - got)[1:] <= allowed[1:]), np.max(np.abs(typical - got) - allowed)
+    assert np.all(np.abs(typical - got)[0] <= allowed[0] + 0.1)
+    assert expected.steps == make(0).num_steps
+    return expected
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=label)
+def test_every_activation(activation: str | vg.Activation) -> None:
+    """30 layers of width 128 with the initializer that fits, input and output layers of other widths."""
+
+    def make(seed: int) -> vg.Network:
+        return vg.mlp(
+            30, 128, in_features=96, out_features=24, activation=activation, sigma_b2=0.05, rng=seed
+        )
+
+    expected = assert_agrees(make, seeds=10, slack=0.35)
+    assert np.all(np.isfinite(expected.log10_sd))
+
+
+@pytest.mark.parametrize("n", [64, 128, 256])
+@pytest.mark.parametrize(
+    ("activation", "w"), [("relu", 2.0), ("identity", 1.0), ("tanh", 1.5), ("sigmoid", 1.0)]
+)
+def test_several_widths(activation: str, w: float, n: int) -> None:
+    """Typical norm and its spread between networks: the finite-width law, with a number at each width."""
+
+    def make(seed: int) -> vg.Network:
+        return vg.mlp(40, n, activation=activation, sigma_w2=w, rng=seed)
+
+    expected, seeds = theory.predict(make(0)), 40
+    grads, _ = measured(make, seeds)
+    first, law = grads[:, 1], expected.log10_sd[0]
+    assert abs(first.mean() - expected.log10_typical[0]) < 4 * law / math.sqrt(seeds) + 6.0 / n
+    # Standard deviation of a sample standard deviation: law / sqrt(2 (n - 1)).
+    assert abs(first.std(ddof=1) - law) < 4 * law / math.sqrt(2 * (seeds - 1)) + 4.0 / n
+    half = math.log10(np.mean(10.0 ** (2 * first))) / 2  # mean of squares: what infinite width says
+    assert abs(half - expected.log10_grad_norm[0]) < 5 * law / math.sqrt(seeds) + 6.0 / n
+
+
+STACKS: dict[str, list[vg.Layer]] = {
+    "pre-activation": [vg.Repeat(vg.Residual([vg.Activation("relu"), vg.Dense(64)], scale=0.3), 60)],
+    "two layers": [
+        vg.Dense(64),
+        vg.Repeat(vg.Residual([vg.Dense(64), vg.Activation("tanh"), vg.Dense(64)], scale=0.3), 40),
+        vg.Activation("tanh"),
+        vg.Dense(10),
+    ],
+    "orthogonal": [
+        vg.Repeat(
+            [
+                vg.Dense(96, init="orthogonal"),
+                vg.Activation("tanh"),
+                vg.Dense(64, init="orthogonal"),
+                vg.Activation("relu"),
+            ],
+            20,
+        )
+    ],
+    "activation first": [vg.Repeat([vg.Activation("gelu"), vg.Dense(64, sigma_w2=1.8, sigma_b2=0.1)], 20)],
+    "bias mean": [
+        vg.Repeat(
+            [
+                vg.Dense(64, init="he_normal", bias_init=vg.initializers.constant(value=0.5)),
+                vg.Activation("relu"),
+            ],
+            15,
+        )
+    ],
+    "uniform": [
+        vg.Repeat([vg.Dense(64, init="standard", bias_init="standard"), vg.Activation("softsign")], 15)
+    ],
+    "nested": [
+        vg.Repeat([vg.Repeat([vg.Dense(64), vg.Activation("tanh")], 3), vg.Dense(64)], 6),
+        vg.Dense(5),
+    ],
+    "truncated": [
+        vg.Repeat([vg.Dense(64, init=vg.initializers.variance_scaling(scale=1.5)), vg.Activation("elu")], 15)
+    ],
+    "fan-out": [
+        vg.Repeat(
+            [
+                vg.Dense(128, init=vg.initializers.he_normal(mode="fan_out")),
+                vg.Activation("relu"),
+                vg.Dense(64, init=vg.initializers.he_normal(mode="fan_out")),
+                vg.Activation("relu"),
+            ],
+            10,
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_stacks(name: str) -> None:
+    assert_agrees(lambda seed: vg.Network(64, STACKS[name], rng=seed), seeds=12, slack=0.25)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid"])
+def test_residual_networks(activation: str) -> None:
+    """x + phi(W x): for ReLU and sigmoid the branch has a mean, and gradient flows along the signal too."""
+
+    def make(seed: int) -> vg.Network:
+        return vg.mlp(40, 96, activation=activation, skip="residual", rng=seed)
+
+    expected = assert_agrees(make, seeds=12, slack=0.3)
+    assert bool(expected.notes) == (activation != "tanh" or bool(expected.notes))
+    if activation == "relu":  # three decades above the infinite-width curve, and predicted
+        assert expected.log10_finite[0] - expected.log10_grad_norm[0] > 1.5
+
+
+def test_delta_norms() -> None:
+    def make(seed: int) -> vg.Network:
+        return vg.mlp(20, 128, activation="tanh", sigma_w2=1.5, rng=seed)
+
+    expected = theory.predict(make(0))
+    grads, deltas = measured(make, 12)
+    gap = (deltas - grads[:, 1:]).mean(axis=0)
+    np.testing.assert_allclose(gap, expected.log10_delta_norm - expected.log10_grad_norm, atol=0.03)
+
+
+def test_the_parallel_mode_is_in_the_finite_curve() -> None:
+    """Softplus: the same recursion as two_mode, layer by layer."""
+    for activation, w in (("softplus", 2.0), ("gelu", 2.0), ("tanh", 1.0)):
+        net = vg.Network(
+            200, [vg.Repeat([vg.Activation(activation), vg.Dense(200, bias=False, sigma_w2=w)], 40)], rng=0
+        )
+        got, two = theory.predict(net), theory.two_mode(activation, 200, 41, w)
+        np.testing.assert_allclose(got.log10_finite, two.log10_grad_norm[1:], atol=2e-3)
+        np.testing.assert_allclose(
+            got.log10_grad_norm, theory.trajectory(activation, 41, w).log10_grad_norm[1:], atol=1e-12
+        )
+
+
+def test_depth_and_cost() -> None:
+    """A million layers: exact in log space, in seconds; sums of as many equal terms."""
+    net = vg.mlp(1_000_000, 2, activation="sigmoid", sigma_w2=1.0, rng=0)
+    got = theory.predict(net)
+    rate = theory.mean_field("sigmoid", 1.0).decades_per_layer
+    middle = got.log10_grad_norm[200_000] - got.log10_grad_norm[800_000]
+    assert middle == pytest.approx(600_000 * rate, rel=1e-9)
+    critical = theory.predict(vg.mlp(20_000, 2, activation="tanh", sigma_w2=1.0, rng=0))
+    reference = theory.trajectory("tanh", 20_001, 1.0)
+    assert critical.log10_grad_norm[0] == pytest.approx(
+        reference.log10_ratio - math.log10(theory.chi_1("tanh", 1.0, 1.0)) / 2, abs=1e-9
+    )
+
+
+def test_anchored() -> None:
+    net = vg.mlp(10, 32, activation="tanh", rng=0)
+    x = np.random.default_rng(0).normal(size=(4, 32)).astype(np.float32)
+    flow = net.probe(x, cotangent=np.full((4, 32), 1e-30, np.float32))
+    expected = theory.predict(net, mean_square=float(np.mean(x**2))).anchored(flow)
+    assert expected.log10_grad_norm[-1] == flow.log10_grad_norm[-1]
+    assert expected.log10_typical[-1] == flow.log10_grad_norm[-1]
+    assert expected.anchor == flow.log10_grad_norm[-1]
+    assert abs(expected.log10_typical[0] - flow.log10_grad_norm[0]) < 1
+    with pytest.raises(vg.ArgumentError, match="expected one of 10 steps, got 3"):
+        theory.predict(net).anchored(vg.mlp(3, 32, rng=0).probe(x, cotangent=x))
+    with pytest.raises(vg.ArgumentError, match="nothing to start from"):
+        expected.anchored(net.probe(x, cotangent=np.zeros((4, 32), np.float32)))
+    with pytest.raises(vg.ArgumentError, match="expected a GradientFlow"):
+        expected.anchored([1.0])  # type: ignore[arg-type]
+
+
+def test_what_is_returned() -> None:
+    got = theory.predict(vg.mlp(5, 8, activation="relu", rng=0))
+    for array in (got.log10_grad_norm, got.log10_typical, got.log10_finite, got.log10_sd, got.q):
+        assert array.shape == (5,)
+        assert not array.flags.writeable
+    assert got.axis == "depth"
+    assert "Prediction(depth, steps=5" in repr(got)
+    dead = theory.predict(vg.mlp(5, 8, activation="relu", init="zeros", rng=0))
+    assert dead.log10_grad_norm[0] == -math.inf
+
+
+# --- recurrent, by description: what a network with one recurrent layer compiles to ------------------------
+
+
+def recurrent_spec(**change: Any) -> dict[str, Any]:
+    plain = {
+        "kind": "recurrent",
+        "cell": "rnn",
+        "params": {"activation": "tanh"},
+        "hidden": 200,
+        "num_layers": 1,
+    }
+    rest = {"bidirectional": False, "bias": False, "read": "last", "init": None, "recurrent_init": None}
+    return {**plain, **rest, "bias_init": None, **change}
+
+
+@pytest.mark.parametrize("name", ids("recurrent", "rnn_step"))
+def test_time_steps(name: str) -> None:
+    s, x = entries()[name]["setting"], entries()[name]["expected"]
+    spec = recurrent_spec(
+        params={"activation": s["activation"]},
+        init={"name": "normal", "params": {"mean": 0.0, "std": math.sqrt(s["input_variance"] / 7)}},
+        recurrent_init={"name": "mean_field", "params": {"sigma_w2": s["sigma_w2"]}},
+    )
+    from vgcore.theory.chain import State
+
+    got = _predict_time([spec], State(1.0, 0.0, 7, True), 60)
+    rates = -np.diff(got.log10_grad_norm)
+    assert rates[40] == pytest.approx(x["log10_norm_per_step"], rel=1e-6)
+    assert got.q[-1] == pytest.approx(x["q_star"], rel=1e-8)
+    assert got.axis == "time"
+    every = _predict_time([{**spec, "read": "every"}], State(1.0, 0.0, 7, True), 60)
+    assert np.all(every.log10_grad_norm >= got.log10_grad_norm)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cell": "lstm"}, "cannot predict cell 'lstm'"),
+        ({"num_layers": 2}, "one layer in one direction"),
+        ({"recurrent_init": {"name": "identity", "params": {}}}, "recurrent_init: theory cannot predict"),
+    ],
+)
+def test_recurrent_refusals(change: dict[str, Any], message: str) -> None:
+    from vgcore.theory.chain import State
+
+    with pytest.raises(vg.ArgumentError, match=message):
+        _predict_time([recurrent_spec(**change)], State(1.0, 0.0, 7, True), 10)
+
+
+# --- refusals ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: vg.mlp(3, 4, init="identity", rng=0),
+            r"layers\[0\].body\[0\].init: theory cannot predict weights",
+        ),
+        (lambda: vg.mlp(3, 4, init="ones", rng=0), "weights of mean 1"),
+        (lambda: vg.mlp(3, 4, init=np.eye(4, dtype=np.float32), rng=0), "explicit arrays"),
+        (lambda: vg.Network(4, [vg.Residual([vg.Activation("tanh")])], rng=0), "Residual without a Dense"),
+    ],
+)
+def test_refusals(make: Any, message: str) -> None:
+    with pytest.raises(vg.ArgumentError, match=message):
+        theory.predict(make())
+
+
+def test_refused_arguments() -> None:
+    net = vg.mlp(3, 4, rng=0)
+    with pytest.raises(vg.ArgumentError, match=r"net: expected a vg\.Network"):
+        theory.predict([1.0])  # type: ignore[arg-type]
+    with pytest.raises(vg.ArgumentError, match="steps: expected None"):
+        theory.predict(net, steps=5)
+    with pytest.raises(vg.ArgumentError, match="mean_square: expected at least"):
+        theory.predict(net, mean_square=1.0, mean=2.0)
+
+
+def test_a_layer_that_theory_does_not_know() -> None:
+    from vgcore.theory.chain import Chain, State
+
+    with pytest.raises(vg.ArgumentError, match="cannot predict a layer of kind 'attention'"):
+        Chain({}).apply({"kind": "attention"}, State(1.0, 0.0, 4, True), "layers[0]")
+
+
+def test_tied_weights_are_noted() -> None:
+    net = vg.Network(8, [vg.Repeat([vg.Dense(8), vg.Activation("tanh")], 5, tied=True)], rng=0)
+    assert "tied weights" in theory.predict(net).notes[0]
+
+
+def test_every_initializer_has_a_law_or_is_refused() -> None:
+    """The sample variance of 60,000 entries agrees with the law; only identity-like starts are refused."""
+    for name in vg.initializers.names():
+        try:
+            law = theory.weight_law(name, 300, 200)
+        except vg.ArgumentError:
+            assert name in {"identity"}, name
+            continue
+        sample = np.asarray(getattr(vg.initializers, name)().sample((300, 200), dtype="float64", rng=0))
+        error = 6 * math.sqrt(2.0 / sample.size) * (1 + 3 * (name == "sparse"))
+        assert np.mean((sample - law.mean) ** 2) == pytest.approx(law.variance, rel=error, abs=1e-12), name
+        assert np.abs(sample).max() <= law.bound * (1 + 1e-12)
+        assert as_phi("relu").homogeneous
