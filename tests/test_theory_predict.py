@@ -157,6 +157,56 @@ def test_residual_networks(activation: str) -> None:
         assert expected.log10_finite[0] - expected.log10_grad_norm[0] > 1.5
 
 
+def test_residual_network_with_a_narrow_head() -> None:
+    """The gradient along the signal starts as a share 1/8 at a head of 8 units, not 1/96."""
+    layers = [vg.Repeat(vg.Residual([vg.Dense(96), vg.Activation("relu")]), 40), vg.Dense(8)]
+    expected = assert_agrees(lambda seed: vg.Network(96, layers, rng=seed), seeds=24, slack=0.1)
+    assert expected.log10_finite[0] - expected.log10_grad_norm[0] > 1.5
+
+
+@pytest.mark.parametrize("form", ["relu", "tanh", "softplus"])
+def test_residual_lengths_are_those_of_the_recursion(form: str) -> None:
+    net = vg.mlp(30, 64, activation=form, sigma_w2=1.5, sigma_b2=0.1, skip="residual", rng=0)
+    flow = theory.residual(form, 30, 1.5, 0.1)
+    got = theory.predict(net)
+    np.testing.assert_allclose(got.q, 1.5 * flow.q[:-1] + 0.1, rtol=1e-10)
+    np.testing.assert_allclose(got.log10_grad_norm, flow.log10_grad_norm[1:], atol=1e-10)
+    x = np.random.default_rng(0).normal(size=(64, 64))  # and of a real network, at its own width
+    x /= np.sqrt(np.mean(x**2))
+    wide = vg.mlp(30, 512, activation=form, sigma_w2=1.5, sigma_b2=0.1, skip="residual", rng=0)
+    y = wide.forward(np.tile(x[:4], (1, 8)).astype(np.float32))
+    assert np.mean(y**2) == pytest.approx(flow.q[-1], rel=0.25)
+
+
+SPREADS: dict[str, tuple[int, list[vg.Layer]]] = {
+    "saturating": (64, [vg.Repeat([vg.Dense(64, sigma_w2=3.0), vg.Activation("hardtanh")], 40)]),
+    "residual": (32, [vg.Repeat(vg.Residual([vg.Dense(32, sigma_w2=1.0)], scale=0.5), 40)]),
+    "branch that ends in tanh": (
+        64,
+        [vg.Repeat(vg.Residual([vg.Dense(64, sigma_w2=1.0), vg.Activation("tanh")], scale=0.5), 30)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPREADS)
+def test_spread_between_networks(name: str) -> None:
+    """Mean and standard deviation of the logarithm over 400 networks, with what each source adds."""
+    width, layers = SPREADS[name]
+    seeds = 400
+    expected = theory.predict(vg.Network(width, layers, rng=0))
+    grads, _ = measured(lambda seed: vg.Network(width, layers, rng=seed), seeds)
+    first, law = grads[:, 1], float(expected.log10_sd[0])
+    assert first.std(ddof=1) == pytest.approx(law, rel=4 / math.sqrt(2 * seeds) + 1 / width)
+    assert abs(first.mean() - expected.log10_typical[0]) < 4 * law / math.sqrt(seeds) + 1 / width
+
+
+def test_orthogonal_linear_networks_are_exact() -> None:
+    layers = [vg.Repeat([vg.Dense(16, bias=False, init="orthogonal")], 1000)]
+    got = theory.predict(vg.Network(16, layers, rng=0))
+    for array in (got.log10_grad_norm, got.log10_finite, got.log10_typical, got.log10_sd):
+        np.testing.assert_allclose(array, 0.0, atol=1e-9)
+
+
 def test_delta_norms() -> None:
     def make(seed: int) -> vg.Network:
         return vg.mlp(20, 128, activation="tanh", sigma_w2=1.5, rng=seed)

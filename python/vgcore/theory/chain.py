@@ -165,7 +165,8 @@ class Chain:
         variance = law.variance * cols * state.second + bias_variance if law.variance > 0 else bias_variance
         after = State(variance + bias_mean**2, bias_mean, rows, True)
         shift, spread = (0.0, 0.0) if law.orthogonal else _gaussian_log(cols)
-        modes = _dense_modes(law.variance * cols, state.second, after.second, bias_variance, rows, cols)
+        lengths = (state.second, after.second, bias_variance)
+        modes = _dense_modes(law.variance * cols, lengths, rows, cols, law.orthogonal)
         return after, Effect(_ln(law.variance * cols), shift, spread, 0.0, variance, modes)
 
     def _activation(self, layer: Mapping[str, Any], state: State, where: str) -> tuple[State, Effect]:
@@ -278,16 +279,25 @@ def _activation_log(phi: Phi | None, kurtosis: float, n: int) -> tuple[float, fl
     return (-spread / 2.0, spread) if math.isfinite(spread) else (0.0, 0.0)
 
 
-def _dense_modes(factor: float, before: float, after: float, bias: float, rows: int, cols: int) -> Modes:
-    """A Gaussian matrix, given that it maps x to h - b: what lay along h goes along x, the rest anywhere."""
+def _dense_modes(
+    factor: float, lengths: tuple[float, float, float], rows: int, cols: int, orthogonal: bool
+) -> Modes:
+    """A random matrix, given that it maps x to h - b: what lay along h goes along x, the rest anywhere.
+
+    A Gaussian one adds a random part to what lay along h; an orthogonal one keeps angles and adds none.
+    """
+    before, after, bias = lengths
     if factor <= 0.0 or not _usable(before, after):
         return Modes()
     rho = max(after - bias, 0.0) / after
     scale = 1.0 / (cols * before * factor)
     blurred = bias * rho * scale
     rr = rho * rho * after * rows * scale
+    keep = math.sqrt(rr)
+    if orthogonal:
+        return Modes(rr + blurred, blurred, max(1.0 - rr - blurred, 0.0), 1.0 - blurred, keep)
     anywhere = 1.0 - 1.0 / cols
-    return Modes(rr + blurred, blurred, anywhere, anywhere, math.sqrt(rr))
+    return Modes(rr + blurred, blurred, anywhere, anywhere, keep)
 
 
 def _activation_modes(m: LayerMoments, state: State, n: int) -> Modes:
