@@ -137,8 +137,10 @@ def test_pairs_by_monte_carlo(activation: str | vg.Activation) -> None:
 def test_correlation_map(activation: str, w: float, b: float, keep: float) -> None:
     """It rises, convex; c* is its lowest fixed point, and is 1 in the ordered phase without dropout."""
     m = theory.mean_field(activation, w, b, keep_prob=keep)
-    if not 0 < m.q_star < math.inf:
-        pytest.skip("no length to hold")
+    if not 0 < m.q_star < math.inf:  # selu with large weights: no length to hold
+        with pytest.raises(vg.ArgumentError, match="finite"):
+            m.correlation(0.5)
+        return
     grid = np.linspace(0.0, 1.0, 9)
     mapped = np.array([m.correlation(float(c)) for c in grid])
     assert np.all(np.diff(mapped) > 0)
@@ -321,6 +323,43 @@ def test_singular_values_by_simulation() -> None:
     expected = theory.dynamical_isometry("tanh", depth, p.sigma_w2, 0.05).normalised_variance
     assert np.mean(found) == pytest.approx(expected, rel=0.1)
     assert theory.largest_singular_value(100) ** 2 == pytest.approx(math.e * 100.5, rel=1e-4)
+
+
+# --- far out ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("w", [1e-8, 1e6])
+@pytest.mark.parametrize("activation", ["tanh", "relu", "elu", "softplus", "tanhshrink", "relu6"])
+@pytest.mark.filterwarnings("error")
+def test_absurd_weights_give_numbers(activation: str, w: float) -> None:
+    """Lengths that leave the range of floats take their limits: no NaN, no warning."""
+    for b in (0.0, 1e6):
+        m = theory.mean_field(activation, w, b)
+        assert not math.isnan(m.q_star + m.chi_1 + m.decades_per_layer)
+        for path in (theory.trajectory(activation, 150, w, b), theory.two_mode(activation, 50, 150, w, b)):
+            assert not np.isnan(path.log10_grad_norm).any()
+        net = vg.Network(
+            4, [vg.Repeat([vg.Dense(4, sigma_w2=w, sigma_b2=b), vg.Activation(activation)], 150)], rng=0
+        )
+        got = theory.predict(net)
+        assert not np.isnan(got.log10_grad_norm).any()
+        assert not np.isnan(got.log10_typical).any()
+
+
+def test_correlations_where_the_length_has_no_scale() -> None:
+    for m in (
+        theory.mean_field("relu", 8.0),
+        theory.mean_field("tanh", 0.5),
+        theory.mean_field("relu", 2.0, 0.1),
+    ):
+        assert (m.c_star, m.chi_c, m.xi_c) == (1.0, 1.0, math.inf)
+
+
+def test_products_beyond_the_range_of_floats() -> None:
+    assert theory.residual("relu", 3000, 2.0).log10_ratio == pytest.approx(1500 * math.log10(2.0), rel=1e-12)
+    assert theory.relu_fourth_moment(1, 10**6) == math.inf
+    assert theory.highway(0.0, 5000).log10_ratio == pytest.approx(-2500 * math.log10(2.0), rel=1e-12)
+    assert theory.gate_decay(1e6).half_life == math.inf
 
 
 @pytest.mark.parametrize(

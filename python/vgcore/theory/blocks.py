@@ -66,7 +66,7 @@ def residual_factor(chi: float, scale: float = 1.0) -> float:
     Raises:
         ArgumentError: a negative `chi`.
 
-    Source: Yang & Schoenholz 2017, theorem 1; Hanin & Rolnick 2018, theorem 6; Bachlechner et al. 2020.
+    Source: Yang & Schoenholz 2017, arXiv:1712.08969; Hanin & Rolnick 2018; Bachlechner et al. 2020.
 
     Example:
         >>> round(residual_factor(1.0, scale=0.1) ** 100, 4)  # (1 + 1/L)^L for L = 100
@@ -84,7 +84,7 @@ def gated_factor(transform: float, chi: float = 1.0, *, coupled: bool = True) ->
     Raises:
         ArgumentError: a negative `chi`, `transform` outside 0 to 1.
 
-    Source: Srivastava, Greff & Schmidhuber 2015, eq. 3; Gilboa et al. 2019, eq. 12 (constant gates).
+    Source: Srivastava, Greff & Schmidhuber 2015, sec. 2; Gilboa et al. 2019 (gates in mean field).
 
     Example:
         >>> round(gated_factor(0.5), 3)
@@ -109,7 +109,7 @@ def highway(
     Raises:
         ArgumentError: numbers outside their range.
 
-    Source: Srivastava, Greff & Schmidhuber 2015, eq. 3.
+    Source: Srivastava, Greff & Schmidhuber 2015, arXiv:1505.00387, sec. 2 and 3.
 
     Example:
         >>> round(highway(-1.0, 50).log10_ratio, 4)
@@ -131,7 +131,7 @@ def prenorm_factor(chi: float, q: float) -> float:
     Raises:
         ArgumentError: a negative `chi`, `q` not above 0.
 
-    Source: De & Smith 2020, sec. 3; Xiong et al. 2020, theorem 1.
+    Source: De & Smith 2020 (SkipInit); Xiong et al. 2020 (pre- and post-norm).
 
     Example:
         >>> prenorm_factor(1.0, 4.0)
@@ -148,7 +148,7 @@ def postnorm_factor(chi: float, v: float) -> float:
     Raises:
         ArgumentError: a negative number.
 
-    Source: Wang et al. 2022 (DeepNet), sec. 3; Xiong et al. 2020, sec. 3.2.
+    Source: Wang et al. 2022 (DeepNet); Xiong et al. 2020.
 
     Example:
         >>> round(postnorm_factor(0.5, 1.0), 3)
@@ -182,7 +182,7 @@ def residual(
         UnknownNameError: no such activation.
         ArgumentError: numbers outside their range, or a `form` that is none of the four.
 
-    Source: Yang & Schoenholz 2017, theorems 2 and 4 (``"post"`` is their reduced residual network).
+    Source: Yang & Schoenholz 2017, arXiv:1712.08969 (``"post"`` is their reduced residual network).
 
     Example:
         >>> flow = residual("tanh", 50, sigma_w2=1.0)
@@ -222,7 +222,7 @@ def stochastic_depth_blocks(depth: int, last_keep_prob: float = 0.5) -> float:
     Raises:
         ArgumentError: a `depth` below 1, a probability outside 0 to 1.
 
-    Source: Huang et al. 2016, eq. 4.
+    Source: Huang et al. 2016 (stochastic depth).
 
     Example:
         >>> stochastic_depth_blocks(54)

@@ -290,9 +290,8 @@ def _dense_modes(
     if factor <= 0.0 or not _usable(before, after):
         return Modes()
     rho = max(after - bias, 0.0) / after
-    scale = 1.0 / (cols * before * factor)
-    blurred = bias * rho * scale
-    rr = rho * rho * after * rows * scale
+    blurred = bias / before * rho / (cols * factor)
+    rr = rho * rho * (after / before) * rows / (cols * factor)
     keep = math.sqrt(rr)
     if orthogonal:
         return Modes(rr + blurred, blurred, max(1.0 - rr - blurred, 0.0), 1.0 - blurred, keep)
@@ -307,8 +306,8 @@ def _activation_modes(m: LayerMoments, state: State, n: int) -> Modes:
         return Modes()
     # With a mean, h phi phi' is about h and not about its deviation; the two agree where the mean is 0.
     pull, mixed = m.radial, m.square_slope2 / after
-    rr = pull * pull / (after * before * m.slope2)
-    rs = max(m.radial2 - pull * pull / after, 0.0) / (n * before * m.slope2)
+    rr = (pull / after) * (pull / before) / m.slope2
+    rs = max(m.radial2 - pull * (pull / after), 0.0) / before / (n * m.slope2)
     total_r = mixed / m.slope2
     total_s = max(1.0 - mixed / (n * m.slope2), 0.0) * (n / (n - 1.0) if n > 1 else 1.0)
     keep = math.copysign(math.sqrt(rr), pull)
@@ -323,9 +322,9 @@ def _residual_modes(
     if a == 0.0 or share == 0.0 or not _usable(qx, qf, qy):
         return Modes()
     joint = state.mean * branch.mean  # per unit, x . F(x): fresh weights share nothing else with x
-    xy = (qx + a * joint) / math.sqrt(qx * qy)
-    fy = (a * qf + joint) / math.sqrt(qf * qy)
-    xf = joint / math.sqrt(qx * qf)
+    xy = (qx + a * joint) / (math.sqrt(qx) * math.sqrt(qy))
+    fy = (a * qf + joint) / (math.sqrt(qf) * math.sqrt(qy))
+    xf = joint / (math.sqrt(qx) * math.sqrt(qf))
     whole, b = math.exp(-gain), inside.modes
     k = math.copysign(math.sqrt(share / whole), a) * b.keep  # a times the branch's amplitude
     keep = xy + k * fy
@@ -366,7 +365,7 @@ def _power(effect: Effect, times: int) -> Effect:
 
 
 def _usable(*lengths: float) -> bool:
-    return all(0.0 < q < math.inf for q in lengths)
+    return all(1e-290 < q < 1e290 for q in lengths)
 
 
 def _ln(x: float) -> float:

@@ -62,7 +62,7 @@ def pair_moments(
         UnknownNameError: no such activation.
         ArgumentError: neither or both of `c` and `distance`, or a number outside its range.
 
-    Source: Poole et al. 2016, eq. 5; Cho & Saul 2009 (arc-cosine kernels) for ReLU.
+    Source: Poole et al. 2016, eq. 3 to 7; Cho & Saul 2009 (arc-cosine kernels) for ReLU.
 
     Example:
         >>> round(pair_moments("relu", 1.0, 0.0).product, 12)  # 1 / (2 pi)
@@ -93,7 +93,7 @@ def correlation_map(
     Raises:
         UnknownNameError, ArgumentError: as for `pair_moments`; also `q` not above 0.
 
-    Source: Poole et al. 2016, eq. 5 and 6.
+    Source: Poole et al. 2016, eq. 3 to 7.
 
     Example:
         >>> round(correlation_map("relu", 0.0, sigma_w2=2.0, q=1.0), 12)  # 1 / pi
@@ -138,8 +138,8 @@ def correlation_trajectory(
     Raises:
         UnknownNameError, ArgumentError: as for `pair_moments`; `q` is not a fixed point of the length map.
 
-    Source: Poole et al. 2016, eq. 5; Balduzzi et al. 2017 (shattered gradients), theorem 1; Hayou et al.
-    2019, prop. 3 (1 - c falls as 9 pi^2 / (2 l^2) for ReLU on the edge of chaos).
+    Source: Poole et al. 2016, eq. 3 to 7; Balduzzi et al. 2017 (shattered gradients); Hayou et al. 2019,
+    arXiv:1902.06853 (1 - c falls as 9 pi^2 / (2 l^2) for ReLU on the edge of chaos).
 
     Example:
         >>> path = correlation_trajectory("relu", 21, sigma_w2=2.0, c0=0.5, q=1.0)

@@ -72,7 +72,7 @@ def critical(activation: ActivationLike, sigma_b2: float = 0.0) -> CriticalPoint
         UnknownNameError: no such activation.
         ArgumentError: a negative `sigma_b2`, or no critical point exists; the message says what does.
 
-    Source: Poole et al. 2016, fig. 1; Schoenholz et al. 2017, sec. 3; Roberts, Yaida & Hanin 2022, ch. 5.
+    Source: Poole et al. 2016; Schoenholz et al. 2017; Roberts, Yaida & Hanin 2022, ch. 5.
 
     Example:
         >>> point = critical("tanh", sigma_b2=0.05)
@@ -138,7 +138,7 @@ def critical_line(activation: ActivationLike, sigma_w2: float) -> tuple[Critical
         UnknownNameError: no such activation.
         ArgumentError: `sigma_w2` is not above 0.
 
-    Source: Xiao et al. 2018, whose pair for tanh is (1.05, 2.01e-5).
+    Source: Xiao et al. 2018, arXiv:1806.05393, whose pair for tanh is (1.05, 2.01e-5).
 
     Example:
         >>> [(round(p.sigma_b2 * 1e5, 4), round(p.q_star, 6)) for p in critical_line("tanh", 1.05)]

@@ -78,7 +78,7 @@ def linear_log_norm(width: Widths, depth: int | None = None, *, sigma_w2: float 
     Raises:
         ArgumentError: numbers outside their range.
 
-    Source: Cohen & Newman 1984; Newman 1986, eq. 7; Hanin & Nica 2020.
+    Source: Cohen & Newman 1984; Newman 1986; Hanin & Nica 2018, arXiv:1812.05994.
 
     Example:
         >>> round(linear_log_norm(500, 100_000).mean_log10, 3)
@@ -100,7 +100,8 @@ def relu_log_norm(width: Widths, depth: int | None = None, *, sigma_w2: float = 
     Raises:
         ArgumentError: as for `linear_log_norm`.
 
-    Source: Hanin & Nica 2020, theorem 1 (leading order); Hanin 2018. Exact sum over K.
+    Source: Hanin & Nica 2018, arXiv:1812.05994 (leading order: ln of the square is N(-b/2, b),
+    b = 5 sum 1/n_l); Hanin 2018; here the exact sum over K.
 
     Example:
         >>> law = relu_log_norm(500, 100_000)  # critical in the mean, and yet
@@ -139,7 +140,7 @@ def log_norm(
         UnknownNameError: no such activation.
         ArgumentError: numbers outside their range.
 
-    Source: Hanin & Nica 2020, for ReLU; Pennington et al. 2017 for the second moment of one layer.
+    Source: Hanin & Nica 2018 for ReLU; the variance of one layer follows from normal weights.
 
     Example:
         >>> law = log_norm("relu", width=200, depth=51, sigma_w2=2.0)
@@ -165,7 +166,7 @@ def lyapunov_spectrum(width: int, *, sigma_w2: float = 1.0) -> FloatArray:
     Raises:
         ArgumentError: numbers outside their range.
 
-    Source: Newman 1986, theorem 1.
+    Source: Newman 1986.
 
     Example:
         >>> float(lyapunov_spectrum(8)[0].round(6))
@@ -183,7 +184,7 @@ def alive_probability(width: int, depth: int) -> float:
     Raises:
         ArgumentError: sizes that are not positive.
 
-    Source: Lu et al. 2019, theorem 3.4.
+    Source: Lu et al. 2019 (dying ReLU).
 
     Example:
         >>> round(alive_probability(10, 30), 4)
@@ -196,18 +197,19 @@ def alive_probability(width: int, depth: int) -> float:
 def relu_fourth_moment(width: int, depth: int) -> float:
     """Return E |x_L|^4 / |x_0|^4 of a ReLU network with He weights, whose mean square is kept.
 
-    Formula: ``(1 + 5 / n)^L``, exact at every width.
+    Formula: ``(1 + 5 / n)^L``, exact at every width; infinity beyond the range of floats.
 
     Raises:
         ArgumentError: sizes that are not positive.
 
-    Source: Hanin 2018, theorem 1 and its proof.
+    Source: Hanin 2018, arXiv:1801.03744 (growth as exp of sum 1/n_l); exact for normal weights.
 
     Example:
         >>> round(relu_fourth_moment(50, 20), 4)
         6.7275
     """
-    return (1.0 + 5.0 / as_size(width, "width")) ** as_size(depth, "depth")
+    ln = as_size(depth, "depth") * math.log1p(5.0 / as_size(width, "width"))
+    return math.exp(ln) if ln < 709.0 else math.inf
 
 
 def two_mode(
@@ -234,7 +236,7 @@ def two_mode(
         UnknownNameError: no such activation.
         ArgumentError: numbers outside their range.
 
-    Source: the two susceptibilities are those of Roberts, Yaida & Hanin 2022, sec. 9.4; the recursion follows
+    Source: the two susceptibilities are those of Roberts, Yaida & Hanin 2022, ch. 5; the recursion follows
     from conditioning each Gaussian weight matrix on its forward pass.
 
     Example:
@@ -245,24 +247,23 @@ def two_mode(
     w, b = effective(sigma_w2, sigma_b2, 1.0)
     path = trajectory(activation, depth, sigma_w2, sigma_b2, q1=q1)
     q, chi = path.q, np.empty(len(path.q) - 1)
-    t, p = 1.0, float(q[-1]) / n
+    share = 1.0  # P in units of T q / n: only ratios count, or a deep network would leave the float range
     last: Moments | None = None
     for layer in range(len(q) - 1, 0, -1):
-        at = float(q[layer - 1])
+        at, above = float(q[layer - 1]), float(q[layer])
         m = last if last is not None and last.q == at else moments_of(phi, at)
         last = m
-        rho = (float(q[layer]) - b) / float(q[layer]) if q[layer] > 0 else 0.0
-        p = rho * rho * p + b * rho * t / n
-        if not 0.0 < m.square < math.inf:
+        if not (0.0 < m.square < math.inf and 0.0 < above < math.inf):
             chi[layer - 1] = w * m.slope2
             continue
-        pull = m.radial / m.square
-        mixed = m.square_slope2 / m.square
-        after = w * t * (m.slope2 - mixed / n) + p * mixed / m.square
-        p = p * pull * pull + w * (t / n) * (m.radial2 - m.radial * pull)
-        chi[layer - 1] = after / t if t > 0 else 0.0
-        # Only ratios count: start each layer from T = 1, or a deep network would leave the float range.
-        t, p = (1.0, p / after) if after > 0 else (0.0, 0.0)
+        rho = max(above - b, 0.0) / above
+        p = (rho * rho * share * above + b * rho) / n
+        pull, mixed = m.radial / m.square, m.square_slope2 / m.square
+        after = w * (m.slope2 - mixed / n) + p / m.square * mixed
+        chi[layer - 1] = after
+        if after > 0.0:
+            p = p * pull * pull + w / n * (m.radial2 - m.radial * pull)
+            share = p / at * n / after
     return Trajectory(q.copy(), chi)
 
 

@@ -87,7 +87,7 @@ class MeanField:
 
     @property
     def chi_c(self) -> float:
-        """Slope of the correlation map at c*: ``sigma_w2 E[phi'(h1) phi'(h2)]``."""
+        """Slope of the map at c*: ``sigma_w2 E[phi'(h1) phi'(h2)]``; 1 where q* is 0 or infinite."""
         return self._settled[1]
 
     @functools.cached_property
@@ -98,8 +98,8 @@ class MeanField:
         from the left Newton's steps rise to the lowest fixed point and never pass it.
         """
         w, q, phi = self.sigma_w2, self.q_star, self._phi
-        if not 0.0 < q < math.inf:  # at the limits only the direction counts, and the map is ReLU-like
-            return 0.0, w * moments_of(phi, q).slope2
+        if not 0.0 < q < math.inf:  # there phi is a pair of straight lines: directions change as a power law
+            return 0.0, 1.0
         one = moments_of(phi, q)
         noise = 1.0 - (w * one.square + self.sigma_b2) / q  # what dropout adds to the length of each input
         if self.keep_prob == 1.0 and self.chi_1 <= 1.0 + NEAR:
@@ -162,7 +162,7 @@ def mean_field(
         UnknownNameError: no such activation.
         ArgumentError: numbers outside their range.
 
-    Source: Poole et al. 2016, eq. 3 to 7; Schoenholz et al. 2017, eq. 7 to 15.
+    Source: Poole et al. 2016, eq. 3 to 7; Schoenholz et al. 2017, eq. 3 to 10 and sec. 5.
 
     Example:
         >>> theory = mean_field("sigmoid", sigma_w2=1.0)  # Xavier: 627 decades over 1,000 layers
@@ -188,7 +188,7 @@ def fixed_points(
     Raises:
         UnknownNameError, ArgumentError: as for `mean_field`.
 
-    Source: Roberts, Yaida & Hanin 2022, sec. 5.2 and 5.3 (GELU and SiLU have a second, unstable one).
+    Source: Roberts, Yaida & Hanin 2022, ch. 5 (GELU and SiLU have a second, unstable one).
 
     Example:
         >>> [(round(q, 3), round(slope, 3)) for q, slope in fixed_points("gelu", 2.05, 0.1)]

@@ -57,7 +57,8 @@ def dynamical_isometry(
         UnknownNameError: no such activation.
         ArgumentError: numbers outside their range.
 
-    Source: Pennington, Schoenholz & Ganguli 2017, sec. 2.5.2; 2018, eq. 14.
+    Source: Pennington, Schoenholz & Ganguli 2017, arXiv:1711.04735, sec. 2.5.2; 2018,
+    arXiv:1802.09979, eq. 14.
 
     Example:
         >>> dynamical_isometry("relu", 8, sigma_w2=2.0).normalised_variance
@@ -81,7 +82,7 @@ def largest_singular_value(depth: int) -> float:
     Raises:
         ArgumentError: a depth that is not positive.
 
-    Source: Pennington, Schoenholz & Ganguli 2017, sec. 2.5.1 (edge of the Fuss-Catalan law).
+    Source: Pennington, Schoenholz & Ganguli 2017 (edge of the Fuss-Catalan law).
 
     Example:
         >>> largest_singular_value(1)

@@ -57,7 +57,7 @@ def chi_1(activation: ActivationLike, q: float, sigma_w2: float, *, keep_prob: f
     Raises:
         UnknownNameError, ArgumentError: as for `length_map`.
 
-    Source: Poole et al. 2016, eq. 7; as gradient factor Schoenholz et al. 2017, eq. 13 to 15.
+    Source: Poole et al. 2016, eq. 3 to 7; as gradient factor Schoenholz et al. 2017, sec. 5.
 
     Example:
         >>> round(chi_1("relu", 3.0, sigma_w2=1.0), 12)  # Xavier weights lose half at each ReLU layer
@@ -77,7 +77,7 @@ def chi_q(activation: ActivationLike, q: float, sigma_w2: float, *, keep_prob: f
     Raises:
         UnknownNameError, ArgumentError: as for `length_map`.
 
-    Source: Schoenholz et al. 2017, eq. 7 (its xi_q); Roberts, Yaida & Hanin 2022, sec. 5.1 (chi parallel).
+    Source: Schoenholz et al. 2017, eq. 7 to 10; Roberts, Yaida & Hanin 2022, ch. 5 (chi parallel).
 
     Example:
         >>> chi_q("gelu", 1.0, sigma_w2=2.3517) > 1  # at q = 1 GELU does not hold its length

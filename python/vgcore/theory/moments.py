@@ -16,6 +16,9 @@ from .gaussian import ActivationLike, Phi, as_phi, as_variance, nodes
 
 __all__ = ["Gain", "Moments", "gain", "moments"]
 
+#: Lengths beyond which squares would leave the range of floats; the limits are reached long before.
+_TINY, _HUGE = 1e-300, 1e280
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -83,7 +86,7 @@ def moments(activation: ActivationLike, q: float = 1.0, mean: float = 0.0) -> Mo
         UnknownNameError: no such activation.
         ArgumentError: a negative `q`, or not numbers.
 
-    Source: Poole et al. 2016, eq. 3; the gains of Brock et al. 2021 (NF-ResNets), eq. 1, are ``1/sqrt(Var)``.
+    Source: Poole et al. 2016, eq. 3; the gains of Brock et al. 2021, arXiv:2101.08692, are ``centred``.
 
     Example:
         >>> m = moments("relu")
@@ -98,9 +101,9 @@ def moments(activation: ActivationLike, q: float = 1.0, mean: float = 0.0) -> Mo
 
 def moments_of(phi: Phi, q: float, mean: float = 0.0) -> Moments:
     """Return `moments` of a resolved activation, arguments unchecked."""
-    if q == math.inf or (q < 1e-300 and mean == 0.0):
+    if q > _HUGE or (q < _TINY and mean == 0.0):
         return _limit(phi, q)
-    if q < 1e-300:
+    if q < _TINY:
         at, by = (float(f(np.array([mean]))[0]) for f in (phi.value, phi.slope))
         return Moments(q, mean, at, at**2, by, by**2, by**4, 0.0, (at * by) ** 2, 0.0)
     if phi.homogeneous and mean == 0.0:
@@ -133,7 +136,7 @@ def gain(activation: ActivationLike, q: float = 1.0) -> Gain:
         UnknownNameError: no such activation.
         ArgumentError: `q` is not above 0.
 
-    Source: He et al. 2015, sec. 2.2 (both directions for ReLU); Brock et al. 2021, eq. 1.
+    Source: He et al. 2015, sec. 2.2 (both directions for ReLU); Brock et al. 2021, arXiv:2101.08692.
 
     Example:
         >>> g = gain("tanh")
@@ -185,18 +188,19 @@ def _limit(phi: Phi, q: float) -> Moments:
             square_slope2=at**2 * slope2,
             radial2=q * slope2,
         )
-    bound = float(np.mean(phi.value(np.array([-1e150, 1e150])) ** 2))
-    grows = math.inf if slope2 > 1e-200 else bound  # bounded activations reach a limit
-    mean = math.copysign(math.inf, right - left) if slope2 > 1e-200 and left != right else math.nan
+    ends = phi.value(np.array([-1e150, 1e150]))
+    if slope2 < 1e-200:  # bounded: a step, whose slope is left behind
+        at, square = float(np.mean(ends)), float(np.mean(ends**2))
+        return Moments(q, 0.0, at, square, (left + right) / 2, 0.0, slope4, 0.0, 0.0, 0.0)
     return Moments(
         q=q,
         mean=0.0,
-        value=mean,
-        square=grows,
+        value=(right - left) * math.sqrt(q / (2 * math.pi)) if right != left else 0.0,
+        square=q * slope2,
         slope=(left + right) / 2,
-        slope2=slope2 if slope2 > 1e-200 else 0.0,
+        slope2=slope2,
         slope4=slope4,
-        radial=grows if slope2 > 1e-200 else 0.0,
-        square_slope2=math.inf,
-        radial2=math.inf,
+        radial=q * slope2,
+        square_slope2=q * slope4,
+        radial2=q * slope2,
     )

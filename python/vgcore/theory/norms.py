@@ -37,7 +37,8 @@ def batch_norm_factor(activation: ActivationLike, batch: int | None = None) -> f
         UnknownNameError: no such activation.
         ArgumentError: a batch below 4, where the expectation is infinite; a constant activation.
 
-    Source: Yang, Pennington, Rao, Sohl-Dickstein & Schoenholz 2019, theorem 3.9 and its appendix.
+    Source: Yang, Pennington, Rao, Sohl-Dickstein & Schoenholz 2019, arXiv:1902.08129, for ReLU
+    and linear; the integral for other activations follows from the symmetry of the sphere.
 
     Example:
         >>> round(batch_norm_factor("relu"), 6)
@@ -67,7 +68,7 @@ def layer_norm_factor(activation: ActivationLike) -> float:
     Raises:
         UnknownNameError: no such activation.
 
-    Source: Doshi, He & Gromov 2021, eq. 15; Yang et al. 2019, app. on layer normalisation.
+    Source: Doshi, He & Gromov 2021, arXiv:2111.12143; Ba, Kiros & Hinton 2016 for the layer.
 
     Example:
         >>> round(layer_norm_factor("gelu"), 6)

@@ -41,7 +41,8 @@ class Prediction:
     infinite-width answer. ``log10_finite`` the same at the network's own width, where the part of the
     gradient that lies along the forward signal may come to rule (see `two_mode`). ``log10_typical`` the mean
     over networks of log10 of the norm, which is what one network of this width shows; ``log10_sd`` its
-    standard deviation from network to network, for one sample.
+    standard deviation from network to network, for one sample and layers that vary independently; where an
+    Activation reads a residual stream, which changes slowly, the true spread is larger.
     ``log10_delta_norm`` as the first, for dL/d(pre-activation). ``q`` variance of the step's last
     pre-activation. ``notes`` what the theory leaves out.
     """

@@ -53,7 +53,7 @@ def recurrent(
         UnknownNameError: no such activation.
         ArgumentError: numbers outside their range.
 
-    Source: Chen, Pennington & Schoenholz 2018, eq. 3 to 8 (vanilla RNN).
+    Source: Chen, Pennington & Schoenholz 2018, arXiv:1806.05394, sec. 3.
 
     Example:
         >>> round(recurrent("tanh", 1.0, input_variance=0.1).decades_per_layer, 6)
@@ -76,7 +76,7 @@ def lyapunov_exponent(
     Raises:
         UnknownNameError, ArgumentError: as for `recurrent`.
 
-    Source: Molgedey, Schuchhardt & Schuster 1992; Engelken, Wolf & Abbott 2023, sec. III.
+    Source: Molgedey, Schuchhardt & Schuster 1992; Engelken, Wolf & Abbott 2020, arXiv:2006.02427.
 
     Example:
         >>> round(lyapunov_exponent("tanh", 4.0), 6)
@@ -140,7 +140,7 @@ def chrono(steps: int) -> Chrono:
     Raises:
         ArgumentError: fewer than 2 steps.
 
-    Source: Tallec & Ollivier 2018, eq. 14 and 16.
+    Source: Tallec & Ollivier 2018, arXiv:1804.11188, eq. 16.
 
     Example:
         >>> round(chrono(1000).grad_over_t, 6)
@@ -159,7 +159,7 @@ def uniform_gate_mean(steps: int) -> float:
     Raises:
         ArgumentError: a negative number of steps.
 
-    Source: Gu et al. 2020 (uniform gate initialisation), sec. 3.1.
+    Source: Gu et al. 2020 (uniform gate initialisation).
 
     Example:
         >>> uniform_gate_mean(99)
@@ -178,7 +178,7 @@ def scalar_recurrence(activation: ActivationLike, weight: float, x0: float, step
         UnknownNameError: no such activation.
         ArgumentError: not finite numbers, a negative number of steps.
 
-    Source: Bengio, Simard & Frasconi 1994, sec. III and IV.
+    Source: Bengio, Simard & Frasconi 1994.
 
     Example:
         >>> round(float(10 ** scalar_recurrence("tanh", 1.0, 0.5, 10)[10]), 6)
@@ -204,7 +204,7 @@ def pascanu_bound(activation: ActivationLike, sigma_max: float, steps: int = 1) 
         UnknownNameError: no such activation.
         ArgumentError: numbers outside their range.
 
-    Source: Pascanu, Mikolov & Bengio 2013, sec. 2.1, eq. 7.
+    Source: Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063, sec. 2.1.
 
     Example:
         >>> round(pascanu_bound("sigmoid", 2.0, steps=100), 3)
@@ -277,7 +277,7 @@ def hochreiter(y: float = 1.0) -> Latching:
     Raises:
         ArgumentError: `y` not above 0.
 
-    Source: Hochreiter 1991, sec. 4; Hochreiter & Schmidhuber 1997, sec. 3.1.
+    Source: Hochreiter 1991; Hochreiter & Schmidhuber 1997, sec. 3.1.
 
     Example:
         >>> best = hochreiter()
