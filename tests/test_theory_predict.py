@@ -341,6 +341,16 @@ def test_refusals(make: Any, message: str) -> None:
         theory.predict(make())
 
 
+def test_layers_alone() -> None:
+    """A description gives what the network of it gives, and needs no memory for weights."""
+    layers = [vg.Dense(8), vg.Activation("tanh"), vg.Repeat([vg.Dense(8), vg.Activation("tanh")], 5)]
+    got = theory.predict_layers(layers, 4, mean_square=0.5)
+    expected = theory.predict(vg.Network(4, layers, rng=0), mean_square=0.5)
+    np.testing.assert_array_equal(got.log10_typical, expected.log10_typical)
+    huge = theory.predict_layers([vg.Repeat([vg.Dense(10**6), vg.Activation("tanh")], 100)], 10**6)
+    assert huge.log10_typical[0] == pytest.approx(huge.log10_grad_norm[0], abs=1e-4)
+
+
 def test_refused_arguments() -> None:
     net = vg.mlp(3, 4, rng=0)
     with pytest.raises(vg.ArgumentError, match=r"net: expected a vg\.Network"):

@@ -43,7 +43,7 @@ from .isometry import Isometry, dynamical_isometry, largest_singular_value
 from .maps import Trajectory, chi_1, chi_q, length_map, trajectory
 from .moments import Gain, Moments, gain, moments
 from .norms import batch_norm_factor, layer_norm_factor, rms_norm_factor
-from .prediction import Prediction, predict
+from .prediction import Prediction, predict, predict_layers
 from .time_axis import (
     Chrono,
     GateDecay,
@@ -112,6 +112,7 @@ __all__ = [
     "pascanu_threshold",
     "postnorm_factor",
     "predict",
+    "predict_layers",
     "prenorm_factor",
     "recurrent",
     "relu_fourth_moment",

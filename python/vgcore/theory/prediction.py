@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from .._checks import as_real, as_size, shown
 from ..errors import ArgumentError
 from ..flow import GradientFlow
-from ..layers import Context, chain_specs
+from ..layers import Context, Layer, as_layers, chain_specs
 from ..network import Network
 from .chain import Chain, State, Step, layer_moments, phi_of
 from .gaussian import FloatArray, as_variance
 from .weight_law import law_of
 
-__all__ = ["Prediction", "predict"]
+__all__ = ["Prediction", "predict", "predict_layers"]
 
 _LN10 = math.log(10.0)
 #: Cells whose state follows the vanilla recursion.
@@ -150,11 +150,39 @@ def predict(
     """
     if not isinstance(net, Network):
         raise ArgumentError(f"net: expected a vg.Network, got {shown(net)}")
+    found = predict_layers(net.layers, net.in_features, mean_square=mean_square, mean=mean, steps=steps)
+    if found.axis == "depth" and found.steps != net.num_steps:
+        raise ArgumentError(f"net: theory counts {found.steps} steps where the network has {net.num_steps}")
+    return found
+
+
+def predict_layers(
+    layers: Layer | Sequence[Layer],
+    in_features: int,
+    *,
+    mean_square: float = 1.0,
+    mean: float = 0.0,
+    steps: int | None = None,
+) -> Prediction:
+    """Return `predict` for a network that is only described: no weight is drawn.
+
+    Formula, arguments and source as for `predict`; `layers` and `in_features` as for ``vg.Network``.
+
+    Raises:
+        ArgumentError: as for `predict`, and where no network could be built from `layers`.
+
+    Example:
+        >>> import vgcore as vg
+        >>> step = [vg.Dense(4096, sigma_w2=2.0), vg.Activation("relu")]
+        >>> float(predict_layers(vg.Repeat(step, 10_000), 4096).log10_grad_norm[0])
+        0.0
+    """
     second, centre = as_variance(mean_square, "mean_square"), as_real(mean, "mean")
     if centre**2 > second:
         raise ArgumentError(f"mean_square: expected at least mean**2 = {centre**2:g}, got {second:g}")
-    specs = chain_specs(net.layers, Context(net.in_features, net.dtype))
-    start = State(second, centre, net.in_features, True)
+    width = as_size(in_features, "in_features")
+    specs = chain_specs(as_layers(layers, "layers"), Context(width, np.dtype(np.float64)))
+    start = State(second, centre, width, True)
     if any(spec["kind"] == "recurrent" for spec in specs):
         return _predict_time(specs, start, steps)
     if steps is not None:
@@ -163,14 +191,12 @@ def predict(
         )
     chain = Chain({})
     found, _ = chain.steps(specs, start)
-    return _prediction("depth", found, net.num_steps, tuple(chain.notes))
+    return _prediction("depth", found, tuple(chain.notes))
 
 
-def _prediction(axis: str, found: Sequence[Step], count: int, notes: tuple[str, ...]) -> Prediction:
+def _prediction(axis: str, found: Sequence[Step], notes: tuple[str, ...]) -> Prediction:
     """Sum the effects of steps from the output back."""
     times = np.array([step.times for step in found])
-    if int(times.sum()) != count:
-        raise ArgumentError(f"theory counts {int(times.sum())} steps where the network has {count}")
     columns = np.array([step.effect[:5] for step in found], np.float64)
     gain, shift, spread, delta, length = np.repeat(columns, times, axis=0).T
     apart = _two_modes(found, times)
