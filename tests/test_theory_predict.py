@@ -307,6 +307,34 @@ def test_time_steps(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"activation": "relu"},
+        {"recurrent_init": vg.initializers.mean_field(sigma_w2=4.0)},
+        {"recurrent_init": vg.initializers.mean_field(sigma_w2=1.0), "read": "every"},
+    ],
+)
+def test_recurrent_networks(arguments: dict[str, Any]) -> None:
+    """dL/dh_t of real recurrences of 128 units, whose weights are the same at every step."""
+    steps, runs, read = 40, [], arguments.get("read", "last")
+    for seed in range(8):
+        net = vg.rnn("rnn", hidden_size=128, in_features=16, out_features=4, rng=seed, **arguments)
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(8, steps, 16)).astype(np.float32)
+        v = rng.normal(size=(8, steps, 4) if read == "every" else (8, 4)).astype(np.float32)
+        measured_norm = net.probe(x, cotangent=v).log10_grad_norm
+        runs.append(measured_norm - measured_norm[-1])
+    got = theory.predict(net, steps=steps)
+    assert got.axis == "time"
+    far = np.arange(steps)[::-1]
+    error = np.std(runs, axis=0, ddof=1) / math.sqrt(len(runs))
+    assert np.all(np.abs(np.mean(runs, axis=0) - got.log10_grad_norm) <= 4 * error + 0.02 + 0.012 * far)
+    with pytest.raises(vg.ArgumentError, match="number of time steps"):
+        theory.predict(net)
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"cell": "lstm"}, "cannot predict cell 'lstm'"),

@@ -296,8 +296,8 @@ fn weight_block<T: Real>(
         scratch,
     );
     let step = rate.map(|r| Step::new(r, e));
-    let flush = thresholds::<T>(e);
     let full = level == Level::Full;
+    let flush = if full { thresholds::<T>(e) } else { [T::ZERO; 6] };
     let needed = full || update || level == Level::Norms;
     let mut sums = GradientSums::default();
     if needed {

@@ -47,11 +47,12 @@ impl Bins {
     }
 
     pub(super) fn total(&self) -> u64 {
-        self.iter().map(|(_, n)| n).sum()
+        self.near.iter().chain(self.far.values()).sum()
     }
 
     pub(super) fn below(&self, k: i64) -> u64 {
-        self.iter().filter(|(x, _)| *x < k).map(|(_, n)| n).sum()
+        let near = usize::try_from(k.saturating_sub(self.first)).unwrap_or(0).min(self.near.len());
+        self.near[..near].iter().chain(self.far.range(..k).map(|(_, n)| n)).sum()
     }
 
     /// Smallest and largest exponent that occurs.

@@ -85,11 +85,7 @@ fn one_row<T: Real, I: Isa, const SLOPE: bool, const SUMS: bool>(g: &[T], slope:
         }
         i += n;
     }
-    let mut tops = [T::ZERO; 16];
-    // SAFETY: 16 elements hold the lanes of any vector.
-    unsafe { top.store(tops.as_mut_ptr()) };
-    let largest = tops.iter().fold(0.0f64, |a, x| a.max(x.to_f64()));
-    let mut row = RowDelta { largest, ..RowDelta::default() };
+    let mut row = RowDelta { largest: largest::<T, _>(top), ..RowDelta::default() };
     if SUMS {
         row.gradient = squares_of(fold(g2[0].add(g2[1])), g);
         row.delta = squares_of(fold(d2[0].add(d2[1])), out);
@@ -97,21 +93,46 @@ fn one_row<T: Real, I: Isa, const SLOPE: bool, const SUMS: bool>(g: &[T], slope:
     row
 }
 
-/// Lanes added in a fixed tree.
+/// The largest lane of a vector without NaN.
+#[inline(always)]
+fn largest<T: Real, V: Vector<Elem = T>>(v: V) -> f64 {
+    let mut a = [T::ZERO; 16];
+    // SAFETY: 16 elements hold the lanes of any vector.
+    unsafe { v.store(a.as_mut_ptr()) };
+    // By halves, which compilers turn into a few narrower vector maxima.
+    let mut n = V::LANES / 2;
+    while n > 0 {
+        for i in 0..n {
+            a[i] = if a[i + n] > a[i] { a[i + n] } else { a[i] };
+        }
+        n /= 2;
+    }
+    a[0].to_f64()
+}
+
+/// Lanes added in a fixed tree: by halves.
 #[inline(always)]
 fn fold<W: Vector<Elem = f64>>(v: W) -> f64 {
     let mut a = [0.0f64; 8];
     // SAFETY: a vector of doubles has eight lanes.
     unsafe { v.store(a.as_mut_ptr()) };
-    ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
+    for n in [4, 2, 1] {
+        for i in 0..n {
+            a[i] += a[i + n];
+        }
+    }
+    a[0]
 }
 
 /// The sum of squares as it was added up, or, where a double's range may have spoilt it, once more with scaling.
+#[inline(always)]
 pub(super) fn squares_of<T: Real>(sum: f64, values: &[T]) -> ScaledSum {
     // Below 1e-280 squares may have been flushed; float32 cannot get there unless all entries are zero.
-    if (1e-280..1e300).contains(&sum) || sum.is_nan() {
-        return ScaledSum::new(sum, 0);
-    }
+    if (1e-280..1e300).contains(&sum) || sum.is_nan() { ScaledSum::new(sum, 0) } else { scaled_squares(sum, values) }
+}
+
+#[cold]
+fn scaled_squares<T: Real>(sum: f64, values: &[T]) -> ScaledSum {
     let largest = values.iter().fold(0.0f64, |m, x| m.max(x.to_f64().abs()));
     if largest == 0.0 || !values.iter().all(|x| x.finite()) {
         return ScaledSum::new(sum, 0);

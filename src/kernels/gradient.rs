@@ -105,8 +105,8 @@ impl<T: Real> Kernel for Block<'_, T> {
         let halves = if n == 16 { 2 } else { 1 };
         let (mut g2, mut w2, mut abs) = ([wide; 2], [wide; 2], [wide; 2]);
         let (mut largest, mut zeros, mut odd, mut same) = (zero, zero, zero, zero);
-        let mut flushed = [zero; 6];
-        let limits: [T::V<I>; 6] = self.flush.map(T::V::<I>::splat);
+        let infinity = T::V::<I>::c(f64::INFINITY);
+        let mut least = infinity;
         let top = T::V::<I>::splat(T::from_f64(if n == 16 { f64::from(f32::MAX) } else { f64::MAX }));
         let (first, second) =
             self.step.map_or((one, zero), |s| (T::V::<I>::splat(s.first), T::V::<I>::splat(s.second)));
@@ -144,11 +144,10 @@ impl<T: Real> Kernel for Block<'_, T> {
                 if full {
                     let a = x.abs();
                     largest = a.max(largest);
-                    zeros = zeros.add(T::V::<I>::select(x.eq(zero), one, zero));
+                    let is_zero = x.eq(zero);
+                    least = T::V::<I>::select(is_zero, infinity, a).min(least);
+                    zeros = zeros.add(T::V::<I>::select(is_zero, one, zero));
                     odd = odd.add(T::V::<I>::select(a.le(top), zero, one));
-                    for (f, limit) in flushed.iter_mut().zip(limits) {
-                        *f = f.add(T::V::<I>::select(a.le(limit), one, zero));
-                    }
                     let (wa, ww) = (a.widen(), w.widen());
                     for h in 0..halves {
                         abs[h] = abs[h].add(wa[h]);
@@ -169,8 +168,16 @@ impl<T: Real> Kernel for Block<'_, T> {
             out.abs = fold(abs);
             out.zero = sum(zeros) as u64 - pad;
             out.nonfinite = sum(odd) as u64;
-            for (o, f) in out.flush.iter_mut().zip(flushed) {
-                *o = (sum(f) as u64 - pad).saturating_sub(out.zero);
+            let smallest = lanes(least)[..n].iter().fold(f64::INFINITY, |a: f64, &b| a.min(b));
+            for (o, limit) in out.flush.iter_mut().zip(self.flush) {
+                // Mostly a format keeps all or nothing, and only the block's ends need be looked at.
+                *o = if limit.to_f64() < smallest {
+                    0
+                } else if limit.to_f64() >= out.largest && out.nonfinite == 0 {
+                    out.count - out.zero
+                } else {
+                    at_most::<T, I>(self.gradient, limit) - out.zero
+                };
             }
             if stepped && !wr.is_null() {
                 out.unchanged = sum(same) as u64 - pad;
@@ -185,6 +192,21 @@ impl<T: Real> Kernel for Block<'_, T> {
         }
         out
     }
+}
+
+/// Entries whose magnitude is at most `limit`, zeros among them.
+#[inline(always)]
+fn at_most<T: Real, I: Isa>(x: &[T], limit: T) -> u64 {
+    let n = T::V::<I>::LANES;
+    let (zero, one, limit) = (T::V::<I>::zero(), T::V::<I>::splat(T::ONE), T::V::<I>::splat(limit));
+    let mut found = zero;
+    for part in x.chunks(n) {
+        // SAFETY: the part has at most LANES elements.
+        let a = unsafe { T::V::<I>::load_partial(part.as_ptr(), part.len()) }.abs();
+        found = found.add(T::V::<I>::select(a.le(limit), one, zero));
+    }
+    // The lanes past the end were loaded as zeros.
+    lanes(found).iter().sum::<f64>() as u64 - (x.len().next_multiple_of(n) - x.len()) as u64
 }
 
 #[inline(always)]
@@ -204,6 +226,11 @@ pub fn block<T: Real>(b: Block<'_, T>) -> GradientSums {
     };
     assert!(enough, "gradient block: weights and gradient differ in size");
     dispatch(b)
+}
+
+/// The sum of squares of a gradient.
+pub fn squares<T: Real>(gradient: &[T]) -> ScaledSum {
+    block(Block { gradient, weights: Weights::None, step: None, flush: [T::ZERO; 6], full: false }).squares
 }
 
 /// Sums over the rows of the first columns, row by row: the gradient of a bias.
@@ -261,6 +288,20 @@ mod tests {
         assert_eq!((s.zero, s.unchanged, s.nonfinite, s.flush[0], s.flush[5]), (zeros, zeros, 0, 0, 19 - zeros));
         assert_eq!(s.weights.s, 19.0);
         assert!(w.iter().zip(&g).all(|(&w, &g)| w == g.mul_add(-0.1, 1.0)));
+    }
+
+    /// Limits below, inside and above the entries, and entries that are not finite, against a plain count.
+    #[test]
+    fn flushed_entries_are_those_a_plain_count_finds() {
+        let plain: Vec<f32> = (0..100).map(|i| if i % 9 == 0 { 0.0 } else { (i as f32 - 50.3) * 0.01 }).collect();
+        let mut odd = plain.clone();
+        odd.extend([f32::NAN, f32::INFINITY, -0.0, f32::NEG_INFINITY]);
+        let flush = [0.0, 1e-4, 0.2, 0.6, f32::MAX, f32::INFINITY];
+        for g in [&plain[..], &odd, &[0.0; 5], &[f32::NAN; 3]] {
+            let s = block(Block { gradient: g, weights: Weights::None, step: None, flush, full: true });
+            let want = flush.map(|f| g.iter().filter(|x| **x != 0.0 && x.abs() <= f).count() as u64);
+            assert_eq!(s.flush, want);
+        }
     }
 
     #[test]

@@ -45,8 +45,9 @@ struct Run {
     largest: f64,
     smallest: f64,
     zero: u64,
-    odd: u64,
-    subnormal: u64,
+    /// There may be NaN or infinities.
+    odd: bool,
+    subnormal: bool,
     power: u64,
     positive: u64,
 }
@@ -64,11 +65,10 @@ impl<T: Real> Kernel for Pass<'_, T> {
         let (zero, one) = (T::V::<I>::zero(), T::V::<I>::splat(T::ONE));
         let wide = <T::V<I> as Vector>::Wide::zero();
         let infinity = T::V::<I>::splat(T::from_f64(f64::INFINITY));
-        let tiny = T::V::<I>::splat(T::from_f64(2f64.powi(1 - T::BIAS)));
         let fraction = T::V::<I>::splat_bits((1 << T::MANTISSA_BITS) - 1);
         let (mut sq, mut ab, mut su) = ([wide; 2], [wide; 2], [wide; 2]);
         let (mut top, mut low) = (zero, infinity);
-        let (mut zeros, mut odd, mut sub, mut power, mut positive) = (zero, zero, zero, zero, zero);
+        let (mut zeros, mut power, mut positive) = (zero, zero, zero);
         let len = self.x.len();
         let mut i = 0;
         while i < len {
@@ -92,8 +92,6 @@ impl<T: Real> Kernel for Pass<'_, T> {
             let is_zero = a.eq(zero);
             low = T::V::<I>::select(is_zero, infinity, a).min(low);
             zeros = zeros.add(T::V::<I>::select(is_zero, one, zero));
-            sub = sub.add(T::V::<I>::select(a.lt(tiny), one, zero));
-            odd = odd.add(T::V::<I>::select(a.lt(infinity), zero, one));
             power = power.add(T::V::<I>::select(a.and(fraction).eq(zero), one, zero));
             positive = positive.add(T::V::<I>::select(zero.lt(x), one, zero));
             i += n;
@@ -114,15 +112,17 @@ impl<T: Real> Kernel for Pass<'_, T> {
         // The lanes past the end were loaded as zeros.
         let pad = (len.next_multiple_of(n) - len) as u64;
         let zero = total(zeros) - pad;
+        let (abs, smallest) = (fold(ab), lanes(low)[..n].iter().fold(f64::INFINITY, |a: f64, &b| a.min(b)));
         Run {
             squares: fold(sq),
-            abs: fold(ab),
+            abs,
             sum: fold(su),
             largest: lanes(top)[..n].iter().fold(0.0, |a: f64, &b| a.max(b)),
-            smallest: lanes(low)[..n].iter().fold(f64::INFINITY, |a: f64, &b| a.min(b)),
+            smallest,
             zero,
-            odd: total(odd),
-            subnormal: total(sub) - pad - zero,
+            // NaN and infinity show in the sum. So may an overflow, which does no harm: it costs a slower look.
+            odd: !abs.is_finite(),
+            subnormal: smallest < 2f64.powi(1 - T::BIAS),
             power: total(power) - pad - zero,
             positive: total(positive),
         }
@@ -193,7 +193,7 @@ impl Magnitudes {
         if r.largest > 0.0 && r.largest.is_finite() {
             self.note(split(r.largest, e), split(r.smallest, e));
         }
-        if r.odd == 0 && r.subnormal == 0 && e >= table.base - SPREAD {
+        if !r.odd && !r.subnormal && e >= table.base - SPREAD {
             if r.largest > 0.0 {
                 table.count(x, e, r.zero, (exponent(r.smallest), exponent(r.largest)));
             }

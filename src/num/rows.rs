@@ -48,6 +48,11 @@ impl<T: Copy + Send> RowShare<'_, T> {
         unsafe { std::slice::from_raw_parts(self.base.add(i * self.block_len + self.start), self.len) }
     }
 
+    /// This share's rows of block `i`, or nothing where there is no such block.
+    pub fn peek(&self, i: usize) -> &[T] {
+        if i < self.blocks { self.get(i) } else { &[] }
+    }
+
     /// This share's rows of block `i`, to write.
     pub fn get_mut(&mut self, i: usize) -> &mut [T] {
         assert!(i < self.blocks || self.len == 0);

@@ -26,14 +26,22 @@ impl ScaledSum {
     }
 
     /// Adds another sum, aligning the smaller to the larger exponent.
+    #[inline]
     pub fn add(&mut self, o: Self) {
         if o.s == 0.0 {
             return;
         }
         if self.s == 0.0 {
             *self = o;
-            return;
+        } else if self.e == o.e {
+            self.s += o.s;
+            self.normalise();
+        } else {
+            self.align_and_add(o);
         }
+    }
+
+    fn align_and_add(&mut self, o: Self) {
         let (hi, lo) = if self.e >= o.e { (*self, o) } else { (o, *self) };
         self.s = hi.s + lo.s * pow2(lo.e - hi.e);
         self.e = hi.e;
@@ -41,12 +49,21 @@ impl ScaledSum {
     }
 
     /// Brings `s` near one; exact, as the factor is a power of two.
+    #[inline]
     fn normalise(&mut self) {
+        // Far from one only: sums of the same data then keep the same bits wherever they are cut.
+        const NEAR: std::ops::Range<f64> = pow2(-256)..pow2(257);
+        if !NEAR.contains(&self.s) {
+            self.rescale();
+        }
+    }
+
+    fn rescale(&mut self) {
         if self.s == 0.0 || !self.s.is_finite() {
             return;
         }
         let k = exponent(self.s);
-        // Far from one only: sums of the same data then keep the same bits wherever they are cut.
+        // Sums of signed numbers come here too.
         if k.abs() > 256 {
             self.s = mul_pow2(self.s, -k);
             self.e += k;
@@ -97,7 +114,7 @@ pub fn exponent(x: f64) -> i64 {
 }
 
 /// 2^k, zero below and infinite above the range of a double.
-pub fn pow2(k: i64) -> f64 {
+pub const fn pow2(k: i64) -> f64 {
     if k >= 1024 {
         f64::INFINITY
     } else if k >= -1022 {

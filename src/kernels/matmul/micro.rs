@@ -41,6 +41,10 @@ pub struct Tile<T> {
     pub last: usize,
     /// What the sums start from.
     pub start: Start<T>,
+    /// Memory asked for on the way, any address at all, and how far on with each step.
+    pub next: *const T,
+    /// See `next`.
+    pub next_step: usize,
 }
 
 /// A compiled tile kernel.
@@ -85,7 +89,7 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(t: &Tile<V::Elem>) {
         for (g, p) in base.iter_mut().enumerate() {
             *p = t.a.wrapping_add(4 * g * t.a_row);
         }
-        let mut b = t.b;
+        let (mut b, mut next) = (t.b, t.next);
         for _ in 0..t.k {
             let mut row = [V::zero(); NV];
             for (j, v) in row.iter_mut().enumerate() {
@@ -101,6 +105,8 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(t: &Tile<V::Elem>) {
                 *p = p.wrapping_add(t.a_col);
             }
             b = b.wrapping_add(t.b_row);
+            V::prefetch(next);
+            next = next.wrapping_add(t.next_step);
         }
         for (r, s) in sum.iter().enumerate() {
             let p = t.c.add(r * t.c_row);

@@ -7,15 +7,21 @@
 //! weight gradient  dw (out, in)   = d^T x          A is d, read down its columns; B is x
 //! ```
 
+mod ahead;
 mod micro;
+mod pack;
+mod packed;
 #[cfg(test)]
 mod tests;
 mod transpose;
 
 use crate::num::real::Real;
 use crate::num::simd::{Path, path};
+use ahead::Ahead;
 pub use micro::Start as RawStart;
 use micro::{Tile, micro, shape};
+use pack::{pack_rows, pack_strips, pack_transposed};
+pub use packed::Packed;
 
 /// A matrix inside a slice: element (r, c) is at `r * row + c * col`.
 #[derive(Clone, Copy)]
@@ -63,7 +69,17 @@ pub enum Start<'a, T> {
 #[derive(Default)]
 pub struct Scratch<T> {
     panel: Vec<T>,
+    strips: Vec<T>,
+    /// What the next product asks for on its way.
+    pub ahead: Ahead,
 }
+
+/// Length of the chains that one round over the output adds to: a panel of B then stays in the first-level cache.
+const DEPTH: usize = 256;
+/// Most rows of A that are packed together: they stay in the second-level cache.
+const BAND: usize = 256;
+/// A is packed where this many panels share the copy, and fewer would miss the cache for it.
+const SHARED: usize = 4;
 
 /// `c (m, n) = start + a (m, k) b (k, n)`, one chain of fused multiply-adds over k for each element.
 ///
@@ -98,33 +114,86 @@ pub fn product_on<T: Real>(
     if m == 0 || n == 0 {
         return;
     }
+    let vectors = n.div_ceil(transpose::side::<T>());
+    let (rounds, bands) = (k.div_ceil(DEPTH).max(1), m.div_ceil(BAND));
+    let band = m.div_ceil(bands);
+    let (mr, nv) = shape(path, band, vectors);
+    scratch.ahead.spread(rounds * bands * band.div_ceil(mr) * vectors.div_ceil(nv));
+    for round in 0..rounds {
+        let k0 = round * DEPTH;
+        // Later rounds go on with the chains where the output holds them.
+        let start = if round == 0 { start } else { Start::Output };
+        let round_b = Matrix { data: &b.data[(k0 * b.row).min(b.data.len())..], ..b };
+        for r0 in (0..m).step_by(band) {
+            let a = Matrix { data: &a.data[(r0 * a.row + k0 * a.col).min(a.data.len())..], ..a };
+            let c = &mut c[r0 * n..];
+            multiply(path, (band.min(m - r0), n, DEPTH.min(k - k0)), a, round_b, start, c, scratch);
+        }
+    }
+    scratch.ahead.clear();
+}
+
+/// True where the rows or columns of A that a tile reads would push each other out of the first-level cache.
+fn conflicts<T>(a: Matrix<'_, T>, k: usize) -> bool {
+    let bytes = size_of::<T>();
+    if a.col == 1 { (a.row * bytes).is_multiple_of(2048) } else { a.col * k * bytes > 1 << 14 }
+}
+
+/// One round over one band of rows: `c += a b` for a B that is packed panel by panel.
+fn multiply<T: Real>(
+    path: Path,
+    (m, n, k): (usize, usize, usize),
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    start: Start<'_, T>,
+    c: &mut [T],
+    scratch: &mut Scratch<T>,
+) {
     let lanes = transpose::side::<T>();
     let vectors = n.div_ceil(lanes);
+    let (mr, most) = shape(path, m, vectors);
+    let Scratch { panel: packed, strips, ahead } = scratch;
+    // Where the tile that begins at row s finds its part of A: at s * a_tile.
+    let (a_from, a_tile, a_row, a_col) = if m > mr && vectors >= SHARED * most && conflicts(a, k) {
+        let (tile, row, col) = pack_strips(path, a, (m, k), mr, strips);
+        (strips.as_ptr(), tile, row, col)
+    } else {
+        (a.data.as_ptr(), a.row, a.row, a.col)
+    };
     let mut v = 0;
     while v < vectors {
-        let (mr, nv) = shape(path, m, vectors - v);
+        let nv = shape(path, m, vectors - v).1;
         let col = v * lanes;
         let width = (n - col).min(nv * lanes);
         let last = width - (nv - 1) * lanes;
         // B is read once per tile of rows. Rows that lie a power of two apart fall into few cache sets, so a panel that
         // will be read often is copied; a transposed or ragged one must be.
+        let copied = last < lanes || (m > 2 * mr && k * b.row > 8192);
         let (panel, panel_row) = if b.col != 1 {
-            pack_transposed(path, b, k, col, width, nv * lanes, &mut scratch.panel);
-            (scratch.panel.as_ptr(), nv * lanes)
-        } else if last < lanes || (m > 2 * mr && k * b.row > 8192) {
-            pack_rows(b, k, col, width, nv * lanes, &mut scratch.panel);
-            (scratch.panel.as_ptr(), nv * lanes)
+            pack_transposed(path, b, k, col, width, nv * lanes, packed);
+            (packed.as_ptr(), nv * lanes)
+        } else if copied {
+            pack_rows(path, b, k, col, width, nv * lanes, packed);
+            (packed.as_ptr(), nv * lanes)
         } else {
             (b.data.as_ptr().wrapping_add(col), b.row)
         };
         let mut r = 0;
         while r < m {
             let rows = mr.min(m - r);
+            // Where nothing else is wanted, the first tiles fetch the next panel's rows, a vector's width each.
+            let (next, next_step) = match ahead.take(k) {
+                Some(next) => next,
+                None if copied && b.col == 1 && r < nv * mr => {
+                    (b.data.as_ptr().wrapping_add(col + width + r / mr * lanes), b.row)
+                }
+                None => (panel, 0),
+            };
             let tile = Tile {
                 k,
-                a: a.data.as_ptr().wrapping_add(r * a.row),
-                a_row: a.row,
-                a_col: a.col,
+                a: a_from.wrapping_add(r * a_tile),
+                a_row,
+                a_col,
                 b: panel,
                 b_row: panel_row,
                 c: c.as_mut_ptr().wrapping_add(r * n + col),
@@ -135,66 +204,14 @@ pub fn product_on<T: Real>(
                     Start::Row(p) => RawStart::Row(p.as_ptr().wrapping_add(col)),
                     Start::Output => RawStart::Output,
                 },
+                next,
+                next_step,
             };
-            // SAFETY: the assertions at the top put every element of A, B, C and the bias inside its slice; the panel
-            // holds k rows of nv vectors, and an unpacked B has whole vectors because last == lanes.
+            // SAFETY: `product_on` checked that every element of A, B, C and the bias is inside its slice; packed copies
+            // hold m x k and k x nv vectors, and an unpacked B has whole vectors because last == lanes.
             unsafe { micro::<T>(path, rows, nv)(&tile) };
             r += rows;
         }
         v += nv;
-    }
-}
-
-/// Rows of B, `width` wide from column `col`, side by side with zeros up to `padded`.
-fn pack_rows<T: Real>(b: Matrix<'_, T>, k: usize, col: usize, width: usize, padded: usize, panel: &mut Vec<T>) {
-    grow(panel, k * padded);
-    for (i, row) in panel.chunks_exact_mut(padded).take(k).enumerate() {
-        row[..width].copy_from_slice(&b.data[i * b.row + col..][..width]);
-        row[width..].fill(T::ZERO);
-    }
-}
-
-/// The same for a B whose columns are contiguous: transposed block by block in registers.
-fn pack_transposed<T: Real>(
-    path: Path,
-    b: Matrix<'_, T>,
-    k: usize,
-    col: usize,
-    width: usize,
-    padded: usize,
-    panel: &mut Vec<T>,
-) {
-    grow(panel, k * padded);
-    let side = transpose::side::<T>();
-    let whole = k - k % side;
-    for j in (0..padded).step_by(side) {
-        if j + side <= width {
-            for i in (0..whole).step_by(side) {
-                let src = &b.data[(col + j) * b.col + i..];
-                let dst = &mut panel[i * padded + j..];
-                assert!(src.len() > (side - 1) * b.col + side - 1 && dst.len() > (side - 1) * padded + side - 1);
-                // SAFETY: the assertion puts both blocks inside their slices; one is a shared and one a unique borrow.
-                unsafe { transpose::block(path, src.as_ptr(), b.col, dst.as_mut_ptr(), padded) };
-            }
-        }
-        let done = if j + side <= width { whole } else { 0 };
-        for jj in j..j + side {
-            if jj < width {
-                let src = &b.data[(col + jj) * b.col..][..k];
-                for i in done..k {
-                    panel[i * padded + jj] = src[i];
-                }
-            } else {
-                for i in done..k {
-                    panel[i * padded + jj] = T::ZERO;
-                }
-            }
-        }
-    }
-}
-
-fn grow<T: Real>(panel: &mut Vec<T>, len: usize) {
-    if panel.len() < len {
-        panel.resize(len, T::ZERO);
     }
 }

@@ -63,6 +63,15 @@ fn edges() {
     }
 }
 
+/// Shapes at which A is packed and chains are continued in a second round; A's rows a power of two apart.
+#[test]
+fn large() {
+    for (m, n, k) in [(270, 140, 300), (30, 144, 512), (257, 16, 256)] {
+        check::<f32>(m, n, k, 9);
+        check::<f64>(m, n, k, 10);
+    }
+}
+
 #[test]
 fn nothing_to_sum_leaves_the_start() {
     check::<f32>(4, 20, 0, 1);

@@ -76,6 +76,11 @@ macro_rules! ymm {
                 }
             }
             #[inline(always)]
+            fn prefetch(p: *const $t) {
+                // SAFETY: see the head of this impl; a prefetch of any address has no effect but on time.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+            }
+            #[inline(always)]
             fn add(self, b: Self) -> Self {
                 // SAFETY: see the head of this impl.
                 unsafe { Self($add(self.0, b.0), $add(self.1, b.1)) }

@@ -63,6 +63,11 @@ macro_rules! zmm {
                 unsafe { $mstoreu(p, $ones(n), self.0) }
             }
             #[inline(always)]
+            fn prefetch(p: *const $t) {
+                // SAFETY: see the head of this impl; a prefetch of any address has no effect but on time.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+            }
+            #[inline(always)]
             fn add(self, b: Self) -> Self {
                 // SAFETY: see the head of this impl.
                 Self(unsafe { $add(self.0, b.0) })

@@ -67,6 +67,10 @@ pub trait Vector: Copy {
     /// `p` is valid for writing `n` elements.
     unsafe fn store_partial(self, p: *mut Self::Elem, n: usize);
 
+    /// Asks for the cache line at `p`, which may be any address, in the second-level cache; a hint, no access.
+    #[inline(always)]
+    fn prefetch(_p: *const Self::Elem) {}
+
     /// `self + b`
     fn add(self, b: Self) -> Self;
     /// `self - b`
