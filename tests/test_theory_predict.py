@@ -6,6 +6,7 @@ within four standard errors and the O(1/width) that theory leaves out.
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -268,8 +269,29 @@ def test_what_is_returned() -> None:
         assert not array.flags.writeable
     assert got.axis == "depth"
     assert "Prediction(depth, steps=5" in repr(got)
+    table = got.table
+    assert set(table) == {"step", "unit", "quantity", "value"}
+    assert len(table["value"]) == 6 * 5
+    assert got.to_pandas().groupby("quantity", observed=True).size().to_dict()["log10_sd"] == 5
+    assert json.loads(json.dumps(got.to_dict()))["log10_typical"] == list(got.log10_typical)
+    assert "along depth" in got._repr_html_()
     dead = theory.predict(vg.mlp(5, 8, activation="relu", init="zeros", rng=0))
     assert dead.log10_grad_norm[0] == -math.inf
+
+
+def test_a_picture_beside_a_flow() -> None:
+    pytest.importorskip("matplotlib")
+    net = vg.mlp(30, 32, activation="tanh", rng=0)
+    x = np.ones((4, 32), np.float32)
+    flow = net.probe(x, cotangent=x)
+    axes = flow.plot()
+    before = len(axes.lines)
+    drawn = theory.predict(net).anchored(flow).plot(axes)
+    assert drawn is axes
+    typical, wide = axes.lines[before:]
+    assert typical.get_ydata()[-1] == wide.get_ydata()[-1] == flow.log10_grad_norm[-1]
+    long = theory.predict_layers([vg.Repeat([vg.Dense(4), vg.Activation("tanh")], 300_000)], 4).plot()
+    assert len(long.lines[0].get_xdata()) < 10_000
 
 
 # --- recurrent, by description: what a network with one recurrent layer compiles to ------------------------

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import as_real, as_size, shown
+from .._plot_lines import GREY, binned, new_axes
+from .._table import json_safe, power, render_html, to_pandas
 from ..errors import ArgumentError
 from ..flow import GradientFlow
 from ..layers import Context, Layer, as_layers, chain_specs
@@ -28,6 +30,14 @@ __all__ = ["Prediction", "predict", "predict_layers"]
 _LN10 = math.log(10.0)
 #: Cells whose state follows the vanilla recursion.
 _PLAIN_CELLS = ("rnn", "orthogonal_rnn")
+_QUANTITIES = (
+    ("log10_grad_norm", "log10"),
+    ("log10_finite", "log10"),
+    ("log10_typical", "log10"),
+    ("log10_sd", "decades"),
+    ("log10_delta_norm", "log10"),
+    ("q", "value"),
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -107,6 +117,74 @@ class Prediction:
             log10_input_grad_norm=self.log10_input_grad_norm + move,
             anchor=self.anchor + move,
         )
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """Long format: columns ``step``, ``unit``, ``quantity``, ``value``, as a GradientFlow's table has."""
+        count = self.steps
+        return {
+            "step": np.tile(np.arange(count), len(_QUANTITIES)),
+            "unit": np.repeat([unit for _, unit in _QUANTITIES], count),
+            "quantity": np.repeat([name for name, _ in _QUANTITIES], count),
+            "value": np.concatenate([getattr(self, name) for name, _ in _QUANTITIES]),
+        }
+
+    def to_pandas(self) -> Any:
+        """Return ``table`` as a pandas DataFrame.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        return to_pandas(self.table, categories=("unit", "quantity"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers, text and lists that JSON can hold."""
+        return {f.name: json_safe(getattr(self, f.name)) for f in fields(self)}
+
+    def plot(self, ax: Any = None, **kw: Any) -> Any:
+        """Draw the typical curve, two standard deviations around it and the infinite-width curve.
+
+        `ax` may be the Axes on which a flow was drawn (see `anchored`); `kw` goes to the typical curve's line.
+        Returns the Axes.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+
+        Example:
+            >>> import vgcore as vg
+            >>> expected = vg.theory.predict(vg.mlp(depth=100, width=64, activation="tanh", rng=0))
+            >>> axes = expected.plot()
+            >>> len(axes.lines)
+            2
+        """
+        own = ax is None
+        axes = new_axes() if own else ax
+        look = {"color": "black", "linestyle": "--", "linewidth": 1.2, "label": "theory, typical"} | kw
+        # A million steps are drawn as their bins' middles: theory is smooth.
+        x, typical, _, _ = binned(self.log10_typical)
+        _, wide, _, _ = binned(self.log10_grad_norm)
+        _, spread, _, _ = binned(self.log10_sd)
+        axes.plot(x, typical, **look)
+        axes.plot(x, wide, color=GREY, linestyle=":", linewidth=1.0, label="theory, infinite width")
+        if np.isfinite(spread).any():
+            axes.fill_between(
+                x, typical - 2 * spread, typical + 2 * spread, color=GREY, alpha=0.2, linewidth=0
+            )
+        if own:
+            axes.set_xlabel("step" if self.axis == "depth" else "time step")
+            axes.set_ylabel("log10 of the gradient norm, relative to the last step")
+        axes.legend(fontsize="small")
+        return axes
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ["steps", f"{self.steps:,} along {self.axis}"],
+            ["gradient norm, step 0, typical", power(float(self.log10_typical[0]), 2)],
+            ["from network to network", f"{float(self.log10_sd[0]):.2g} decades"],
+            ["gradient norm, step 0, infinite width", power(float(self.log10_grad_norm[0]), 2)],
+            *(["left out", note] for note in self.notes),
+        ]
+        return render_html(rows, ["quantity", "value"], "vgcore.theory.Prediction")
 
     def __repr__(self) -> str:
         """Show both ends and what is left out."""
