@@ -144,7 +144,7 @@ class Prediction:
     def plot(self, ax: Any = None, **kw: Any) -> Any:
         """Draw the typical curve, two standard deviations around it and the infinite-width curve.
 
-        `ax` may be the Axes on which a flow was drawn (see `anchored`); `kw` goes to the typical curve's line.
+        `ax` may be the Axes on which a flow was drawn (see `anchored`); `kw` goes to the typical line.
         Returns the Axes.
 
         Raises:
