@@ -184,7 +184,9 @@ class Chain:
         slope2, kurtosis = m.slope2, m.slope4 / m.slope2**2 if m.slope2 > 1e-150 else math.inf
         shift, spread = _activation_log(phi if mean == 0.0 else None, kurtosis, state.width)
         ln, modes = _ln(slope2), _activation_modes(m, state, state.width)
-        value = m.value if math.isfinite(m.value) else 0.0
+        # The mean of an odd function is 0 up to rounding; a true one would change what is noted and added.
+        small = abs(m.value) <= 1e-12 * math.sqrt(m.square)
+        value = m.value if math.isfinite(m.value) and not small else 0.0
         return State(m.square, value, state.width, False), Effect(ln, shift, spread, ln, variance, modes)
 
     def _residual(self, layer: Mapping[str, Any], state: State, where: str) -> tuple[State, Effect]:
