@@ -35,7 +35,7 @@ def test_every_cell(cell: str, read: str) -> None:
     v = np.random.default_rng(2).standard_normal(shape)
     rtol = 1e-5 if cell == "irnn" else None  # a kink may be near
     report = check_gradients(net, sequences(), cotangent=v, rtol=rtol)
-    assert report.resolved > 60
+    assert report.resolved > 0.7 * report.entries
     assert report.where != "nowhere"
 
 

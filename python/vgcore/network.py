@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any, Literal, overload
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _saving
@@ -321,6 +322,42 @@ class Network(Built):
             for at in (None, cut)
         )
         return truncation(whole, part)
+
+    def lyapunov(self, x: ArrayLike, k: int = 1, *, state: StateLike = None) -> NDArray[np.float64]:
+        """Return the leading `k` Lyapunov exponents of the steps that `x` is taken through, nats per step, (k,).
+
+        ``lambda_j = (1/T) sum_t ln R_jj(t)``, where R comes from a QR decomposition after every step of k
+        gradients that are taken back together: any length, no float range. The largest one above zero means
+        that gradients explode along this trajectory; all below zero, that they vanish. Along time the steps
+        are those of the (first) recurrent layer, in depth those of the network. For a batch the mean is
+        returned.
+
+        Args:
+            x: as for `forward`.
+            k: how many, at most the width of what is passed on from step to step.
+            state: the initial state, as for `forward`.
+
+        Raises:
+            ShapeError, DTypeError, NonFiniteError: as for `forward`.
+            ArgumentError: `k` is larger than that width, or the recurrent layer runs in two directions.
+            MemoryBudgetError: the steps would not fit in memory.
+
+        Example:
+            >>> import numpy as np, vgcore as vg
+            >>> net = vg.mlp(depth=500, width=16, activation="identity", init="orthogonal", rng=0)
+            >>> bool(np.abs(net.lyapunov(np.ones((1, 16), np.float32), k=3)).max() < 1e-6)
+            True
+
+        Source: Benettin et al. 1980, Meccanica 15:9; Engelken, Wolf, Abbott 2020, arXiv:2006.02427.
+        """
+        count = as_size(k, "k")
+        inputs = self._door.open(x, None, None, state, None)
+        total = np.zeros(count)
+        for i in range(inputs.batch):
+            parts = inputs.series.state
+            own = None if parts is None else [np.ascontiguousarray(part[:, i : i + 1]) for part in parts]
+            total += self._core.lyapunov(inputs.x[i : i + 1], k=count, state=own)
+        return total / inputs.batch
 
     def memory_plan(
         self,

@@ -1,8 +1,10 @@
 //! engine: programs, memory plans, the sweep, the weight phase, and the passes made of them. Knows no Python.
 
 pub mod chain;
+mod faint;
 pub mod feed;
 pub mod network;
+pub mod origin;
 pub mod pass;
 pub mod plan;
 pub mod program;

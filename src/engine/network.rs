@@ -50,13 +50,19 @@ pub struct Network<T: Real> {
 }
 
 impl<T: Real> Network<T> {
-    /// Compiles the layers and fills the parameters from the generator.
-    pub fn new(layers: &[Layer], in_features: usize, seed: u64) -> Result<Self, Error> {
-        let stages = stages(layers, in_features)?;
+    /// Compiles the layers and fills the parameters from the generator. Unless `stored`, a parameter with a copy for each
+    /// step is not kept: every pass makes its initial values again.
+    pub fn new(layers: &[Layer], in_features: usize, seed: u64, stored: bool) -> Result<Self, Error> {
+        let mut stages = stages(layers, in_features)?;
+        for s in &mut stages {
+            if let Stage::Feed(p) = s {
+                p.seed = seed;
+            }
+        }
         let tensors: Vec<&Tensor> = stages.iter().flat_map(Stage::tensors).collect();
         let mut params = Vec::with_capacity(tensors.len());
         for t in &tensors {
-            let len = t.copies.saturating_mul(t.len());
+            let len = if stored || !t.makes_again() { t.copies.saturating_mul(t.len()) } else { 0 };
             let b = Buffer::zeroed(len).map_err(|e| Error::Memory {
                 what: format!("parameter {}", t.name),
                 need: e.0 as u64,
@@ -66,6 +72,9 @@ impl<T: Real> Network<T> {
         }
         for (t, b) in tensors.into_iter().zip(&mut params) {
             if t.is_empty() {
+                continue;
+            }
+            if b.is_empty() {
                 continue;
             }
             // Copies small enough to cost less than handing them out go to a task together.
@@ -153,6 +162,12 @@ impl<T: Real> Network<T> {
         let have = params[tensor].len();
         if values.len() != have {
             let t = self.tensor(tensor);
+            if have == 0 && !t.is_empty() {
+                return Err(Error::Argument(format!(
+                    "parameter {} is not stored, because the network was built with stored=False, so it cannot be set",
+                    t.name
+                )));
+            }
             return Err(Error::Shape(format!(
                 "parameter {} has shape {:?} ({have} values), got {} values",
                 t.name,

@@ -41,6 +41,10 @@ impl Tensor {
     pub fn len(&self) -> usize {
         self.rows * self.cols
     }
+    /// Whether its values need no storage while they are the initial ones: one copy for each use.
+    pub fn makes_again(&self) -> bool {
+        self.copies > 1 && !self.shared && self.lead > 0
+    }
     /// Whether a copy has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -167,6 +171,8 @@ pub struct Program {
     pub units: usize,
     /// Steps in all: iterations of all blocks.
     pub steps: usize,
+    /// Seed of the initial values, where they are made again instead of stored.
+    pub seed: u64,
     /// Tensors by name.
     names: HashMap<String, usize>,
 }
@@ -186,6 +192,7 @@ pub fn compile(layers: &[Layer], in_features: usize) -> Result<Program, Error> {
         out_features: in_features,
         units: 0,
         steps: 0,
+        seed: 0,
         names: HashMap::new(),
     };
     let mut i = 0;

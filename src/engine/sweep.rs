@@ -4,15 +4,17 @@
 //! Backward is linear in the delta, so each row carries an exponent of its own and is rescaled by powers of two,
 //! exactly: no gradient leaves the range of the type.
 
+use super::faint::lift_rows;
+use super::origin::{Made, is_made};
 use super::plan::Segment;
 use super::program::{ActUse, Kind, Op, Program, Source};
 use super::tape::{ChunkForward, Place, Share, read_write, write_two};
-use crate::kernels::delta::{RowDelta, delta_rows, depth_below, join_rows, normalise, on_grid, rescale};
+use crate::kernels::delta::{RowDelta, delta_rows, join_rows, normalise, on_grid, rescale};
 use crate::kernels::matmul::{Matrix, Scratch, Start, product};
 use crate::kernels::pointwise::RowForward;
 use crate::num::aligned::Buffer;
 use crate::num::real::Real;
-use crate::num::scaled::{ScaledSum, exponent, log2_scaled, mul_pow2, pow2};
+use crate::num::scaled::{ScaledSum, exponent, log2_scaled, pow2};
 use crate::parts::activation::Act;
 use std::ops::Range;
 
@@ -58,14 +60,15 @@ pub struct Worker<T> {
     pub g: Vec<T>,
     /// Exponents of the rows of `g`.
     pub e: Vec<i64>,
-    spare: Vec<T>,
+    pub(super) spare: Vec<T>,
     lifts: Vec<i64>,
     skips: Vec<(Vec<T>, Vec<i64>)>,
-    scratch: Scratch<T>,
+    pub(super) scratch: Scratch<T>,
+    pub(super) made: Made<T>,
     forward: Vec<RowForward>,
-    backward: Vec<RowDelta>,
+    pub(super) backward: Vec<RowDelta>,
     /// Rows whose slopes came near the lower end of the type: (block, operation, iteration, row).
-    faint: Vec<(usize, usize, usize, usize)>,
+    pub(super) faint: Vec<(usize, usize, usize, usize)>,
 }
 
 /// Slopes below this are taken again with an exponent of their own; the delta's own band and the type's range leave
@@ -85,9 +88,6 @@ enum Way {
 /// The exponent of a row that is exactly zero: below any other, and far from overflow.
 pub const NO_SCALE: i64 = -(1 << 60);
 
-/// A delta this much smaller than the gradient it came from may owe its size to faint slopes alone.
-const SHADE: f64 = 8.7e-19; // 2^-60
-
 impl<T: Real> Worker<T> {
     /// A worker for a range of chunks.
     pub fn new(chunks: Range<usize>, rows: Range<usize>, widest: usize) -> Self {
@@ -101,6 +101,7 @@ impl<T: Real> Worker<T> {
             lifts: vec![0; n],
             skips: Vec::new(),
             scratch: Scratch::default(),
+            made: Made::default(),
             forward: vec![RowForward::default(); n],
             backward: vec![RowDelta::default(); n],
             faint: Vec::new(),
@@ -115,14 +116,13 @@ impl<T: Real> Worker<T> {
 
 impl<T: Real> Scene<'_, T> {
     /// The values of the copy of a tensor used in iteration `i`.
-    fn copy(&self, r: &super::program::Ref, i: usize) -> &[T] {
-        let len = self.program.tensors[r.tensor].len();
-        &self.params[r.tensor][r.copy(i) * len..][..len]
+    pub(super) fn copy<'s>(&'s self, made: &'s Made<T>, r: &super::program::Ref, i: usize) -> &'s [T] {
+        made.copy(self.program, self.params, r, i)
     }
 
-    fn act(&self, a: &ActUse, i: usize) -> Act {
+    pub(super) fn act(&self, made: &Made<T>, a: &ActUse, i: usize) -> Act {
         match &a.slope {
-            Some(r) => a.act.with_slope(self.copy(r, i)[0].to_f64()),
+            Some(r) => a.act.with_slope(self.copy(made, r, i)[0].to_f64()),
             None => a.act,
         }
     }
@@ -151,7 +151,11 @@ impl<T: Real> Scene<'_, T> {
             _ => return,
         };
         let Kind::Dense { weight, .. } = &op.kind else { return };
-        let weights = self.copy(weight, i);
+        if is_made(self.program, self.params, weight.tensor) {
+            return;
+        }
+        let weights = &self.params[weight.tensor][weight.copy(i) * self.program.tensors[weight.tensor].len()..]
+            [..self.program.tensors[weight.tensor].len()];
         if size_of_val(weights) > NEAR {
             return;
         }
@@ -221,6 +225,7 @@ impl<T: Real> Scene<'_, T> {
             Source::Slot(s) => (base + s, t),
         };
         let m = w.rows.len();
+        w.made.prepare(self.program, self.params, b, i);
         for (index, op) in b.ops.iter().enumerate() {
             let (n_in, n_out) = op.widths;
             let y = (base + op.y, t);
@@ -229,9 +234,9 @@ impl<T: Real> Scene<'_, T> {
                 Kind::Dense { weight, bias } => {
                     self.look_ahead(w, share, (block, index, i), (t, t), Way::Forward);
                     let (x, y) = read_write(&mut share.slots, place(op.source), y);
-                    let weights = Matrix::columns(self.copy(weight, i), n_in);
-                    let start = bias.as_ref().map_or(Start::Zero, |r| Start::Row(self.copy(r, i)));
-                    let linear = bias.as_ref().is_none_or(|r| self.copy(r, i).iter().all(|b| *b == T::ZERO));
+                    let weights = Matrix::columns(self.copy(&w.made, weight, i), n_in);
+                    let start = bias.as_ref().map_or(Start::Zero, |r| Start::Row(self.copy(&w.made, r, i)));
+                    let linear = bias.as_ref().is_none_or(|r| self.copy(&w.made, r, i).iter().all(|b| *b == T::ZERO));
                     if linear && lift_rows(x, n_in, &mut w.lifts, &mut w.spare) {
                         // Without a bias the product is linear in x, so faint rows are computed at about one: fading
                         // networks keep their speed and their digits down to the last subnormal number.
@@ -266,7 +271,7 @@ impl<T: Real> Scene<'_, T> {
                     h.copy_from_slice(y);
                 }
                 let (y, d) = write_two(&mut share.slots, y, (base + a.d, t));
-                self.act(a, i).forward_in_place(y, d, n_out, &mut w.forward, self.level == Level::Full);
+                self.act(&w.made, a, i).forward_in_place(y, d, n_out, &mut w.forward, self.level == Level::Full);
                 self.note_forward(w, share, block, index, i, op);
             } else if self.level == Level::Full
                 && let Some(u) = op.unit
@@ -336,6 +341,7 @@ impl<T: Real> Scene<'_, T> {
         let b = &self.program.blocks[block];
         let (base, delta_base) = self.base[block];
         let m = w.rows.len();
+        w.made.prepare(self.program, self.params, b, i);
         for (index, op) in b.ops.iter().enumerate().rev() {
             let (n_in, n_out) = op.widths;
             if let Kind::Fork = op.kind {
@@ -383,7 +389,7 @@ impl<T: Real> Scene<'_, T> {
                 let out = share.deltas[place.0].get(place.1);
                 match kind {
                     Kind::Dense { weight, .. } => {
-                        let weights = Matrix::rows(self.copy(weight, i), n_in);
+                        let weights = Matrix::rows(self.copy(&w.made, weight, i), n_in);
                         product(
                             (m, n_in, n_out),
                             Matrix::rows(out, n_out),
@@ -408,73 +414,6 @@ impl<T: Real> Scene<'_, T> {
                     }
                 }
             }
-        }
-    }
-
-    /// Computes the deltas of rows with slopes near the end of the range once more, each slope with an exponent.
-    fn faint_rows(
-        &self,
-        w: &mut Worker<T>,
-        share: &mut Share<'_, T>,
-        (block, index, i): (usize, usize, usize),
-        op: &Op,
-        input: Place,
-        (t, k): (usize, usize),
-    ) {
-        let Some(a) = &op.act else { return };
-        let (base, delta_base) = self.base[block];
-        let Some(delta) = op.delta else { return };
-        let (n_in, n_out) = op.widths;
-        while let Some(&(fb, fop, fi, r)) = w.faint.last() {
-            if (fb, fop, fi) != (block, index, i) {
-                break;
-            }
-            w.faint.pop();
-            // Faint slopes beside ordinary ones change nothing that the type could hold beside them.
-            let g = &w.g[r * n_out..][..n_out];
-            let largest = g.iter().fold(0.0f64, |m, x| m.max(x.to_f64().abs()));
-            if w.backward[r].largest >= largest * SHADE {
-                continue;
-            }
-            let from = match op.source {
-                Source::Input => input,
-                Source::Slot(s) => (base + s, t),
-            };
-            let x = &share.slots[from.0].get(from.1)[r * n_in..][..n_in];
-            let mut h = vec![T::ZERO; n_out];
-            match &op.kind {
-                Kind::Dense { weight, bias } => {
-                    let weights = Matrix::columns(self.copy(weight, i), n_in);
-                    let start = bias.as_ref().map_or(Start::Zero, |b| Start::Row(self.copy(b, i)));
-                    product((1, n_out, n_in), Matrix::rows(x, n_in), weights, start, &mut h, &mut w.scratch);
-                }
-                _ => h.copy_from_slice(x),
-            }
-            let act = self.act(a, i);
-            let g = &w.g[r * n_out..][..n_out];
-            let exact: Vec<(f64, i64)> = g
-                .iter()
-                .zip(&h)
-                .map(|(g, h)| {
-                    let (m, k) = act.scaled_derivative(h.to_f64());
-                    (g.to_f64() * m, k)
-                })
-                .collect();
-            let top = exact.iter().filter(|(p, _)| *p != 0.0 && p.is_finite()).map(|&(p, k)| exponent(p) + k).max();
-            let Some(top) = top.map(on_grid) else { continue };
-            let row = &mut share.deltas[delta_base + delta].get_mut(k)[r * n_out..][..n_out];
-            for (d, (p, k)) in row.iter_mut().zip(exact) {
-                *d = T::from_f64(mul_pow2(p, k - top));
-            }
-            let squares = row.iter().map(|d| d.to_f64() * d.to_f64()).sum();
-            // The gradient's own sum stays in the scale the row had when it came in.
-            let gradient = w.backward[r].gradient;
-            w.e[r] += top;
-            w.backward[r] = RowDelta {
-                gradient: ScaledSum::new(gradient.s, gradient.e - 2 * top),
-                delta: ScaledSum::new(squares, 0),
-                largest: row.iter().fold(0.0, |m, d| m.max(d.to_f64().abs())),
-            };
         }
     }
 
@@ -534,20 +473,4 @@ impl<T: Real> Scene<'_, T> {
             *e = to;
         }
     }
-}
-
-/// If some rows are faint, writes all of them to `lifted`, the faint ones brought to about one, and their exponents to
-/// `lifts`. `x`: (rows, width).
-fn lift_rows<T: Real>(x: &[T], width: usize, lifts: &mut [i64], lifted: &mut [T]) -> bool {
-    for (k, x) in lifts.iter_mut().zip(x.chunks_exact(width)) {
-        *k = depth_below(x);
-    }
-    if lifts.iter().all(|k| *k == 0) {
-        return false;
-    }
-    for ((x, l), &k) in x.chunks_exact(width).zip(lifted.chunks_exact_mut(width)).zip(&*lifts) {
-        l.copy_from_slice(x);
-        normalise(l, k);
-    }
-    true
 }

@@ -1,6 +1,7 @@
 //! engine: the weight phase: gradients of weights and biases from the deltas of a segment, their statistics and, where
 //! training, the update, each output owned by one task while it is in cache. Knows no sweep.
 
+use super::origin::{is_made, make};
 use super::plan::Segment;
 use super::program::{Kind, Op, Program, Ref, Source};
 use super::stats::UnitSums;
@@ -126,6 +127,8 @@ struct Task<'a, T: Real> {
     of: usize,
     rows: std::ops::Range<usize>,
     weights: Weights<'a, T>,
+    /// The weights are not stored: (tensor, copy) to make.
+    make: Option<(usize, usize)>,
     bias: Weights<'a, T>,
     keep: Option<&'a mut [T]>,
     keep_bias: Option<&'a mut [T]>,
@@ -138,6 +141,7 @@ struct Local<T: Real> {
     rows: Vec<T>,
     inputs: Vec<T>,
     bias: Vec<T>,
+    made: Vec<T>,
 }
 
 /// Runs the phase over a segment; the results are in the order of `list`.
@@ -162,6 +166,7 @@ pub fn run<T: Real>(job: &mut Job<'_, T>, tape: &Tape<T>, list: &[Use<'_>]) -> V
                 rows: Vec::new(),
                 inputs: Vec::new(),
                 bias: Vec::new(),
+                made: Vec::new(),
             })
         })
         .collect();
@@ -204,6 +209,12 @@ fn own<T: Real>(
     let bias_spans: Vec<_> =
         plan.iter().map(|(_, _, b, i, rows, _)| b.as_ref().map(|b| span(b, *i, rows, 1))).collect();
     let reads_weights = job.level == Level::Full || job.update;
+    let makes: Vec<_> = plan
+        .iter()
+        .map(|(_, w, _, i, ..)| {
+            (reads_weights && is_made(p, job.params.get(), w.tensor)).then(|| (w.tensor, w.copy(*i)))
+        })
+        .collect();
     let (weights, biases): (Vec<_>, Vec<_>) = match &mut job.params {
         Params::Write(params) => {
             let mut all = carve(
@@ -216,7 +227,9 @@ fn own<T: Real>(
         }
         Params::Read(params) => {
             let read = |s: &Option<(usize, usize, usize)>| match s {
-                Some((t, at, len)) if reads_weights => Weights::Read(&params[*t][*at..*at + *len]),
+                Some((t, at, len)) if reads_weights && !is_made(p, params, *t) => {
+                    Weights::Read(&params[*t][*at..*at + *len])
+                }
                 _ => Weights::None,
             };
             (weight_spans.iter().map(read).collect(), bias_spans.iter().map(read).collect())
@@ -235,6 +248,7 @@ fn own<T: Real>(
             of,
             rows: t.4.clone(),
             weights,
+            make: makes[of],
             bias,
             keep,
             keep_bias,
@@ -248,7 +262,7 @@ fn own<T: Real>(
         let u = &list[task.index];
         let e = exponents[task.index];
         let of = task.of;
-        let sums = weight_block(tape, u, task, e, (rate, update, level), &mut local);
+        let sums = weight_block(p, tape, u, task, e, (rate, update, level), &mut local);
         *lock(&results[of]) = sums;
     });
     for (t, r) in plan.iter().zip(results) {
@@ -268,6 +282,7 @@ fn own<T: Real>(
 
 /// The product of one block, then the pass over it.
 fn weight_block<T: Real>(
+    p: &Program,
     tape: &Tape<T>,
     u: &Use<'_>,
     task: Task<'_, T>,
@@ -279,7 +294,7 @@ fn weight_block<T: Real>(
     let (d, exponents) = tape.delta(delta);
     let (n_in, n_out) = u.op.widths;
     let n = task.rows.len();
-    let Local { scratch, block: spare, rows, inputs, bias } = local;
+    let Local { scratch, block: spare, rows, inputs, bias, made } = local;
     let (a, width) = aligned(d, exponents, e - lift, n_out, task.rows.clone(), rows);
     spare.resize(spare.len().max(n * n_in), T::ZERO);
     let gradient = match task.keep {
@@ -301,7 +316,14 @@ fn weight_block<T: Real>(
     let needed = full || update || level == Level::Norms;
     let mut sums = GradientSums::default();
     if needed {
-        sums = block(Block { gradient, weights: task.weights, step, flush, full });
+        let weights = match task.make {
+            Some((tensor, copy)) => {
+                make(p, tensor, copy, made);
+                Weights::Read(&made[task.rows.start * n_in..task.rows.end * n_in])
+            }
+            None => task.weights,
+        };
+        sums = block(Block { gradient, weights, step, flush, full });
     }
     let mut bias_sums = None;
     if let super::program::Kind::Dense { bias: Some(_), .. } = u.op.kind {

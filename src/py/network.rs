@@ -27,6 +27,7 @@ pub struct Network {
     inner: Inner,
     layers: Vec<Layer>,
     seed: u64,
+    stored: bool,
 }
 
 /// Runs the same code for either float type.
@@ -42,18 +43,26 @@ macro_rules! with {
 #[pymethods]
 impl Network {
     #[new]
-    fn new(py: Python<'_>, layers: &Bound<'_, PyList>, in_features: usize, dtype: &str, seed: u64) -> PyResult<Self> {
+    #[pyo3(signature = (layers, in_features, dtype, seed, *, stored=true))]
+    fn new(
+        py: Python<'_>,
+        layers: &Bound<'_, PyList>,
+        in_features: usize,
+        dtype: &str,
+        seed: u64,
+        stored: bool,
+    ) -> PyResult<Self> {
         let mut given = Given::new();
         let layers = super::spec::layers(layers, &[], &mut given)?;
         let inner = match dtype {
-            "float32" => Inner::F32(build(py, &layers, in_features, seed, &given)?),
-            "float64" => Inner::F64(build(py, &layers, in_features, seed, &given)?),
+            "float32" => Inner::F32(build(py, &layers, in_features, (seed, stored), &given)?),
+            "float64" => Inner::F64(build(py, &layers, in_features, (seed, stored), &given)?),
             other => {
                 let message = format!("dtype must be \"float32\" or \"float64\", got {other:?}");
                 return Err(named(py, "DTypeError", &message));
             }
         };
-        Ok(Self { inner, layers, seed })
+        Ok(Self { inner, layers, seed, stored })
     }
 
     #[getter]
@@ -208,19 +217,24 @@ impl Network {
 
     /// An independent copy.
     fn clone(&self, py: Python<'_>) -> PyResult<Self> {
-        fn copy<T: Float>(py: Python<'_>, n: &Net<T>, layers: &[Layer], seed: u64) -> PyResult<Net<T>> {
+        fn copy<T: Float>(
+            py: Python<'_>,
+            n: &Net<T>,
+            layers: &[Layer],
+            (seed, stored): (u64, bool),
+        ) -> PyResult<Net<T>> {
             py.detach(|| {
-                let new = Net::new(layers, n.in_features, seed)?;
+                let new = Net::new(layers, n.in_features, seed, stored)?;
                 new.copy_from(n);
                 Ok(new)
             })
             .map_err(|e: Error| raise(py, &e))
         }
         let inner = match &self.inner {
-            Inner::F32(n) => Inner::F32(copy(py, n, &self.layers, self.seed)?),
-            Inner::F64(n) => Inner::F64(copy(py, n, &self.layers, self.seed)?),
+            Inner::F32(n) => Inner::F32(copy(py, n, &self.layers, (self.seed, self.stored))?),
+            Inner::F64(n) => Inner::F64(copy(py, n, &self.layers, (self.seed, self.stored))?),
         };
-        Ok(Self { inner, layers: self.layers.clone(), seed: self.seed })
+        Ok(Self { inner, layers: self.layers.clone(), seed: self.seed, stored: self.stored })
     }
 }
 
@@ -228,10 +242,10 @@ fn build<T: Float>(
     py: Python<'_>,
     list: &[Layer],
     in_features: usize,
-    seed: u64,
+    (seed, stored): (u64, bool),
     given: &Given<'_>,
 ) -> PyResult<Net<T>> {
-    let net = py.detach(|| Net::new(list, in_features, seed)).map_err(|e| raise(py, &e))?;
+    let net = py.detach(|| Net::new(list, in_features, seed, stored)).map_err(|e| raise(py, &e))?;
     for (name, value) in given {
         put(py, &net, name, value)?;
     }

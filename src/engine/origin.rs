@@ -1,0 +1,78 @@
+//! engine: where the parameters of an iteration come from: storage or, for initial values that need none, the generator
+//! they were drawn from. Knows no sweep.
+
+use super::program::{Block, Kind, Program, Ref};
+use crate::num::aligned::Buffer;
+use crate::num::real::Real;
+use crate::num::rng::Key;
+
+/// A copy that was made again. A place in a block's body names it: its tensor and its copy in the first iteration.
+struct Copy<T> {
+    tensor: usize,
+    first: usize,
+    copy: usize,
+    values: Vec<T>,
+}
+
+/// One thread's copies that were made again.
+pub struct Made<T> {
+    copies: Vec<Copy<T>>,
+}
+
+impl<T> Default for Made<T> {
+    fn default() -> Self {
+        Self { copies: Vec::new() }
+    }
+}
+
+/// Whether a tensor's values are made again whenever they are needed.
+pub fn is_made<T: Real>(p: &Program, params: &[Buffer<T>], tensor: usize) -> bool {
+    params[tensor].is_empty() && !p.tensors[tensor].is_empty()
+}
+
+/// Initial values of a copy of a tensor.
+pub fn make<T: Real>(p: &Program, tensor: usize, copy: usize, out: &mut Vec<T>) {
+    let t = &p.tensors[tensor];
+    out.resize(t.len(), T::ZERO);
+    let key = Key { seed: p.seed, tensor: t.key, layer: copy as u32 };
+    // The same call succeeded when the network was built: shapes and fans are the program's own.
+    if t.init.fill(out, t.rows, t.cols, t.fans.0, t.fans.1, key).is_err() {
+        out.fill(T::from_f64(f64::NAN));
+    }
+}
+
+impl<T: Real> Made<T> {
+    /// Makes what a block's iteration needs and storage does not have.
+    pub fn prepare(&mut self, p: &Program, params: &[Buffer<T>], b: &Block, i: usize) {
+        for op in &b.ops {
+            let slope = op.act.as_ref().and_then(|a| a.slope);
+            let dense = match &op.kind {
+                Kind::Dense { weight, bias } => [Some(*weight), *bias],
+                _ => [None, None],
+            };
+            for r in dense.into_iter().flatten().chain(slope).filter(|r| is_made(p, params, r.tensor)) {
+                let copy = r.copy(i);
+                let at = self.copies.iter().position(|c| (c.tensor, c.first) == (r.tensor, r.first));
+                let at = at.unwrap_or_else(|| {
+                    self.copies.push(Copy { tensor: r.tensor, first: r.first, copy: usize::MAX, values: Vec::new() });
+                    self.copies.len() - 1
+                });
+                let entry = &mut self.copies[at];
+                if entry.copy != copy {
+                    entry.copy = copy;
+                    make(p, r.tensor, copy, &mut entry.values);
+                }
+            }
+        }
+    }
+
+    /// The values of the copy of a tensor used in iteration `i`.
+    pub fn copy<'s>(&'s self, p: &Program, params: &'s [Buffer<T>], r: &Ref, i: usize) -> &'s [T] {
+        let (len, copy) = (p.tensors[r.tensor].len(), r.copy(i));
+        if is_made(p, params, r.tensor) {
+            let found = self.copies.iter().find(|c| (c.tensor, c.copy) == (r.tensor, copy));
+            return found.map_or(&[], |c| &c.values);
+        }
+        &params[r.tensor][copy * len..][..len]
+    }
+}
