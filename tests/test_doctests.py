@@ -12,7 +12,7 @@ import vgcore
 # __main__ would run the command line.
 MODULES = [
     "vgcore",
-    *(f"vgcore.{m.name}" for m in pkgutil.iter_modules(vgcore.__path__) if m.name != "__main__"),
+    *(m.name for m in pkgutil.walk_packages(vgcore.__path__, "vgcore.") if not m.name.endswith("__main__")),
 ]
 
 

@@ -37,7 +37,7 @@ from .network import Network, load
 from .recurrent import Recurrent
 
 if TYPE_CHECKING:
-    from . import datasets, plotting, testing
+    from . import datasets, plotting, testing, theory
     from .diagnosis import Diagnosis, diagnose
     from .stats import Stats, gradient_stats
     from .study import Study, StudyResult
@@ -84,6 +84,7 @@ __all__ = [
     "rnn",
     "set_num_threads",
     "testing",
+    "theory",
 ]
 
 #: What is loaded when it is first asked for: name here -> module it lives in ("" for a module itself).
@@ -97,6 +98,7 @@ _LAZY = {
     "gradient_stats": "stats",
     "plotting": "",
     "testing": "",
+    "theory": "",
 }
 
 
