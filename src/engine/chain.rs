@@ -217,6 +217,7 @@ fn flow<'a, T: Real>(
                     level: if backward { r.level } else { Level::None },
                     backward,
                     inputs,
+                    spare: Some((&net.time_spare, i)),
                     stop,
                 };
                 let mut run = Run::new(set);

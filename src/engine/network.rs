@@ -2,7 +2,7 @@
 
 use super::pass::Spare;
 use super::program::{Program, Tensor, compile};
-use super::recurrent::Recurrent;
+use super::recurrent::{Recurrent, TimeSpare};
 use crate::error::Error;
 use crate::num::aligned::Buffer;
 use crate::num::pool;
@@ -47,6 +47,8 @@ pub struct Network<T: Real> {
     pub params: RwLock<Vec<Buffer<T>>>,
     /// Buffers of the last pass, for the next of the same shape.
     pub(super) spare: Mutex<Option<Spare<T>>>,
+    /// The same of recurrent layers.
+    pub(super) time_spare: TimeSpare<T>,
 }
 
 impl<T: Real> Network<T> {
@@ -101,7 +103,13 @@ impl<T: Real> Network<T> {
             }
             at += n;
         }
-        Ok(Self { stages, in_features, params: RwLock::new(params), spare: Mutex::new(None) })
+        Ok(Self {
+            stages,
+            in_features,
+            params: RwLock::new(params),
+            spare: Mutex::new(None),
+            time_spare: TimeSpare::default(),
+        })
     }
 
     /// The parameters' descriptions, in order.

@@ -99,6 +99,7 @@ pub fn lyapunov<T: Real>(
                 level: Level::None,
                 backward: true,
                 inputs: false,
+                spare: None,
                 stop: &stop,
             };
             let x = x.repeat(k);

@@ -7,7 +7,7 @@ use super::forward::{Ready, Scene, Worker};
 use super::gradient::{Gradients, Whole};
 use super::lyapunov::Spectrum;
 use super::plan::TimePlan;
-use super::tape::Tape;
+use super::tape::{Key, Spare, Tape};
 use super::{Recurrent, Stack};
 use crate::engine::sweep::Level;
 use crate::error::Error;
@@ -35,11 +35,17 @@ pub struct Setting<'a, T: Real> {
     pub backward: bool,
     /// It is to yield dL/d(input).
     pub inputs: bool,
+    /// Tapes of earlier passes, and the number of the layer among the network's stages.
+    pub spare: Option<(&'a Spare<T>, usize)>,
     /// True once the caller wants to stop.
     pub stop: &'a (dyn Fn() -> bool + Sync),
 }
 
+/// Tapes of plans above this are given back after a pass.
+const SPARE_LIMIT: u64 = 2 << 30;
+
 struct StackRun<T: Real> {
+    key: Key,
     tape: Tape<T>,
     ready: Vec<Ready<T>>,
     workers: Vec<Worker<T>>,
@@ -101,7 +107,7 @@ impl<'a, T: Real> Run<'a, T> {
     pub fn turn(mut self, x: &[T], spectrum: &mut Spectrum) -> Result<(), Error> {
         let (r, plan) = (self.set.r, self.set.plan);
         let Some(run) = std::mem::take(&mut self.levels[0]).pop() else { return Ok(()) };
-        let StackRun { mut tape, ready, mut workers } = run;
+        let StackRun { mut tape, ready, mut workers, .. } = run;
         let stack = &r.levels[0][0];
         let scene = self.scene(0, stack, &ready, x, tape.chunk);
         let (sw, k) = (r.state_width(), plan.batch);
@@ -186,7 +192,14 @@ impl<'a, T: Real> Run<'a, T> {
             let mut runs = Vec::with_capacity(stacks.len());
             for (direction, stack) in stacks.iter().enumerate() {
                 let ready = ready(r, stack, set.params);
-                let mut tape = Tape::new(r, stack, plan, set.backward, set.level == Level::Full)?;
+                let full = set.level == Level::Full;
+                let stage = set.spare.map_or(0, |s| s.1);
+                let sizes = (plan.kept(), plan.segment, if plan.keep { 0 } else { plan.segments() });
+                let key = (stage, level, direction, sizes.0, sizes.1, sizes.2, batch, set.backward, full);
+                let mut tape = match set.spare.and_then(|(s, _)| s.take(key)) {
+                    Some(tape) => tape,
+                    None => Tape::new(r, stack, plan, set.backward, full)?,
+                };
                 self.start(&mut tape, stack, state);
                 let scene = self.scene(level, stack, &ready, self.input(level, x), tape.chunk);
                 let split = tape.split(self.threads);
@@ -229,7 +242,10 @@ impl<'a, T: Real> Run<'a, T> {
                     }
                 }
                 if set.backward {
-                    runs.push(StackRun { tape, ready, workers });
+                    runs.push(StackRun { key, tape, ready, workers });
+                } else if let Some((spare, _)) = set.spare {
+                    drop(workers);
+                    spare.put(key, tape);
                 }
             }
             self.levels.push(runs);
@@ -252,6 +268,8 @@ impl<'a, T: Real> Run<'a, T> {
                         part.copy_from_slice(&given[s][(c.index * batch + b) * h..][..h]);
                     } else if let Some(&t) = r.start.get(s) {
                         part.copy_from_slice(&self.set.params[t][c.index * h..][..h]);
+                    } else {
+                        part.fill(T::ZERO);
                     }
                 }
             }
@@ -310,6 +328,11 @@ impl<'a, T: Real> Run<'a, T> {
                             join(a, ea, b, eb);
                         }
                     }
+                }
+            }
+            if let Some((spare, _)) = set.spare.filter(|_| plan.bytes <= SPARE_LIMIT) {
+                for run in runs {
+                    spare.put(run.key, run.tape);
                 }
             }
             above = below.unwrap_or(Seed { g: Vec::new(), e: Vec::new() });

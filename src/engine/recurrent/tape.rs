@@ -9,6 +9,7 @@ use crate::num::aligned::Buffer;
 use crate::num::real::Real;
 use crate::num::rows::{RowShare, share_rows};
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// A batch is summed in this many chunks of rows at most, whatever the threads.
 const CHUNKS: usize = 32;
@@ -49,6 +50,41 @@ pub struct Tape<T: Real> {
     widths: [usize; 4],
     inputs: Vec<usize>,
     batch: usize,
+}
+
+/// What a tape was made for: stage, level, direction, then steps kept and of a segment, segments, batch, and whether for
+/// a backward pass and its figures.
+pub type Key = (usize, usize, usize, usize, usize, usize, usize, bool, bool);
+
+/// Tapes of earlier passes, for later ones of the same shape: fresh memory costs more than filling it.
+pub struct Spare<T: Real>(Mutex<Vec<(Key, Tape<T>)>>);
+
+impl<T: Real> Default for Spare<T> {
+    fn default() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+}
+
+/// Tapes that are kept at most.
+const SPARES: usize = 8;
+
+impl<T: Real> Spare<T> {
+    /// A tape made for this, if there is one.
+    pub fn take(&self, key: Key) -> Option<Tape<T>> {
+        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = list.iter().position(|(k, _)| *k == key)?;
+        Some(list.swap_remove(at).1)
+    }
+
+    /// Keeps a tape for later.
+    pub fn put(&self, key: Key, tape: Tape<T>) {
+        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those of another batch or length are not coming back.
+        list.retain(|(k, _)| (k.3, k.6) == (key.3, key.6));
+        if list.len() < SPARES {
+            list.push((key, tape));
+        }
+    }
 }
 
 /// One thread's part of a cell's tape.
