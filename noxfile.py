@@ -49,17 +49,20 @@ def slow(session: nox.Session) -> None:
 
 @nox.session
 def readme(session: nox.Session) -> None:
-    """Make README's picture and outputs anew."""
+    """Make README's pictures and outputs anew."""
     session.install("-q", ".[study]")
     session.run("python", "scripts/make_readme_picture.py")
+    session.run("python", "scripts/make_time_picture.py")
     session.run("python", "scripts/make_readme_outputs.py")
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure against what else is installed: nox -s bench -- --help."""
+    """Measure against what else is installed: nox -s bench -- --help, nox -s bench -- recurrent --help."""
     session.install("-q", ".")
-    session.run("python", "benches/peers.py", *session.posargs)
+    which, *rest = session.posargs or ["peers"]
+    script, rest = (which, rest) if which in ("peers", "recurrent") else ("peers", session.posargs)
+    session.run("python", f"benches/{script}.py", *rest)
 
 
 @nox.session(venv_backend="none")

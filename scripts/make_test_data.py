@@ -263,9 +263,54 @@ def write_torch() -> Path:
                 h = function(pre[-1])
             (h * tensor((n,), 109, 1.0)).sum().backward()
             case["log10_norm_dL_dpre"] = [torch.log10(p.grad.norm()).item() for p in pre]
+        elif "hidden" in case:
+            (long_gru if name == "long_gru" else recurrent)(torch, tensor, case)
     lines = ",\n".join(json.dumps(case) for case in golden["cases"])
     path.write_text('{"_about": ' + json.dumps(golden["_about"]) + ',\n"cases": [\n' + lines + "\n]}\n")
     return path
+
+
+def recurrent(torch: Any, tensor: Callable[..., Any], case: dict[str, Any]) -> None:
+    """Output, last states, loss and every gradient of torch.nn.RNN, LSTM or GRU in one case."""
+    kind = {"rnn_tanh": "RNN", "gru": "GRU"}.get(case["case"], "LSTM")
+    sizes = (case["input_size"], case["hidden"], case["layers"])
+    net = getattr(torch.nn, kind)(*sizes, bidirectional=case["bidirectional"]).double()
+
+    def asked(what: str) -> Any:
+        return tensor(tuple(case[what]["shape"]), case[what]["seed"], case[what]["scale"])
+
+    with torch.no_grad():
+        for name, entry in case["params"].items():
+            getattr(net, name).copy_(tensor(tuple(entry["shape"]), entry["seed"], entry["scale"]))
+    x, h0 = asked("x"), asked("h0")
+    c0 = asked("c0") if "c0" in case else None
+    y, last = net(x, h0 if c0 is None else (h0, c0))
+    h_n, c_n = (last, None) if c0 is None else last
+    loss = (y * tensor(tuple(y.shape), 109, 1.0)).sum()
+    loss.backward()
+    case["output"], case["h_n"], case["loss"] = y.flatten().tolist(), h_n.flatten().tolist(), loss.item()
+    case["grad_x"], case["grad_h0"] = x.grad.flatten().tolist(), h0.grad.flatten().tolist()
+    case["grad_params"] = {name: p.grad.flatten().tolist() for name, p in net.named_parameters()}
+    if c0 is not None:
+        case["c_n"], case["grad_c0"] = c_n.flatten().tolist(), c0.grad.flatten().tolist()
+
+
+def long_gru(torch: Any, tensor: Callable[..., Any], case: dict[str, Any]) -> None:
+    """log10 |dL/dh| of torch.nn.GRUCell, step by step backwards from the end."""
+    width, cell = case["hidden"], torch.nn.GRUCell(case["input_size"], case["hidden"]).double()
+    with torch.no_grad():
+        for seed, parameter in enumerate(cell.parameters()):
+            parameter.copy_(tensor(tuple(parameter.shape), seed, 0.5))
+    x, h = tensor(tuple(case["x"]["shape"]), 105, 1.0), torch.zeros(1, width).double()
+    states = []
+    for t in range(case["T"]):
+        h = cell(x[t : t + 1], h)
+        h.retain_grad()
+        states.append(h)
+    (h * tensor((1, width), 109, 1.0)).sum().backward()
+    back = case["log10_norm_dL_dh_at_steps_back"]
+    for steps in back:
+        back[steps] = torch.log10(states[-1 - int(steps)].grad.norm()).item()
 
 
 def main() -> None:

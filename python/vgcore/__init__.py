@@ -16,7 +16,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import _core, activations, initializers, losses
+from . import _core, activations, cells, initializers, losses
 from .config import config, get_num_threads, set_num_threads
 from .errors import (
     ArgumentError,
@@ -30,10 +30,11 @@ from .errors import (
     VgcoreError,
 )
 from .flow import GradientFlow
-from .gradients import Gradients
+from .gradients import Gradients, Truncation
 from .layers import Activation, Dense, Layer, Repeat, Residual
-from .models import mlp
+from .models import mlp, rnn
 from .network import Network, load
+from .recurrent import Recurrent
 
 if TYPE_CHECKING:
     from . import datasets, plotting, testing
@@ -57,16 +58,19 @@ __all__ = [
     "MissingDependencyError",
     "Network",
     "NonFiniteError",
+    "Recurrent",
     "Repeat",
     "Residual",
     "ShapeError",
     "Stats",
     "Study",
     "StudyResult",
+    "Truncation",
     "UnknownNameError",
     "VgcoreError",
     "__version__",
     "activations",
+    "cells",
     "config",
     "datasets",
     "diagnose",
@@ -77,6 +81,7 @@ __all__ = [
     "losses",
     "mlp",
     "plotting",
+    "rnn",
     "set_num_threads",
     "testing",
 ]

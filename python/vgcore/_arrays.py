@@ -82,10 +82,13 @@ def as_float_array(
     if shape is not None:
         check_shape(array, name, shape)
     if array.size == 0 and not allow_empty:
-        raise ShapeError(f"{name}: expected at least one element, got an empty array of shape {array.shape}")
+        raise ShapeError(_empty(array, name, shape))
     if finite:
         check_finite(array, name)
     wanted = array.dtype.newbyteorder("=") if dtype is None else dtype
+    plain = array.dtype == wanted and array.dtype.byteorder == wanted.byteorder == "="
+    if plain and array.flags.c_contiguous and array.flags.aligned:
+        return array  # nothing to repair: the usual case, in a few microseconds
     with np.errstate(over="ignore"):  # reported just below, by position
         result = np.require(array, dtype=wanted, requirements=["C", "A"])
     if finite and wanted.itemsize < array.dtype.itemsize:
@@ -145,7 +148,7 @@ def cast_hint(x: Any, name: str, dtype: str) -> str:
 
 
 def _check_float(array: NDArray[Any], x: Any, name: str, dtype: np.dtype[Any] | None) -> None:
-    kind, wanted = array.dtype.kind, str(dtype or "float32")
+    kind = array.dtype.kind
     if kind == "f" and array.dtype.itemsize in (4, 8):
         if dtype is not None and dtype.itemsize < array.dtype.itemsize and not is_weak(x):
             raise DTypeError(
@@ -153,6 +156,7 @@ def _check_float(array: NDArray[Any], x: Any, name: str, dtype: np.dtype[Any] | 
                 f'convert with {cast_hint(x, name, "float32")}, or build the network with dtype="float64"'
             )
         return
+    wanted = str(dtype or "float32")
     expected = "float32 or float64" if dtype is None or dtype.itemsize == 8 else "float32"
     got = f"{name}: expected {expected}, got {_dtype_name(array, x)}"
     if kind == "c":
@@ -183,6 +187,8 @@ def _shape_hint(array: NDArray[Any], name: str, shape: Shape) -> str:
         return ""
     if array.ndim == 0:
         return f"; a single number is no array here: pass {len(shape)} axes"
+    if len(shape) == 3 and free[1]:
+        return _sequence_hint(array, name, shape[2])
     if len(shape) == 2 and free[0]:
         width = shape[1]
         if array.shape == (width,):
@@ -198,7 +204,33 @@ def _shape_hint(array: NDArray[Any], name: str, shape: Shape) -> str:
             return f"; one column is {name}.reshape(-1, 1)"
         if array.shape == shape[::-1]:
             return f"; transposed it would fit: {name}.T"
+        if shape[0] == 1 and array.shape == shape[1:]:
+            return f"; the first axis is there even if it is 1: {name}[None]"
+        if len(shape) > 2 and array.shape == (shape[1], shape[0], *shape[2:]):
+            return f"; with its first two axes exchanged it would fit: {name}.swapaxes(0, 1)"
     return ""
+
+
+def _sequence_hint(array: NDArray[Any], name: str, width: int | str) -> str:
+    """The likely repair of what should have been (batch, time, width)."""
+    if array.ndim == 2 and array.shape[1] == width:
+        return f"; a single sequence is one sample: {name}[None]"
+    if width == 1 and array.ndim in (1, 2):
+        index = "None, :, None" if array.ndim == 1 else ":, :, None"
+        return f"; one number a step is {name}[{index}]"
+    if array.ndim == 3 and array.shape[1] == width:
+        return f"; the features come last: {name}.swapaxes(1, 2)"
+    if array.ndim > 3 and array[0, 0].size == width:
+        return f"; flatten each step: {name}.reshape(*{name}.shape[:2], -1)"
+    return ""
+
+
+def _empty(array: NDArray[Any], name: str, shape: Shape | None) -> str:
+    text = f"{name}: expected at least one element, got an empty array of shape {array.shape}"
+    for length, axis in zip(array.shape, shape or (), strict=False):
+        if length == 0 and isinstance(axis, str):
+            return f"{text}: the axis {axis} has length 0"
+    return text
 
 
 def _unreadable(x: Any, name: str, error: Exception) -> str:

@@ -86,7 +86,7 @@ def _entries(size: int, limit: int, rng: np.random.Generator) -> NDArray[np.int6
     return np.arange(size) if size <= limit else np.sort(rng.choice(size, limit, replace=False))
 
 
-def _check_array(
+def check_array(
     tally: Tally,
     claimed: Array,
     base: Array,
@@ -208,11 +208,11 @@ def _check_piece(
             part.twin.load_parameters({**held, name: moved})
             return value(part.twin, h)
 
-        _check_array(tally, np.asarray(own[name], np.float64), base, at, f"{where}, {name}", limit, rng)
+        check_array(tally, np.asarray(own[name], np.float64), base, at, f"{where}, {name}", limit, rng)
         part.twin.load_parameters(held)
     mantissa, exponent = own.scaled_input
     claimed = np.ldexp(np.asarray(mantissa, np.float64), np.asarray(exponent)[:, None])
-    _check_array(tally, claimed, h, lambda moved: value(part.twin, moved), f"{where}, input", limit, rng)
+    check_array(tally, claimed, h, lambda moved: value(part.twin, moved), f"{where}, input", limit, rng)
 
 
 def _accumulate(

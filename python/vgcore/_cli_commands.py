@@ -19,8 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core, datasets
-from ._study_cells import digest
+from ._study_axes import axis_names
+from ._study_cells import build, decode_value, digest
 from ._table import json_safe
+from ._tasks import Source, Task, as_task
+from .cli import ACTIVATIONS, CELLS, DEPTHS, INITS, LENGTHS, TASK
 from .errors import ArgumentError
 from .study import Study
 
@@ -33,14 +36,8 @@ __all__ = ["info", "probe", "study"]
 def study(args: argparse.Namespace) -> int:
     """Run ``vgcore study``."""
     _prepare(args)
-    plan, loss, expected = _plan(args)
-    x, y = datasets.digits()
-    if expected is not None and digest(x, y) != expected:
-        raise ArgumentError(
-            f"--from: {args.source} describes a study of other data than the digits; run it from Python with "
-            "that data: "
-            "vgcore.Study.load(file).run(x, y)"
-        )
+    plan, data = _plan(args)
+    expected = data.pop("sha256", None)
     if not args.no_plots:
         _require_matplotlib()
     target = Path(args.out)
@@ -48,9 +45,15 @@ def study(args: argparse.Namespace) -> int:
     if args.fresh:
         (target / "cells.jsonl").unlink(missing_ok=True)
     start = time.perf_counter()
-    result = plan.run(x, y, loss=loss, storage=target, progress=not (args.quiet or args.json))
+    result = plan.run(**data, storage=target, progress=not (args.quiet or args.json))
     seconds = time.perf_counter() - start
     files = result.save(target)
+    if expected is not None and result.spec["data"]["sha256"] != expected:
+        print(
+            f"vgcore study: note: {args.source} was made with other data of the same task: by another "
+            "version of vgcore, of Python (text) or of a package",
+            file=sys.stderr,
+        )
     if not args.json:
         print(result.summary(), flush=True)  # before the pictures: they take a moment
     if not args.no_plots:
@@ -68,8 +71,6 @@ def study(args: argparse.Namespace) -> int:
 
 def probe(args: argparse.Namespace) -> int:
     """Run ``vgcore probe``."""
-    from .models import mlp
-
     _prepare(args)
     extra = {}
     for name, values in args.set:
@@ -78,34 +79,36 @@ def probe(args: argparse.Namespace) -> int:
                 f"--set {name}: expected one value, got {len(values)}; vgcore study takes several"
             )
         extra[name] = values[0]
-    _known(extra)
+    time = _along_time(args)
+    _known(extra, "time" if time else "depth")
     if args.plot:
         _require_matplotlib()
         _check_picture(args.plot)
     if args.save and Path(args.save).suffix not in (".json", ".npz"):
         raise ArgumentError(f"--save: expected a file that ends in .npz or .json, got {args.save!r}")
-    x, y = _data(args)
-    x = x.astype(args.dtype)
-    settings = {
-        "in_features": x.shape[1],
-        "out_features": 10,
-        "activation": args.activation,
-        "init": args.init,
-    }
-    net = mlp(args.depth, args.width, **(settings | {"dtype": args.dtype} | extra), rng=args.seed)
+    x, y, loss, settings = _sequences(args) if time else _images(args)
+    net = build(settings | {"dtype": args.dtype} | extra, args.seed)
     options = {} if args.lr is None else {"lr": args.lr}
-    flow = net.probe(x, y, loss="cross_entropy", **options)
+    flow = net.probe(x.astype(args.dtype), y, loss=loss, **options)
     diagnosis = flow.diagnose()
+    if time:
+        what = f"{settings['cell']}, {args.width:,} units, {flow.steps:,} steps of {args.task or TASK}"
+        samples = "sequences"
+    else:
+        what = f"{settings['activation']} network, {settings['depth']:,} layers of {args.width:,} units"
+        samples = "samples"
     files = []
     if args.save:
         flow.save(args.save)
         files.append(args.save)
     if args.plot:
-        title = (
-            f"{args.activation}, {args.init or 'default init'}, depth {args.depth:,}, width {args.width:,}"
-        )
+        if time:
+            title, unit = what, "time step"
+        else:
+            title = f"{settings['activation']}, {args.init or 'default init'}, depth {settings['depth']:,}, "
+            title, unit = title + f"width {args.width:,}", "layer"
         low, high = diagnosis.ci
-        rate = f"{diagnosis.decades_per_step:+.3g} decades per layer ({low:+.3g} to {high:+.3g})"
+        rate = f"{diagnosis.decades_per_step:+.3g} decades per {unit} ({low:+.3g} to {high:+.3g})"
         title += f"\n{diagnosis.verdict}, {rate}"
         flow.plot(title=title).figure.savefig(args.plot, dpi=150)
         files.append(args.plot)
@@ -113,17 +116,15 @@ def probe(args: argparse.Namespace) -> int:
         report: dict[str, Any] = {
             "diagnosis": diagnosis.to_dict(),
             "loss": flow.loss,
+            "axis": flow.axis,
             "steps": flow.steps,
             "batch": len(x),
         }
         report |= {"num_parameters": net.num_parameters, "log10_grad_norm": flow.log10_grad_norm}
         _print_json(report | {"files": files})
     else:
-        loss = "" if flow.loss is None else f", loss {flow.loss:.4g}"
-        print(
-            f"{args.activation} network, {args.depth:,} layers of {args.width:,} units, "
-            f"{net.num_parameters:,} parameters, {len(x):,} samples{loss}\n"
-        )
+        cost = "" if flow.loss is None else f", loss {flow.loss:.4g}"
+        print(f"{what}, {net.num_parameters:,} parameters, {len(x):,} {samples}{cost}\n")
         print(diagnosis)
         if files:
             print("\nwritten: " + ", ".join(files))
@@ -153,29 +154,56 @@ def info(args: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(args: argparse.Namespace) -> tuple[Study, Any, str | None]:
-    """Return the study, its loss, and the digest of the data it needs (None: whatever there is)."""
-    from .cli import ACTIVATIONS, DEPTHS, INITS
+def _plan(args: argparse.Namespace) -> tuple[Study, dict[str, Any]]:
+    """Return the study and what ``Study.run`` takes: the data, the loss.
 
-    given: dict[str, Any] = {
-        name: getattr(args, name) for name in ("depth", "width", "activation", "init", "seeds")
-    }
+    A task of a file comes with "sha256", the digests that its data had.
+    """
+    time = _along_time(args)
+    names = ("cell", "length", "activation", "init", "seeds")
+    given: dict[str, Any] = {name: getattr(args, name) for name in (*names, "depth")}
+    given["hidden_size" if time else "width"] = args.width
     given = {name: value for name, value in given.items() if value is not None}
     for name, values in args.set:
         if name in given:
             raise ArgumentError(f"--set {name}: given twice")
         given[name] = values
     if args.source is not None:
-        if given:
+        named = ["width" if name == "hidden_size" else name for name in given]
+        for name in [*named, *(n for n in ("task", "batch") if getattr(args, n) is not None)]:
+            raise ArgumentError(f"--from describes the whole study; it does not go together with --{name}")
+        return _from_file(args.source)
+    if not time:
+        if args.batch is not None:
             raise ArgumentError(
-                f"--from describes the whole study; it does not go together with --{next(iter(given))}"
+                "--batch: it is about the sequences of a task; give --task, --cell or --length"
             )
-        spec = _read_spec(args.source)
-        data = spec.get("data")
-        expected = data.get("sha256") if isinstance(data, dict) else None
-        return Study.from_spec(spec), spec.get("loss", "cross_entropy"), expected
-    axes: dict[str, Any] = {"depth": list(DEPTHS), "activation": list(ACTIVATIONS), "init": list(INITS)}
-    return Study(**(axes | given)), "cross_entropy", None
+        axes: dict[str, Any] = {"depth": list(DEPTHS), "activation": list(ACTIVATIONS), "init": list(INITS)}
+        return Study(**(axes | given)), dict(zip("xy", datasets.digits(), strict=True))
+    name = args.task or TASK
+    task = as_task(name)
+    axes = {"cell": list(CELLS)}
+    if isinstance(task, Task) and task.steps is None:
+        axes["length"] = list(LENGTHS)
+    return Study(**(axes | given)), {"task": name, "samples": args.batch}
+
+
+def _from_file(path: str) -> tuple[Study, dict[str, Any]]:
+    spec = _read_spec(path)
+    plan, loss = Study.from_spec(spec), decode_value("loss", spec.get("loss"))
+    data: dict[str, Any] = dict(spec["data"]) if isinstance(spec.get("data"), dict) else {}
+    if "task" in data:
+        known = {name: data.get(key) for name, key in (("task", "task"), ("samples", "samples"))}
+        return plan, known | {"data_rng": data.get("rng", 0), "loss": loss, "sha256": data.get("sha256")}
+    expected = data.get("sha256")
+    if "cell" not in plan.axes:
+        x, y = datasets.digits()
+        if expected is None or digest(x, y) == expected:
+            return plan, {"x": x, "y": y, "loss": loss}
+    raise ArgumentError(
+        f"--from: {path} describes a study of other data than the digits; run it from Python with that data: "
+        "vgcore.Study.load(file).run(x, y)"
+    )
 
 
 def _read_spec(path: str) -> dict[str, Any]:
@@ -188,36 +216,71 @@ def _read_spec(path: str) -> dict[str, Any]:
     return spec
 
 
-def _known(extra: dict[str, Any]) -> None:
+def _known(extra: dict[str, Any], along: str) -> None:
     from .errors import unknown_name
-    from .study import axis_names
 
+    known = [name for name in axis_names(along) if name != "length"]
     for name in extra:
-        if name not in axis_names():
-            raise unknown_name("argument of --set", name, axis_names(), "help(vgcore.mlp)")
+        if name not in known:
+            maker = "mlp" if along == "depth" else "rnn"
+            raise unknown_name("argument of --set", name, known, f"help(vgcore.{maker})")
 
 
-def _data(args: argparse.Namespace) -> tuple[Any, Any]:
-    if args.input == "digits":
+def _along_time(args: argparse.Namespace) -> bool:
+    """Whether recurrent networks are asked for; what then makes no sense is refused."""
+    asked = [name for name in ("cell", "length", "task") if getattr(args, name) is not None]
+    for name, instead in (("depth", "--length, or --set num_layers=N"), ("input", "--task")):
+        if asked and getattr(args, name, None) is not None:
+            raise ArgumentError(
+                f"--{name}: it is about networks without time, --{asked[0]} about recurrent ones; "
+                f"give {instead} instead"
+            )
+    return bool(asked)
+
+
+def _images(args: argparse.Namespace) -> tuple[Any, Any, str, dict[str, Any]]:
+    """Return x, y, the loss and the arguments of the network."""
+    if args.input in (None, "digits"):
         x, y = datasets.digits()
         if args.batch is not None and args.batch > len(x):
             raise ArgumentError(
                 f"--batch: the digits have {len(x):,} images, got {args.batch:,}; --input random has any "
                 "number"
             )
-        return x[: args.batch], y[: args.batch]
-    rng = np.random.default_rng(args.seed)
-    batch = args.batch or 128
-    return rng.standard_normal((batch, 64), dtype=np.float32), rng.integers(0, 10, batch)
+        x, y = x[: args.batch], y[: args.batch]
+    else:
+        rng = np.random.default_rng(args.seed)
+        batch = args.batch or 128
+        x, y = rng.standard_normal((batch, 64), dtype=np.float32), rng.integers(0, 10, batch)
+    settings = {"depth": args.depth or 100, "width": args.width}
+    settings |= {"in_features": x.shape[1], "out_features": 10}
+    settings |= {"activation": args.activation or "relu", "init": args.init}
+    return x, y, "cross_entropy", settings
+
+
+def _sequences(args: argparse.Namespace) -> tuple[Any, Any, str, dict[str, Any]]:
+    """Return x, y, the loss and the arguments of the network."""
+    task = as_task(args.task or TASK)
+    length = args.length
+    if isinstance(task, Task) and task.steps is None and length is None:
+        length = LENGTHS[-1]
+    source = Source(task, args.batch, 0)
+    (length,) = source.lengths(None if length is None else [length])
+    made = source.make(length)
+    settings = {"cell": args.cell or "lstm", "hidden_size": args.width, "length": length, "read": made.read}
+    settings |= {"in_features": made.features, "out_features": made.outputs}
+    settings |= {"activation": args.activation, "init": args.init}
+    return made.x, made.y, source.loss(made), settings
 
 
 def _figures(result: StudyResult, target: Path) -> list[Path]:
-    """Draw curves at every depth, the heat map and the rates, each as PNG and SVG."""
+    """Draw curves at every depth or length, the heat map and the rates, each as PNG and SVG."""
     if all(entry["status"] != "ok" for entry in result.cells):
         return []
     pictures: list[tuple[str, str, dict[str, Any]]] = [("heatmap", "heatmap", {}), ("rate", "rate", {})]
-    done = {entry["cell"]["depth"] for entry in result.cells if entry["status"] == "ok"}
-    pictures += [(f"curves-{depth}", "curves", {"depth": depth}) for depth in sorted(done)]
+    along = result.along
+    done = {entry["cell"][along] for entry in result.cells if entry["status"] == "ok"}
+    pictures += [(f"curves-{depth}", "curves", {along: depth}) for depth in sorted(done)]
     files = []
     for name, kind, where in pictures:
         figure = result.plot(kind, **where).figure

@@ -18,11 +18,12 @@ from .errors import ArgumentError, ShapeError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ._flow_layer import LayerFlow
     from .flow import GradientFlow
 
     FloatArray = NDArray[np.float64]
 
-__all__ = ["Evidence", "from_flow", "from_norms"]
+__all__ = ["Evidence", "from_flow", "from_layer", "from_norms"]
 
 _LOG2_10 = math.log2(10.0)
 
@@ -80,7 +81,16 @@ def from_flow(flow: GradientFlow) -> Evidence:
     return Evidence(flow.log10_grad_norm, flow.rate, peak, flow, flow.axis)
 
 
-def from_norms(norms: Any, log10: bool) -> Evidence:
+def from_layer(view: LayerFlow) -> Evidence:
+    """Return the evidence in one recurrent layer: its steps in order towards the loss, without padding.
+
+    What a step's largest value is was not measured; its norm, an upper bound, stands for it.
+    """
+    curve = view.towards_loss(view.log10_memory_norm)
+    return Evidence(curve, view.rate, curve * _LOG2_10, None, "time")
+
+
+def from_norms(norms: Any, log10: bool, axis: str = "depth") -> Evidence:
     """Return the evidence in bare norms, nearest the input first, from any framework.
 
     Raises:
@@ -89,7 +99,8 @@ def from_norms(norms: Any, log10: bool) -> Evidence:
     """
     values = _numbers(norms)
     if values.ndim != 1 or values.size == 0:
-        raise ShapeError(f"norms: expected one norm per layer, shape (layers,), got shape {values.shape}")
+        each = "layer, shape (layers,)" if axis == "depth" else "time step, shape (steps,)"
+        raise ShapeError(f"norms: expected one norm per {each}, got shape {values.shape}")
     if log10:
         curve = values
     else:
@@ -101,7 +112,7 @@ def from_norms(norms: Any, log10: bool) -> Evidence:
             )
         with np.errstate(divide="ignore"):
             curve = np.log10(values)
-    return Evidence(curve, _rate.estimate(curve), curve * _LOG2_10, None, "depth")
+    return Evidence(curve, _rate.estimate(curve), curve * _LOG2_10, None, axis)
 
 
 def _numbers(norms: Any) -> FloatArray:

@@ -26,33 +26,25 @@ FORMAT: Final = "vgcore.GradientFlow"
 VERSION: Final = 1
 _NOT_OURS: Final = f"expected a file written by GradientFlow.save (format {FORMAT!r}, version {VERSION})"
 
+# Lists of mappings: recurrent layers, and the layers around them.
+_LISTS: Final = ("time", "stages")
+
 _Parts = tuple[dict[str, Any], dict[str, Any]]
 
 
 def flow_to_dict(flow: GradientFlow) -> dict[str, Any]:
     """Return the flow as plain Python; each array is {"dtype", "data"}."""
-    arrays = {
-        key: {"dtype": value.dtype.str.lstrip("<=|>"), "data": value.tolist()}
-        for key, value in flow.raw.items()
-        if isinstance(value, np.ndarray)
-    }
-    values = {
-        key: plain(value) for key, value in flow.raw.items() if key not in arrays and not _nested(value)
-    }
-    return {
-        "format": FORMAT, "version": VERSION, "meta": plain(flow.meta), "values": values, "arrays": arrays,
-    }  # fmt: skip
+    values, arrays = _split(flow.raw)
+    return _head(values, flow.meta) | {"arrays": {key: _written(value) for key, value in arrays.items()}}
 
 
 def flow_from_dict(data: Mapping[str, Any]) -> _Parts:
     """Return (raw, meta) from what ``flow_to_dict`` gave, also after a round trip through strict JSON."""
     if not isinstance(data, Mapping) or data.get("format") != FORMAT or data.get("version") != VERSION:
         raise ArgumentError(_NOT_OURS)
-    raw: dict[str, Any] = {key: _float(value) for key, value in data["values"].items()}
-    for key, entry in data["arrays"].items():
-        # Text stands for NaN and infinities (JSON has neither); NumPy reads it as float() does.
-        raw[key] = np.asarray(entry["data"], dtype=entry["dtype"])
-    return raw, {key: _float(value) for key, value in data["meta"].items()}
+    arrays = {key: _read(entry) for key, entry in data["arrays"].items()}
+    meta = {key: _float(value) for key, value in data["meta"].items()}
+    return _joined({key: _float(value) for key, value in data["values"].items()}, arrays), meta
 
 
 def save_flow(flow: GradientFlow, path: str | PathLike[str]) -> None:
@@ -61,10 +53,10 @@ def save_flow(flow: GradientFlow, path: str | PathLike[str]) -> None:
     if target.suffix == ".json":
         target.write_text(json.dumps(json_safe(flow_to_dict(flow)), allow_nan=False), encoding="utf-8")
     elif target.suffix == ".npz":
-        head = flow_to_dict(_without_arrays(flow))
-        arrays: dict[str, Any] = {k: value for k, value in flow.raw.items() if isinstance(value, np.ndarray)}
+        values, arrays = _split(flow.raw)
+        head = json.dumps(json_safe(_head(values, flow.meta) | {"arrays": {}}))
         with target.open("wb") as stream:
-            np.savez_compressed(stream, _head=np.array(json.dumps(json_safe(head))), **arrays)
+            np.savez_compressed(stream, _head=np.array(head), **arrays)
     else:
         raise ArgumentError(f'path: expected a name that ends in .json or .npz, got "{target.name}"')
 
@@ -77,23 +69,66 @@ def load_flow(path: str | PathLike[str]) -> _Parts:
             return flow_from_dict(json.loads(source.read_text(encoding="utf-8")))
         with np.load(source, allow_pickle=False) as archive:
             raw, meta = flow_from_dict(json.loads(str(archive["_head"])))
-            return raw | {key: archive[key] for key in archive.files if key != "_head"}, meta
-    except (KeyError, TypeError, AttributeError, zipfile.BadZipFile, ValueError) as error:
+            return _joined(raw, {key: archive[key] for key in archive.files if key != "_head"}), meta
+    except (KeyError, IndexError, TypeError, AttributeError, zipfile.BadZipFile, ValueError) as error:
         raise ArgumentError(f'path: {_NOT_OURS}, got "{source}" ({error})') from error
 
 
-def _nested(value: Any) -> bool:
+def _written(array: Any) -> dict[str, Any]:
+    entry = {"dtype": array.dtype.str.lstrip("<=|>"), "data": array.tolist()}
+    # Nested lists tell an array's shape, except where an axis has no entries.
+    return entry if array.size else entry | {"shape": list(array.shape)}
+
+
+def _read(entry: Mapping[str, Any]) -> Any:
+    # Text stands for NaN and infinities (JSON has neither); NumPy reads it as float() does.
+    array = np.asarray(entry["data"], dtype=entry["dtype"])
+    return array.reshape(entry["shape"]) if "shape" in entry else array
+
+
+def _head(values: Mapping[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
+    return {"format": FORMAT, "version": VERSION, "meta": plain(meta), "values": plain(values)}
+
+
+def _split(raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what is not an array and the arrays by name.
+
+    Those of entry i of a list are named "time/i/..." or "stages/i/...": both containers hold one level.
+    """
+    values: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
+    for key, value in raw.items():
+        if isinstance(value, np.ndarray):
+            arrays[key] = value
+        elif key in _LISTS:
+            parts = [_split(block) for block in value]
+            values[key] = [part[0] for part in parts]
+            for i, (_, inner) in enumerate(parts):
+                arrays |= {f"{key}/{i}/{name}": array for name, array in inner.items()}
+        elif not _heavy(value):
+            values[key] = value
+    return values, arrays
+
+
+def _heavy(value: Any) -> bool:
     """True for the gradients themselves, which a pass may bring along and a flow does not keep."""
-    return isinstance(value, (dict, tuple))
+    if isinstance(value, dict):
+        return any(isinstance(item, (tuple, dict, np.ndarray)) for item in value.values())
+    return isinstance(value, tuple)
 
 
-def _without_arrays(flow: GradientFlow) -> Any:
-    from dataclasses import replace
-
-    return replace(
-        flow, raw={key: value for key, value in flow.raw.items() if not isinstance(value, np.ndarray)}
-    )
+def _joined(values: dict[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the raw mapping that ``_split`` took apart."""
+    for key, array in arrays.items():
+        path = key.split("/", 2)
+        if len(path) == 3 and path[0] in _LISTS:
+            values[path[0]][int(path[1])][path[2]] = array
+        else:
+            values[key] = array
+    return values
 
 
 def _float(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _float(item) for key, item in value.items()}
     return float(value) if value in ("NaN", "Infinity", "-Infinity") else value

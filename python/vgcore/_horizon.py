@@ -16,7 +16,7 @@ from ._formats import LIMITS, Limits
 if TYPE_CHECKING:
     from ._evidence import Evidence
 
-__all__ = ["Horizon", "horizons"]
+__all__ = ["Horizon", "horizons", "relative"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +60,26 @@ def _horizon(evidence: Evidence, limit: Limits, drifting: bool, dead: bool) -> H
     edge, end = (limit.log10_zero, "zero") if rate < 0 else (limit.log10_overflow, "overflow")
     start = float(peak[first]) * math.log10(2.0)
     return Horizon(limit.name, float(steps - first + math.ceil((edge - start) / rate)), "extrapolated", end)
+
+
+def relative(evidence: Evidence, decades: float, *, drifting: bool) -> tuple[float, str]:
+    """Return how many steps back from the last one the norm is down by `decades`, and how that was found.
+
+    ``inf`` and "none" where it never is at this rate, NaN and "unknown" where there is no rate; `drifting`
+    allows extrapolation. An exact zero is down by any number of decades.
+    """
+    curve = evidence.curve
+    last = float(curve[-1]) if curve.size else math.nan
+    if not math.isfinite(last):
+        return math.nan, "unknown"
+    down = np.flatnonzero(curve <= last - decades)
+    if down.size:
+        return float(curve.size - 1 - down[-1]), "measured"
+    rate = evidence.rate.mean
+    if not math.isfinite(rate):
+        return math.nan, "unknown"
+    if not drifting or rate >= 0:
+        return math.inf, "none"
+    first = int(np.flatnonzero(np.isfinite(curve))[0])
+    rest = decades - (last - float(curve[first]))
+    return float(curve.size - 1 - first + math.ceil(rest / -rate)), "extrapolated"

@@ -13,6 +13,12 @@ from . import activations
 from .errors import ArgumentError
 from .layers import Activation, Dense, Layer, Repeat, walk
 from .losses import Loss, as_loss, names
+from .recurrent import Recurrent
+
+#: Bytes of figures that a pass returns for each unit, by `stats`.
+_UNIT_FIGURES = {"none": 16, "norms": 96, "full": 1024}
+#: The same for each step of each layer and direction along time, besides two for each gate with "full".
+_STEP_FIGURES = {"none": 0, "norms": 24, "full": 88}
 
 
 def chosen_loss(y: Any, loss: Any, cotangent: Any, *, needs_target: bool) -> Loss | None:
@@ -58,9 +64,11 @@ def sizes(layers: Sequence[Layer], in_features: int) -> tuple[int, int]:
 def with_zeros(spec: dict[str, Any]) -> dict[str, Any]:
     """Return a layer's description with every parameter starting at zero: the values come from elsewhere."""
     result = dict(spec)
-    for key in ("init", "bias_init"):
+    for key in ("init", "recurrent_init", "bias_init"):
         if key in spec:
             result[key] = {"name": "zeros", "params": {}}
+    if "gate_bias" in spec:
+        result["gate_bias"] = None
     if "body" in spec:
         result["body"] = [with_zeros(inner) for inner in spec["body"]]
     return result
@@ -69,25 +77,60 @@ def with_zeros(spec: dict[str, Any]) -> dict[str, Any]:
 def provenance(layers: Sequence[Layer]) -> dict[str, Any]:
     """Return what a result records of a network's layers, as plain values that go into JSON.
 
-    ``activations``: names in use, each once; ``saturates``: whether one of them is flat on both sides;
-    ``structure``: name, kind and number of steps of each top-level layer, where a Dense takes in the
-    activation behind it.
+    ``axis``: "depth" or "time"; ``activations``: names in use, each once; ``saturates``: whether one of them
+    is flat on both sides; ``structure``: name, kind and number of steps of each top-level layer, where a
+    Dense takes in the activation behind it; a Recurrent, whose steps are its input's, tells its cell.
     """
     found = dict.fromkeys(_functions(layers))
     structure: list[dict[str, Any]] = []
     for index, layer in enumerate(layers):
         if isinstance(layer, Activation) and index and isinstance(layers[index - 1], Dense):
             continue
-        name = str(index) if layer.name is None else layer.name
-        structure.append(
-            {"name": name, "kind": layer.kind, "steps": layer.n if isinstance(layer, Repeat) else 1}
-        )
+        entry: dict[str, Any] = {
+            "name": str(index) if layer.name is None else layer.name,
+            "kind": layer.kind,
+            "steps": layer.n if isinstance(layer, Repeat) else 1,
+        }
+        if isinstance(layer, Recurrent):
+            entry |= {
+                "cell": layer.unit.name,
+                "layers": layer.num_layers,
+                "directions": layer.directions,
+                "hidden": layer.hidden_size,
+                "read": layer.read,
+            }
+        structure.append(entry)
     saturates = any(activations.describe(name).extra.get("saturates") for name in found)
-    return {"axis": "depth", "activations": list(found), "saturates": saturates, "structure": structure}
+    axis = "time" if any(isinstance(layer, Recurrent) for layer in layers) else "depth"
+    return {"axis": axis, "activations": list(found), "saturates": saturates, "structure": structure}
+
+
+def figure_bytes(units: int, steps: int, recurrent: Sequence[Recurrent], stats: str) -> int:
+    """Return about how many bytes the figures take that a pass returns.
+
+    Example:
+        >>> figure_bytes(1_000_000, 1, (), "norms")
+        96000000
+    """
+    total = units * _UNIT_FIGURES[stats]
+    for layer in recurrent:
+        gates = 16 * len(layer.unit.gates) if stats == "full" else 0
+        total += steps * layer.state_rows * (_STEP_FIGURES[stats] + gates)
+    return total
+
+
+def kept_bytes(batch: int, steps: int, recurrent: Sequence[Recurrent], itemsize: int) -> int:
+    """Return about how many bytes a pass along time takes that keeps everything it needs for its way back."""
+    values = 0
+    for layer in recurrent:  # gates, states and their deltas
+        values += layer.state_rows * layer.hidden_size * (2 * len(layer.unit.gates) + 4)
+    return batch * steps * values * itemsize
 
 
 def _functions(layers: Sequence[Layer]) -> Iterator[str]:
     for layer in layers:
         if isinstance(layer, Activation):
             yield layer.function
+        elif isinstance(layer, Recurrent):
+            yield from layer.unit.functions
         yield from _functions(layer.body)

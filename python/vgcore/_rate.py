@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-__all__ = ["Rate", "Span", "estimate", "longest_run", "mean_interval"]
+__all__ = ["Rate", "Span", "estimate", "half_life", "longest_run", "mean_interval", "power_law", "words"]
 
 # Below this many steps nothing is cut off: the transients at the ends are then part of the story,
 # and cutting would cost more precision than it buys.
@@ -47,6 +47,16 @@ TRIM_MOST: Final = 100
 # Fewer degrees of freedom make intervals far wider than needed; more let drifts in short chains pass
 # for precision (for independent noise the coverage is exact with any number).
 LEAST_FREEDOM: Final = 5
+
+# Norms of equal gradients may differ by the rounding of float32 sums; nothing real is this small.
+ROUNDING_DECADES: Final = 1e-6
+
+# A power law must leave a tenth of the scatter that the straight line leaves, over at least a decade and
+# enough steps: on shorter curves the two cannot be told apart.
+POWER_SCATTER: Final = 0.1
+POWER_DECADES: Final = 1.0
+POWER_STEPS: Final = 40
+_POWER_POINTS: Final = 400
 
 # 97.5 % points of Student's t for 1 to 9 degrees of freedom; beyond, the expansion is exact to 1e-4.
 _T_SMALL: Final = (
@@ -164,3 +174,75 @@ def estimate(log10_norm: FloatArray, change: NDArray[np.bool_] | None = None) ->
     mean, low, high, freedom = mean_interval(differences)
     total = float(log10_norm[chain.start] - log10_norm[chain.stop - 1])
     return Rate(mean, low, high, chain, used, total, freedom)
+
+
+def words(rate: Rate) -> str:
+    """Return a rate in a few words."""
+    return "no rate" if math.isnan(rate.mean) else f"{rate.mean:+.3g} decades/step"
+
+
+def half_life(rate: Rate) -> float:
+    """Steps towards the input in which a gradient of this rate halves: log10(2) / |rate|.
+
+    ``inf`` where it does not shrink beyond chance, NaN where there is no rate.
+
+    Example:
+        >>> import numpy as np
+        >>> round(half_life(estimate(np.log10(0.5) * np.arange(9.0, -1.0, -1.0))), 9)
+        1.0
+    """
+    if math.isnan(rate.mean):
+        return math.nan
+    # Two steps have a rate and no interval: the rate is all there is to go by. A change that is lost in
+    # the rounding of the logarithms is none.
+    chance = math.isfinite(rate.low) and rate.low <= 0 <= rate.high
+    if rate.mean >= 0 or chance or abs(rate.total) < ROUNDING_DECADES:
+        return math.inf
+    return math.log10(2.0) / -rate.mean
+
+
+@dataclass(frozen=True, slots=True)
+class PowerLaw:
+    """Whether a curve falls like a power, its exponent, and of what: "distance" from the last step (counted
+    from 1) or "time" since the first (counted from 1)."""
+
+    power: bool
+    exponent: float
+    of: str
+
+
+def power_law(log10_norm: FloatArray) -> PowerLaw | None:
+    """Compare a straight line in the logarithm with two power laws; None where the curve is too short or
+    flat.
+
+    A memory that many time scales share (forget gates of all sizes) fades as a power of the distance; a state
+    that creeps towards a marginal fixed point (tanh with weight 1) gives a power of the time.
+
+    Example:
+        >>> import numpy as np
+        >>> law = power_law(-1.5 * np.log10(np.arange(1000.0, 0.0, -1.0)))
+        >>> law.power, round(law.exponent, 3), law.of
+        (True, -1.5, 'distance')
+    """
+    count = log10_norm.size
+    if count < POWER_STEPS or not np.isfinite(log10_norm).all():
+        return None
+    if abs(log10_norm[0] - log10_norm[-1]) < POWER_DECADES:
+        return None
+    # Evenly spaced points, so that each model answers for the whole curve; the ends are always among them.
+    index = np.unique(np.linspace(0, count - 1, _POWER_POINTS).astype(np.int64))
+    values = log10_norm[index]
+    line, _ = _scatter(index.astype(np.float64), values)
+    by_distance, distance = _scatter(np.log10(count - index), values)
+    by_time, time = _scatter(np.log10(index + 1.0), values)
+    of, scatter, exponent = ("distance", by_distance, distance)
+    if by_time < by_distance:
+        of, scatter, exponent = "time", by_time, time
+    return PowerLaw(scatter < POWER_SCATTER * line, exponent, of)
+
+
+def _scatter(x: FloatArray, y: FloatArray) -> tuple[float, float]:
+    """Return the sum of squares that a straight line through (x, y) leaves, and its slope."""
+    x, y = x - x.mean(), y - y.mean()
+    slope = float(x @ y) / float(x @ x)
+    return float(np.sum((y - slope * x) ** 2)), slope

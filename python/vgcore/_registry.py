@@ -113,10 +113,14 @@ class Description:
         rows += [
             ("parameter", f"{p.name} (default {p.default!r}): {p.doc}".rstrip(": ")) for p in self.params
         ]
-        rows += [(key.replace("_", " "), str(value)) for key, value in self.extra.items()]
+        rows += [(key.replace("_", " "), _listed(value)) for key, value in self.extra.items()]
         rows += [("aliases", ", ".join(self.aliases)), ("reference", self.reference)]
         body = "\n".join(f"  {key + ':':<12} {value}" for key, value in rows if value != "")
         return f"{self.signature()}: {self.summary}".rstrip(": ") + f"\n{body}"
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 class Registry:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import as_size, shown
+from .cells import Cell, GateBias
 from .errors import ArgumentError, VgcoreError, missing_dependency
 from .initializers import FromArray, Initializer
 from .layers import Layer
@@ -112,6 +113,10 @@ def _encode_value(value: Any, initial: Tensors) -> Any:
         return [_encode(layer, initial) for layer in value]
     if isinstance(value, Initializer):
         return {"initializer": value.name, "params": dict(value.params)}
+    if isinstance(value, Cell):
+        return {"cell": value.name, "params": dict(value.params)}
+    if isinstance(value, GateBias):
+        return {"gate_bias": value.kind, "value": value.value}
     if isinstance(value, FromArray):
         key = next((k for k, array in initial.items() if array is value.array), f"{_INITIAL}{len(initial)}")
         initial[key] = value.array
@@ -138,6 +143,10 @@ def _decode_value(value: Any, tensors: Tensors) -> Any:
         return [_decode(layer, tensors) for layer in value]
     if isinstance(value, dict) and "initializer" in value:
         return Initializer(value["initializer"], value["params"])
+    if isinstance(value, dict) and "cell" in value:
+        return Cell(value["cell"], value["params"])
+    if isinstance(value, dict) and "gate_bias" in value:
+        return GateBias(value["gate_bias"], value["value"])
     if isinstance(value, dict) and "array" in value:
         array = np.ascontiguousarray(tensors[value["array"]])
         array.flags.writeable = False

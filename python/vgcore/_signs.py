@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-__all__ = ["Sign", "signs"]
+__all__ = ["Sign", "log10_sum_squares", "signs"]
 
 # Relative updates that differ by 100 between the ends: no single learning rate suits both, since the usable
 # range of learning rates of one layer spans about two decades.
@@ -94,17 +94,18 @@ def _uneven(evidence: Evidence) -> Sign | None:
     return Sign(name, gap >= UNEVEN_DECADES, gap, text)
 
 
-def _log10_sum_squares(log10: FloatArray) -> float:
+def log10_sum_squares(log10: FloatArray) -> float:
+    """Return log10 of the sum of the squares of ``10**log10``, at any size of the numbers."""
     return float(np.logaddexp2.reduce(2 * math.log2(10.0) * log10, initial=-np.inf)) * math.log10(2.0)
 
 
 def _early_share(evidence: Evidence) -> Sign | None:
     _, update, _ = _updates(evidence)
     early, _ = _ends(update)
-    total = _log10_sum_squares(update[~np.isnan(update)])
+    total = log10_sum_squares(update[~np.isnan(update)])
     if early.size == 0 or not math.isfinite(total):
         return None
-    value = _log10_sum_squares(early) - total
+    value = log10_sum_squares(early) - total
     even = early.size / np.count_nonzero(~np.isnan(update))
     what = "gradient" if evidence.flow is None else "update"
     fair = f"an even share is {even:.2g}"

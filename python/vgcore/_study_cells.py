@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
@@ -23,9 +23,11 @@ from .errors import ArgumentError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ._flow_time import TimeFlow
     from .flow import GradientFlow
+    from .network import Network
 
-__all__ = ["Cell", "Store", "decode_value", "digest", "encode_value", "failure", "label", "run_cell"]
+__all__ = ["Cell", "Store", "build", "decode_value", "digest", "encode_value", "failure", "label", "run_cell"]
 
 # A curve keeps at most this many steps: enough for any picture, a few kilobytes a cell in the file.
 CURVE_POINTS: Final = 2000
@@ -36,7 +38,10 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One network of a study: the arguments of ``vg.mlp``, the seed, and the key that finds it in a store."""
+    """One network of a study: its arguments, the seed, and the key that finds it in a store.
+
+    `args`: those of ``vg.mlp``; or, where there is a "cell" among them, those of ``vg.rnn`` and "length".
+    """
 
     args: dict[str, Any]
     seed: int
@@ -44,9 +49,11 @@ class Cell:
 
     @property
     def work(self) -> float:
-        """Layers to run: what the progress bar counts."""
-        depth = self.args.get("depth", 1)
-        return float(depth)
+        """Layers to run, or time steps of all layers: what the progress bar counts."""
+        if "cell" in self.args:
+            ways = 2 if self.args.get("bidirectional") is True else 1
+            return float(self.args["length"] * self.args.get("num_layers", 1) * ways)
+        return float(self.args.get("depth", 1))
 
     def describe(self) -> dict[str, Any]:
         """Return arguments and seed as plain values, for tables and progress functions."""
@@ -79,6 +86,8 @@ def encode_value(name: str, value: Any) -> Any:
         return {"array": json_safe(value), "dtype": value.dtype.name}
     if hasattr(value, "array"):
         return encode_value(name, value.array)
+    if hasattr(value, "kind") and hasattr(value, "value"):  # how the biases of gates start
+        return {"kind": value.kind, "value": json_safe(value.value)}
     if hasattr(value, "params"):
         params = {key: encode_value(name, item) for key, item in dict(value.params).items()}
         return {"name": _name(value), "params": params} if params else _name(value)
@@ -93,6 +102,10 @@ def decode_value(name: str, value: Any) -> Any:
     """Return the argument that ``encode_value`` wrote; the argument says which kind of object."""
     if not isinstance(value, Mapping):
         return value
+    if "kind" in value:
+        from .cells import GateBias
+
+        return GateBias(value["kind"], value["value"])
     if "array" in value:
         return np.asarray(value["array"], dtype=value.get("dtype", "float64"))
     from .initializers import Initializer
@@ -102,11 +115,15 @@ def decode_value(name: str, value: Any) -> Any:
     params = dict(value["params"])
     if name == "activation":
         return Activation(value["name"], **params)
+    if name == "cell":
+        from .cells import Cell
+
+        return Cell(value["name"], params)
     return Loss(value["name"], params) if name == "loss" else Initializer(value["name"], params)
 
 
 def _name(value: Any) -> str:
-    """Return the catalogue name of an activation, an initializer or a loss."""
+    """Return the catalogue name of an activation, a cell, an initializer or a loss."""
     return str(getattr(value, "function", None) or value.name)
 
 
@@ -129,14 +146,21 @@ def label(value: Any) -> Any:
     return f"{_name(value)}({inside})" if inside else _name(value)
 
 
+def build(args: Mapping[str, Any], seed: int) -> Network:
+    """Return the network of a cell: recurrent where the arguments name a recurrent cell."""
+    from . import models
+
+    if "cell" not in args:
+        return models.mlp(**args, rng=seed)
+    return models.rnn(**{name: value for name, value in args.items() if name != "length"}, rng=seed)
+
+
 def run_cell(args: Mapping[str, Any], seed: int, x: Any, y: Any, loss: Any) -> dict[str, Any]:
     """Build one network, probe it, and return what the study keeps; an error is recorded, not raised."""
-    from .models import mlp
-
     start = time.perf_counter()
     outcome: dict[str, Any] = {"status": "ok", "message": "", "verdict": "", "quantities": {}, "curve": {}}
     try:
-        net = mlp(**args, rng=seed)
+        net = build(args, seed)
         flow = net.probe(x, y, loss=loss)
         outcome |= _measured(flow)
         outcome["quantities"]["num_parameters"] = float(net.num_parameters)
@@ -175,7 +199,23 @@ def _measured(flow: GradientFlow) -> dict[str, Any]:
             quantities[_KEPT_SIGNS[sign.name]] = sign.value
     kept = np.unique(np.round(np.linspace(0, flow.steps - 1, min(flow.steps, CURVE_POINTS))).astype(np.int64))
     curve = {"step": kept.tolist(), "log10_grad_norm": grad[kept].tolist()}
+    if flow.axis == "time":
+        quantities |= _of_time(cast("TimeFlow", flow), curve, kept)
     return {"verdict": diagnosis.verdict, "quantities": quantities, "curve": curve}
+
+
+def _of_time(flow: TimeFlow, curve: dict[str, list[Any]], kept: NDArray[np.int64]) -> dict[str, float]:
+    """Return what only recurrent networks have, and add the gradient of their memory to the curve."""
+    main = flow.main
+    found = {"half_life": float(main.half_life), "log10_state_grad_norm": float(main.log10_state_grad_norm)}
+    if main.has_cell_state:
+        memory = main.log10_cell_grad_norm
+        found |= {
+            "log10_cell_grad_norm_first": float(memory[0]),
+            "log10_cell_grad_norm_last": float(memory[-1]),
+        }
+        curve["log10_cell_grad_norm"] = memory[kept].tolist()
+    return found
 
 
 _KEPT_SIGNS: Final = {
@@ -245,7 +285,8 @@ def revive(entry: dict[str, Any]) -> dict[str, Any]:
     """Return a stored cell with its numbers as floats: JSON holds NaN and infinities as text."""
     entry["quantities"] = {name: float(value) for name, value in entry.get("quantities", {}).items()}
     curve = entry.get("curve") or {}
-    if curve:
-        curve["log10_grad_norm"] = [float(value) for value in curve["log10_grad_norm"]]
-    entry["curve"] = curve
+    entry["curve"] = {
+        name: values if name == "step" else [float(value) for value in values]
+        for name, values in curve.items()
+    }
     return entry

@@ -66,7 +66,9 @@ class StudyResult:
         ``log10_grad_norm_first`` (step 0, nearest the input) and ``_last``, ``log10_weight_grad_norm_first``
         and ``_last``, ``log10_input_grad_norm``, ``decades_per_step`` with ``_low`` and ``_high`` (95 %),
         ``total_decades``, ``horizon_<format>``, shares of flushed, dead and saturated,
-        ``log10_early_update_share``, ``loss``, ``steps``, ``num_parameters``, ``seconds``.
+        ``log10_early_update_share``, ``loss``, ``steps``, ``num_parameters``, ``seconds``. Recurrent networks
+        also have ``half_life`` (steps), ``log10_state_grad_norm`` and, with a cell state,
+        ``log10_cell_grad_norm_first`` and ``_last``.
         """
         names = list(dict.fromkeys(name for entry in self.cells for name in entry["cell"]))
         columns: dict[str, list[Any]] = {
@@ -84,17 +86,18 @@ class StudyResult:
     def curves(self) -> list[dict[str, Any]]:
         """One dict per cell: its arguments, seed, and arrays ``step`` and ``log10_grad_norm``.
 
-        Up to 2,000 steps all are there; deeper cells keep 2,000 evenly spaced ones, the first and the last
-        among them, each exact.
+        An lstm also has ``log10_cell_grad_norm``, of dL/dc_t. Up to 2,000 steps all are there; deeper cells
+        keep 2,000 evenly spaced ones, the first and the last among them, each exact.
         """
-        return [
-            {
-                **entry["cell"],
-                "step": np.asarray(entry["curve"].get("step", []), dtype=np.int64),
-                "log10_grad_norm": np.asarray(entry["curve"].get("log10_grad_norm", []), dtype=np.float64),
-            }
-            for entry in self.cells
-        ]
+        found = []
+        for entry in self.cells:
+            empty: dict[str, list[Any]] = {"step": [], "log10_grad_norm": []}
+            curve = empty | dict(entry["curve"])
+            kinds = {name: np.int64 if name == "step" else np.float64 for name in curve}
+            found.append(
+                {**entry["cell"]} | {name: np.asarray(curve[name], dtype=kinds[name]) for name in curve}
+            )
+        return found
 
     def select(self, **where: Any) -> list[Mapping[str, Any]]:
         """Return the cells whose arguments equal the given ones; a list means any of its values.
@@ -121,15 +124,21 @@ class StudyResult:
         Each entry is |dL/dh_0| (median over seeds) and the verdict. ``decades/layer`` is the rate of the
         deepest network that has one (a dead one has none). ``0 in float32``: in the deepest network, the
         layer, counted back from the output, from which on a plain float32 gradient reads zero.
+
+        Of recurrent networks: lengths across, the norm that reaches the first time step, and the rate per
+        step back in time, of the longest sequences; in an lstm it is the rate of dL/dc_t, its memory.
         """
         header, rows = self._summary_rows()
         number = len(self.spec["seeds"])
+        first = "layer" if self.along == "depth" else "time step"
         lines = [
-            f"Gradient norm at the first layer, |dL/dh_0|, and verdict. {len(self)} networks, "
+            f"Gradient norm at the first {first}, |dL/dh_0|, and verdict. {len(self)} networks, "
             f"{number} seed{'s' * (number != 1)}{' (medians)' * (number > 1)}.",
             "",
             render(rows, header, left=len(self._row_axes)),
         ]
+        if any("log10_cell_grad_norm" in entry["curve"] for entry in self.cells):
+            lines += ["", "Rate, half-life and verdict of a cell with a state c are those of |dL/dc_t|."]
         if self.errors:
             lines += ["", f"{len(self.errors)} of {len(self)} cells failed:"]
             lines += self._failures()
@@ -148,26 +157,37 @@ class StudyResult:
             lines.append(f"  {where}{more}: {message}")
         return lines
 
+    @property
+    def along(self) -> str:
+        """The axis along which gradients flow: "depth", or the "length" of sequences."""
+        return "length" if "cell" in self.axes else "depth"
+
     @cached_property
     def _row_axes(self) -> list[str]:
-        varied = [name for name, values in self.axes.items() if len(values) > 1 and name != "depth"]
-        named = [name for name in ("activation", "init") if name in self.axes and name not in varied]
+        varied = [name for name, values in self.axes.items() if len(values) > 1 and name != self.along]
+        always = ("activation", "init") if self.along == "depth" else ("cell",)
+        named = [name for name in always if name in self.axes and name not in varied]
         return sorted({*varied, *named}, key=list(self.axes).index) or ["width"]
 
     def _summary_rows(self) -> tuple[list[str], list[list[str]]]:
-        depths = self.axes["depth"]
+        along, unit = self.along, "layer" if self.along == "depth" else "step"
+        depths = list(dict.fromkeys(entry["cell"][along] for entry in self.cells))
         groups: dict[tuple[Any, ...], dict[int, list[Mapping[str, Any]]]] = {}
         for entry in self.cells:
             key = tuple(entry["cell"].get(name) for name in self._row_axes)
-            groups.setdefault(key, {}).setdefault(entry["cell"]["depth"], []).append(entry)
-        header = [*self._row_axes, *(f"depth {depth:,}" for depth in depths), "decades/layer", "0 in float32"]
+            groups.setdefault(key, {}).setdefault(entry["cell"][along], []).append(entry)
+        header = [*self._row_axes, *(f"{along} {depth:,}" for depth in depths), f"decades/{unit}"]
+        header += ["half-life"] * (along == "length") + ["0 in float32"]
         rows = []
         for key, by_depth in groups.items():
             deepest = by_depth[max(by_depth)]
             rate, horizon = measured_rate(by_depth)[0], median(deepest, "horizon_float32")
             cells = [_summary_cell(by_depth.get(depth, [])) for depth in depths]
             reads = _lost_from(deepest, horizon)
-            rows.append([*map(str, key), *cells, f"{rate:+.4f}" if math.isfinite(rate) else "-", reads])
+            cells.append(f"{rate:+.4f}" if math.isfinite(rate) else "-")
+            if along == "length":
+                cells.append(_half_life(median(by_depth[max(by_depth)], "half_life")))
+            rows.append([*map(str, key), *cells, reads])
         return header, rows
 
     def to_pandas(self) -> Any:
@@ -257,7 +277,8 @@ class StudyResult:
         `kind`: "curves" (gradient norm against layer), "heatmap" (decades per layer, activation x
         initializer) or "rate" (decades per layer against depth). `where` chooses cells: ``plot("curves",
         depth=100, activation=["tanh", "relu"])``; unless chosen, curves and heat maps show the deepest
-        networks.
+        networks. Of recurrent networks: against the time step, decades per step, cell x length, and
+        against length.
 
         Raises:
             MissingDependencyError: matplotlib is not installed.
@@ -275,7 +296,8 @@ class StudyResult:
 
     def _repr_html_(self) -> str:
         header, rows = self._summary_rows()
-        return render_html(rows, header, "Gradient norm at the first layer, and verdict")
+        first = "layer" if self.along == "depth" else "time step"
+        return render_html(rows, header, f"Gradient norm at the first {first}, and verdict")
 
 
 def median(entries: Sequence[Mapping[str, Any]], quantity: str) -> float:
@@ -323,6 +345,10 @@ def _lost_from(entries: Sequence[Mapping[str, Any]], horizon: float) -> str:
     # A horizon below the network's own depth was measured; one beyond it is an extrapolation and no finding.
     within = horizon <= median(entries, "steps")
     return f"from {count(horizon)} back" if within and not rate > 0 else "no"
+
+
+def _half_life(steps: float) -> str:
+    return "-" if not math.isfinite(steps) else f"{steps:.3g} steps"
 
 
 def _shown(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Layer: command line. ``vgcore study``, ``vgcore probe`` and ``vgcore info``: arguments, exit codes, error
 lines.
 
-Knows how to read arguments and report failure in one line; what the commands do is in `_cli_commands`.
+Knows how to read arguments and report failure in one line; what the commands do is in `_cli_commands`, what
+the help says in `_cli_texts`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from ._cli_texts import EXIT_CODES, MAIN, MAIN_EPILOG, PROBE, PROBE_EPILOG, STUDY, STUDY_EPILOG
 from .errors import ArgumentError, UnknownNameError, VgcoreError
 
 __all__ = ["build_parser", "main"]
@@ -25,84 +27,9 @@ INTERRUPTED: Final = 130
 DEPTHS: Final = (10, 100, 1000, 10_000)
 ACTIVATIONS: Final = ("sigmoid", "tanh", "relu", "selu")
 INITS: Final = ("glorot_normal", "he_normal", "orthogonal")
-
-_EXIT_CODES: Final = """\
-exit codes:
-  0    done
-  1    failed while running (a cell of a study failed, a file cannot be written, ...)
-  2    the command line or one of its values makes no sense
-  130  stopped with Ctrl-C
-"""
-
-_MAIN: Final = """\
-Measure how gradients vanish or explode through very deep networks.
-
-Norms are kept with their exponents, so that a gradient of 1e-6270 is a number here and not 0.
-"""
-
-_MAIN_EPILOG: Final = (
-    """\
-examples:
-  vgcore study                                   the canonical study on 1,797 real images, table and pictures
-  vgcore probe --depth 1000 --activation tanh    what happens in one network, and why
-  vgcore info --json                             version, instruction path, threads, peak speed
-
-Each command explains itself: vgcore study --help
-"""
-    + "\n"
-    + _EXIT_CODES
-)
-
-_STUDY: Final = """\
-Probe every combination of depth, activation, initializer and seed with one backward pass each, on
-scikit-learn's digits (1,797 real images of 8 x 8 pixels, 10 classes, cross-entropy).
-
-Without arguments: depths 10, 100, 1,000 and 10,000; sigmoid, tanh, relu, selu; glorot_normal, he_normal,
-orthogonal; width 64; one seed.
-"""
-
-_STUDY_EPILOG: Final = (
-    """\
-what it writes into the directory of --out:
-  summary.txt   the table that is printed
-  table.csv     every quantity of every network, one row each
-  study.json    the study itself: run it again with --from study.json
-  cells.jsonl   finished networks; a run that was stopped goes on from here
-  *.png, *.svg  gradient norm against layer, decades per layer, rate against depth
-
-how to read the table:
-  1e-627.3 vanishing    the gradient that reaches the first layer has norm 10^-627.3
-  decades/layer         powers of ten gained (+) or lost (-) per layer on the way back
-  0 in float32          counted back from the output, the layer from which on plain float32 gradients read
-  zero
-
-examples:
-  vgcore study
-  vgcore study --depth 50,500 --activation gelu,mish --init he_normal --seeds 0,1,2
-  vgcore study --set bias=false --set dtype=float64 --out double
-  vgcore study --from vgcore-study/study.json --out again
-  vgcore study --json > study-result.json
-"""
-    + "\n"
-    + _EXIT_CODES
-)
-
-_PROBE: Final = """\
-Probe one network with one backward pass and say what its gradient does: verdict, rate with a 95 %
-interval, how many layers float32, float16 and others carry it, and which signs of trouble show.
-"""
-
-_PROBE_EPILOG: Final = (
-    """\
-examples:
-  vgcore probe --depth 1000 --activation sigmoid
-  vgcore probe --depth 100000 --width 32 --activation tanh --init orthogonal --input random --batch 16
-  vgcore probe --depth 300 --activation relu --plot flow.png --save flow.npz
-  vgcore probe --depth 50 --set skip=residual --json
-"""
-    + "\n"
-    + _EXIT_CODES
-)
+CELLS: Final = ("rnn", "lstm", "gru")
+LENGTHS: Final = (100, 1000)
+TASK: Final = "adding"
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -113,15 +40,16 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser; names of activations and initializers come from the catalogues."""
-    from . import _core, activations, initializers
+    """Return the parser; names of activations, cells, initializers and tasks come from their catalogues."""
+    from . import _core, _tasks, activations, cells, initializers
 
     parser = argparse.ArgumentParser(
-        prog="vgcore", description=_MAIN, epilog=_MAIN_EPILOG, formatter_class=_Formatter, allow_abbrev=False
+        prog="vgcore", description=MAIN, epilog=MAIN_EPILOG, formatter_class=_Formatter, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"vgcore {_core.config()['version']}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     names = {"activation": activations.names(), "init": initializers.names()}
+    names |= {"cell": cells.names(), "task": _tasks.task_names()}
     _add_study(commands, names)
     _add_probe(commands, names)
     _add_info(commands)
@@ -132,8 +60,8 @@ def _add_study(commands: Any, names: dict[str, list[str]]) -> None:
     parser = commands.add_parser(
         "study",
         help="a grid of networks: table, pictures, files",
-        description=_STUDY,
-        epilog=_STUDY_EPILOG,
+        description=STUDY,
+        epilog=STUDY_EPILOG,
         formatter_class=_Formatter,
         allow_abbrev=False,
     )
@@ -141,7 +69,10 @@ def _add_study(commands: Any, names: dict[str, list[str]]) -> None:
     grid.add_argument(
         "--depth", type=_listed(_size), metavar="N,...", help="layers (default: 10,100,1000,10000)"
     )
-    grid.add_argument("--width", type=_listed(_size), metavar="N,...", help="units per layer (default: 64)")
+    grid.add_argument(
+        "--width", type=_listed(_size), metavar="N,...",
+        help="units per layer, or of the recurrent state (default: 64)",
+    )  # fmt: skip
     grid.add_argument(
         "--activation", type=_listed(str), metavar="NAME,...",
         help=f"default: {','.join(ACTIVATIONS)}; known: {', '.join(names['activation'])}",
@@ -153,7 +84,18 @@ def _add_study(commands: Any, names: dict[str, list[str]]) -> None:
     grid.add_argument(
         "--seeds", type=_listed(_seed), metavar="N,...", help="seeds, the same for all (default: 0)"
     )
-    _add_set(grid, "another argument of vg.mlp, values separated by commas; repeat for more")
+    _add_set(grid, "another argument of vg.mlp (vg.rnn), values separated by commas; repeat for more")
+    time = parser.add_argument_group("recurrent networks")
+    time.add_argument(
+        "--cell", type=_listed(str), metavar="NAME,...",
+        help=f"default: {','.join(CELLS)}; known: {', '.join(names['cell'])}",
+    )  # fmt: skip
+    time.add_argument(
+        "--length", type=_listed(_size), metavar="N,...",
+        help="time steps (default: 100,1000; real data have their own)",
+    )  # fmt: skip
+    _add_task(time, names)
+    time.add_argument("--batch", type=_size, metavar="N", help="sequences of the task (default: 32)")
     source = parser.add_argument_group("where from, where to")
     source.add_argument(
         "--from", dest="source", metavar="FILE", help="run the study that this study.json describes"
@@ -173,20 +115,20 @@ def _add_probe(commands: Any, names: dict[str, list[str]]) -> None:
     parser = commands.add_parser(
         "probe",
         help="one network: verdict, reasons, picture",
-        description=_PROBE,
-        epilog=_PROBE_EPILOG,
+        description=PROBE,
+        epilog=PROBE_EPILOG,
         formatter_class=_Formatter,
         allow_abbrev=False,
     )
     net = parser.add_argument_group("the network")
-    net.add_argument("--depth", type=_size, default=100, metavar="N", help="layers (default: %(default)s)")
+    net.add_argument("--depth", type=_size, metavar="N", help="layers (default: 100)")
     net.add_argument(
-        "--width", type=_size, default=64, metavar="N", help="units per layer (default: %(default)s)"
-    )
-    net.add_argument(
-        "--activation", default="relu", metavar="NAME",
-        help=f"default: %(default)s; known: {', '.join(names['activation'])}",
+        "--width", type=_size, default=64, metavar="N",
+        help="units per layer, or of the recurrent state (default: %(default)s)",
     )  # fmt: skip
+    net.add_argument(
+        "--activation", metavar="NAME", help=f"default: relu; known: {', '.join(names['activation'])}"
+    )
     net.add_argument(
         "--init", metavar="NAME",
         help=f"default: the one that fits the activation; known: {', '.join(names['init'])}",
@@ -197,15 +139,23 @@ def _add_probe(commands: Any, names: dict[str, list[str]]) -> None:
     net.add_argument(
         "--seed", type=_seed, default=0, metavar="N", help="seed of the weights (default: %(default)s)"
     )
-    _add_set(net, "another argument of vg.mlp; repeat for more")
+    _add_set(net, "another argument of vg.mlp (vg.rnn); repeat for more")
+    time = parser.add_argument_group("a recurrent network")
+    time.add_argument("--cell", metavar="NAME", help=f"default: lstm; known: {', '.join(names['cell'])}")
+    time.add_argument(
+        "--length", type=_size, metavar="N", help="time steps (default: 1000; real data have their own)"
+    )
+    _add_task(time, names)
     data = parser.add_argument_group("the data")
     data.add_argument(
-        "--input", choices=("digits", "random"), default="digits",
-        help="digits: real images (needs scikit-learn); random: standard normal noise, random classes",
+        "--input", choices=("digits", "random"),
+        help="digits (the default): real images (needs scikit-learn); random: standard normal noise, random "
+        "classes",
     )  # fmt: skip
     data.add_argument(
-        "--batch", type=_size, metavar="N", help="samples (default: all 1,797 digits, 128 random ones)"
-    )
+        "--batch", type=_size, metavar="N",
+        help="samples (default: all 1,797 digits, 128 random ones, 32 sequences of a task)",
+    )  # fmt: skip
     data.add_argument(
         "--lr", type=_rate, metavar="RATE",
         help="also count the weights that one SGD step of this rate would leave unchanged to the bit",
@@ -219,13 +169,20 @@ def _add_probe(commands: Any, names: dict[str, list[str]]) -> None:
     parser.set_defaults(run="probe")
 
 
+def _add_task(group: Any, names: dict[str, list[str]]) -> None:
+    group.add_argument(
+        "--task", metavar="NAME",
+        help=f"what the sequences are (default: {TASK}); known: {', '.join(names['task'])}",
+    )  # fmt: skip
+
+
 def _add_info(commands: Any) -> None:
     parser = commands.add_parser(
         "info",
         help="version, instruction path, threads, peak speed",
         description="Print version, the instruction path in use, threads, and this machine's measured peak.",
         epilog="examples:\n  vgcore info\n  vgcore info --seconds 0 --json     without measuring\n\n"
-        + _EXIT_CODES,
+        + EXIT_CODES,
         formatter_class=_Formatter,
         allow_abbrev=False,
     )

@@ -16,11 +16,14 @@ import numpy as np
 from ._evidence import Evidence, from_flow, from_norms
 from ._formats import LIMITS
 from ._horizon import Horizon, horizons
-from ._rate import mean_interval
+from ._rate import Rate, mean_interval
 from ._signs import SATURATED_SHARE, Sign, signs
 from ._table import count, power, render_html
+from .errors import ArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from .flow import GradientFlow
@@ -93,14 +96,17 @@ class Diagnosis:
         lines = [f"verdict: {self.verdict}", textwrap.fill(self.text, 100), ""]
         lines.append("how far back from the output a plain float format carries this gradient:")
         lines += [f"  {name:<12} {_horizon_text(self.horizons[name], self.steps)}" for name in self.horizons]
+        return "\n".join([*lines, "", *self._sign_lines()])
+
+    def _sign_lines(self) -> list[str]:
         present = [sign for sign in self.signs if sign.present]
         absent = [sign for sign in self.signs if not sign.present]
-        lines += ["", "signs present:" if present else "signs present: none"]
-        lines += [_hang(f"  + {sign.name}: ", sign.text) for sign in present]
+        lines = ["signs present:" if present else "signs present: none"]
+        lines += [hang(f"  + {sign.name}: ", sign.text) for sign in present]
         if absent:
             lines.append("signs absent:")
-            lines += [_hang(f"  - {sign.name}: ", sign.text) for sign in absent]
-        return "\n".join(lines)
+            lines += [hang(f"  - {sign.name}: ", sign.text) for sign in absent]
+        return lines
 
     def __repr__(self) -> str:
         """One line: verdict and rate."""
@@ -115,13 +121,17 @@ class Diagnosis:
         return render_html(rows, ["", ""], "vgcore.Diagnosis")
 
 
-def diagnose(norms: Any, *, log10: bool = False) -> Diagnosis:
+def diagnose(norms: Any, *, log10: bool = False, axis: Literal["depth", "time"] = "depth") -> Diagnosis:
     """Return a verdict on gradient norms of a network's layers, from vgcore or from any other framework.
 
-    `norms`: a ``GradientFlow``, or one norm per layer, **nearest the input first**: an array, a list (of
-    numbers or of zero-dimensional tensors), or a mapping name -> norm in that order. With ``log10=True`` they
-    are logarithms, which is the only way to pass norms beyond the float range. Zeros, NaN and infinities are
-    evidence, not errors.
+    `norms`: a ``GradientFlow`` (or one layer of it), or one norm per layer, **nearest the input first**: an
+    array, a list (of numbers or of zero-dimensional tensors), or a mapping name -> norm in that order. With
+    ``log10=True`` they are logarithms, which is the only way to pass norms beyond the float range. Zeros, NaN
+    and infinities are evidence, not errors. With ``axis="time"`` they are norms of dL/dh_t of a recurrent
+    network, one per time step, the first step first; a flow knows its own axis.
+
+    Along time the result is a ``TimeDiagnosis``, which adds half-life, memory horizon and the gate that
+    closes the path.
 
     With y = log10 norm, the rate is the mean of y[k] - y[k+1] over the layers: the change per layer towards
     the input (``GradientFlow.decades_per_step`` explains the estimator and its interval). Verdicts, first
@@ -139,7 +149,7 @@ def diagnose(norms: Any, *, log10: bool = False) -> Diagnosis:
 
     Raises:
         ShapeError: empty, or not one-dimensional.
-        ArgumentError: not numbers, or a negative norm.
+        ArgumentError: not numbers, a negative norm, or no such axis.
 
     Example:
         >>> diagnose([1e-9, 1e-6, 1e-3, 1.0]).verdict
@@ -147,8 +157,17 @@ def diagnose(norms: Any, *, log10: bool = False) -> Diagnosis:
         >>> diagnose([0.0, 0.0, 1e-30, 1e-15, 1.0]).sign("exact zeros").text
         'the gradient is exactly zero from step 1 down'
     """
+    from ._flow_layer import LayerFlow
     from .flow import GradientFlow
 
+    if axis not in ("depth", "time"):
+        raise ArgumentError(f"axis: expected 'depth' or 'time', got {axis!r}")
+    if isinstance(norms, LayerFlow) or (isinstance(norms, GradientFlow) and norms.axis == "time"):
+        return norms.diagnose()
+    if axis == "time" and not isinstance(norms, GradientFlow):
+        from ._diagnosis_time import diagnose_norms
+
+        return diagnose_norms(norms, log10)
     evidence = from_flow(norms) if isinstance(norms, GradientFlow) else from_norms(norms, log10)
     verdict, reasons = _judge(evidence)
     drifting = verdict not in ("stable", "mixed", "dead")
@@ -178,7 +197,7 @@ def _judge(evidence: Evidence) -> tuple[Verdict, list[str]]:
         ]
     if np.any(curve == -np.inf):
         return _zeros(evidence)
-    mixed = _mixed(evidence)
+    mixed = turning_point(evidence)
     if mixed is not None:
         return "mixed", [mixed]
     total = rate.total
@@ -249,7 +268,11 @@ def _why_dead(flow: GradientFlow, top: int) -> str:
     return f"{head} by units of slope zero."
 
 
-def _mixed(evidence: Evidence) -> str | None:
+def turning_point(evidence: Evidence, step: Callable[[int], int] = int) -> str | None:
+    """Return where a curve that grows in one part and shrinks in another turns, in words; else None.
+
+    `step` names the step of an entry of the curve.
+    """
     chain = evidence.rate.chain
     curve = evidence.curve[chain.start : chain.stop]
     if curve.size < 2 * MIXED_STEPS:
@@ -275,7 +298,7 @@ def _mixed(evidence: Evidence) -> str | None:
         return (
             f"Going back from the output the gradient first {word} (by {abs(changes[1]):.3g} decades, down "
             "to step "
-            f"{chain.start + turn:,}) and then {other} (by {abs(changes[0]):.3g} decades)."
+            f"{step(chain.start + turn):,}) and then {other} (by {abs(changes[0]):.3g} decades)."
         )
     return None
 
@@ -294,6 +317,16 @@ def _opening(evidence: Evidence) -> list[str]:
         ends = f"|gradient| is {last} at the last step and {first} at step 0."
     if math.isnan(rate.mean):
         return [f"{steps:,} step{'s' * (steps != 1)}.", ends, "Too few finite norms to estimate a rate."]
+    change, total, interval = rate_words(rate)
+    return [
+        f"Over {rate.chain.size:,} steps the gradient {change} per step towards the input, "
+        f"{total} decades in all ({interval}; mean of the log ratio).",
+        ends,
+    ]
+
+
+def rate_words(rate: Rate) -> tuple[str, str, str]:
+    """Return in words what a step does, the whole change, and the interval."""
     low, high = rate.low, rate.high
     interval = (
         f"95 % interval {low:+.3g} to {high:+.3g}" if math.isfinite(low) else "no interval from two steps"
@@ -301,21 +334,14 @@ def _opening(evidence: Evidence) -> list[str]:
     change = f"changes by {rate.mean:+.3g} decades"
     if not low <= 0 <= high:
         change = f"{'shrinks' if rate.mean < 0 else 'grows'} by {abs(rate.mean):.3g} decades"
-    factor = _factor(rate.mean)
     total = f"{rate.total:+,.0f}" if abs(rate.total) >= 100 else f"{rate.total:+.3g}"
-    return [
-        f"Over {rate.chain.size:,} steps the gradient {change}{factor} per step towards the input, "
-        f"{total} decades in all ({interval}; mean of the log ratio).",
-        ends,
-    ]
+    return change + _factor(rate.mean), total, interval
 
 
 def _factor(rate: float) -> str:
     """Return a rate in decades as the factor it stands for; nothing where that rounds to 1."""
-    size = abs(rate)
-    if size < 0.001:
-        return ""
-    return f" (a factor of {10.0**size:.3g})" if size < 3 else f" (a factor of {power(size)})"
+    factor = f"{10.0 ** abs(rate):.3g}" if abs(rate) < 3 else power(abs(rate))
+    return "" if factor == "1" else f" (a factor of {factor})"
 
 
 def _horizon_text(horizon: Horizon, steps: int) -> str:
@@ -328,5 +354,6 @@ def _horizon_text(horizon: Horizon, steps: int) -> str:
     return f"{verb} from step {count(horizon.steps)} back{beyond}"
 
 
-def _hang(head: str, text: str) -> str:
+def hang(head: str, text: str) -> str:
+    """Return `text` behind `head`, folded with a hanging indent."""
     return textwrap.fill(head + text, 100, subsequent_indent="      ")

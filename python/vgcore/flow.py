@@ -19,10 +19,15 @@ from ._flow_arrays import FlowArrays
 from ._flow_tables import flow_table, unit_table
 from ._formats import FORMATS
 from ._table import power, render_html, to_pandas
-from .errors import ShapeError
+from .errors import ArgumentError, ShapeError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ._flow_layer import LayerFlow
     from .diagnosis import Diagnosis
+
+    FloatArray = NDArray[np.float64]
 
 __all__ = ["FORMATS", "GradientFlow"]
 
@@ -33,14 +38,16 @@ _REQUIRED = ("steps", "step", "kind", "width", "grad_log2_norm", "delta_log2_nor
 class GradientFlow(FlowArrays):
     """Gradient norms of every step of one network, from one backward pass.
 
-    Step 0 is nearest the input. Arrays named ``log10_*`` hold log10 of Frobenius norms over the whole batch;
-    ``-inf`` is an exact zero, ``inf`` and ``nan`` are what the pass itself produced. No norm is lost to the
-    float range: 1e-6270 is as good a number here as 1e-2. All arrays are read-only, of shape (steps,) unless
-    said.
+    A step is a layer where ``axis`` is "depth" and a time step where it is "time", which it is in networks
+    with a ``Recurrent`` layer. Step 0 is nearest the input, or the first in time. Arrays named ``log10_*``
+    hold log10 of Frobenius norms over the whole batch; ``-inf`` is an exact zero, ``inf`` and ``nan`` are
+    what the pass itself produced. No norm is lost to the float range: 1e-6270 is as good a number here as
+    1e-2. All arrays are read-only, of shape (steps,) unless said.
 
-    A *step* is a layer at the top level of the network or one iteration of a top-level ``Repeat``. A step
-    made of several units (a Dense with its activation is one unit) is described by its last one; its weight
-    gradient norm is the root of the sum of squares over its units.
+    Along depth a step is a layer at the top level of the network or one iteration of a top-level ``Repeat``.
+    A step made of several units (a Dense with its activation is one unit) is described by its last one; its
+    weight gradient norm is the root of the sum of squares over its units. Along time the arrays are those of
+    the recurrent layer nearest the loss, forward in time; ``layer(k)`` gives the others.
 
     Example:
         >>> import numpy as np, vgcore as vg
@@ -56,11 +63,16 @@ class GradientFlow(FlowArrays):
 
         ``raw`` holds one array per quantity with one entry per unit; ``meta`` describes the network and the
         call (all keys optional): ``axis`` ("depth"), ``lr``, ``loss``, ``dtype``, ``seed``, ``activations``
-        (names used), ``saturates`` (whether the activation is bounded), ``label`` (a title for plots).
+        (names used), ``saturates`` (whether the activation is bounded), ``label`` (a title for plots). What a
+        recurrent network reported (``raw["axis"]`` is "time") gives a flow along time.
 
         Raises:
             ShapeError: a required array is missing, or arrays differ in length.
         """
+        if raw.get("axis") == "time":
+            from ._flow_time import TimeFlow
+
+            return TimeFlow.from_raw(raw, meta)
         missing = [key for key in _REQUIRED if key not in raw]
         if missing:
             raise ShapeError(
@@ -108,6 +120,12 @@ class GradientFlow(FlowArrays):
         """
         return self.rate.low, self.rate.high
 
+    @property
+    def half_life(self) -> float:
+        """Steps in which the gradient halves, log10(2) / rate; ``inf`` where it does not shrink, NaN without
+        a rate."""
+        return _rate.half_life(self.rate)
+
     def diagnose(self) -> Diagnosis:
         """Return the verdict on this flow, with its reasons; ``print`` it."""
         from .diagnosis import diagnose
@@ -125,6 +143,47 @@ class GradientFlow(FlowArrays):
 
         return plot_flow(self, ax=ax, **kw)
 
+    # --- along time alone ----------------------------------------------------------------------------------
+
+    def layer(self, index: int, direction: int = 0) -> LayerFlow:
+        """Return the arrays of one recurrent layer, 0 nearest the input (along time).
+
+        Raises:
+            ArgumentError: no such layer, or a flow along depth, whose steps are the layers.
+        """
+        raise self._time_only("layer()")
+
+    @property
+    def by_layer(self) -> FloatArray:
+        """log10 of the norm of dL/dh_t of every recurrent layer, shape (layers, steps) (along time)."""
+        raise self._time_only("by_layer")
+
+    @property
+    def log10_cell_grad_norm(self) -> FloatArray:
+        """log10 of the norm of dL/dc_t, the cell state of an lstm (along time)."""
+        raise self._time_only("log10_cell_grad_norm")
+
+    @property
+    def log10_jacobian_norm(self) -> FloatArray:
+        """log10 of the root mean square singular value of each step's Jacobian (along time)."""
+        raise self._time_only("log10_jacobian_norm")
+
+    @property
+    def gate_mean(self) -> Mapping[str, FloatArray]:
+        """Mean value of each gate at every step, by the gate's name (along time)."""
+        raise self._time_only("gate_mean")
+
+    @property
+    def gate_saturated(self) -> Mapping[str, FloatArray]:
+        """Share of each gate's values on their flat ends at every step, by the gate's name (along time)."""
+        raise self._time_only("gate_saturated")
+
+    def _time_only(self, name: str) -> ArgumentError:
+        return ArgumentError(
+            f"{name}: expected a flow along time, from a network with a Recurrent layer, got one along "
+            f"{self.axis}; its steps are layers, and log10_grad_norm[k] is step k"
+        )
+
     # --- tables and files ----------------------------------------------------------------------------------
 
     @cached_property
@@ -133,7 +192,7 @@ class GradientFlow(FlowArrays):
         return unit_table(self.raw)
 
     @cached_property
-    def table(self) -> dict[str, Any]:
+    def table(self) -> Mapping[str, Any]:
         """Long format: columns ``step``, ``unit``, ``quantity``, ``value``; one row per step and quantity.
 
         ``unit`` is the unit of measurement: "log10", "share", "count", "decades" or "value".

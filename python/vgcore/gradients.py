@@ -6,14 +6,14 @@ Knows arrays and powers of two, not how they were computed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import UnknownNameError, nearest
 
-__all__ = ["Gradients"]
+__all__ = ["Gradients", "Truncation"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -28,7 +28,8 @@ class Gradients(Mapping[str, Array]):
 
     Each array is held as ``mantissa * 2**exponent``, one exponent per step of a stack, so no gradient is lost
     to the range of floats. ``g[name]`` gives plain numbers, where what is too small becomes 0 and what is too
-    large becomes inf; ``g.scaled(name)`` and ``g.log2_norm(name)`` lose nothing.
+    large becomes inf; ``g.scaled(name)`` and ``g.log2_norm(name)`` lose nothing. Where a recurrent network
+    was given a state, the gradients for its parts are here as ``state.h`` and ``state.c``.
 
     Example:
         >>> import numpy as np, vgcore as vg
@@ -66,7 +67,7 @@ class Gradients(Mapping[str, Array]):
 
     @property
     def scaled_input(self) -> tuple[Array, NDArray[np.int64]]:
-        """dL/dx as (mantissa (batch, in_features), exponent of 2 (batch,))."""
+        """dL/dx as (mantissa of x's shape, exponent of 2 of leading axes: (batch,) along depth)."""
         return self._input
 
     def scaled(self, name: str) -> tuple[Array, NDArray[np.int64]]:
@@ -109,7 +110,10 @@ class Gradients(Mapping[str, Array]):
     def input_log2_norm(self) -> NDArray[np.float64]:
         """Return log2 of the norm of dL/dx for each sample, of shape (batch,)."""
         mantissa, exponent = self._input
-        return _log2_norms(mantissa, exponent)
+        batch = len(mantissa)
+        parts = _log2_norms(mantissa.reshape(exponent.size, -1), exponent.ravel()).reshape(batch, -1)
+        with np.errstate(invalid="ignore"):  # NaN is evidence here, not an accident
+            return np.asarray(0.5 * np.logaddexp2.reduce(2.0 * parts, axis=1))
 
     def __getitem__(self, name: str) -> Array:
         """Return one gradient as plain numbers, in the network's float type."""
@@ -138,6 +142,61 @@ class Gradients(Mapping[str, Array]):
         more = f", ... {len(parts) - 6} more" if len(parts) > 6 else ""
         loss = "" if self._loss is None else f"loss={self._loss:.6g}, "
         return f"Gradients({loss}{', '.join(parts[:6])}{more})"
+
+
+class Truncation(NamedTuple):
+    """What one gradient loses to truncated backpropagation, as `Network.truncation_loss` measures it.
+
+    Example:
+        >>> import numpy as np, vgcore as vg
+        >>> net = vg.rnn("gru", 8, in_features=2, rng=0)
+        >>> x, v = np.ones((4, 60, 2), np.float32), np.ones((4, 8), np.float32)
+        >>> net.truncation_loss(x, cotangent=v, truncate=5)["rnn.weight_hh_l0"].difference > 0
+        True
+    """
+
+    difference: float
+    """``|g_cut - g| / |g|``, in Frobenius norms; 0 where nothing is lost."""
+    cosine: float
+    """``<g_cut, g> / (|g_cut| |g|)``; NaN where one of them is exactly zero."""
+
+
+def truncation(whole: Gradients, cut: Gradients) -> dict[str, Truncation]:
+    """Return, by name, how far `cut` is from `whole`.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.ones((1, 1)), np.zeros(1)
+        >>> g, cut = (Gradients({"w": (np.array([[3.0, b]]), np.array(-9000))}, x) for b in (4.0, 0.0))
+        >>> {name: tuple(round(v, 12) for v in pair) for name, pair in truncation(g, cut).items()}
+        {'w': (0.8, 0.6)}
+    """
+    result = {}
+    for name in whole:
+        a, a_top = _on_one_exponent(*whole.scaled(name))
+        b, b_top = _on_one_exponent(*cut.scaled(name))
+        a_norm, b_norm = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+        # Relative to the larger one, which neither can overflow; what is then lost is below its last digit.
+        top = max(a_top, b_top) if a_norm and b_norm else a_top if a_norm else b_top
+        gap = float(np.linalg.norm(_shifted(b, b_top - top) - _shifted(a, a_top - top)))
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            ratio = np.float64(gap) / np.ldexp(a_norm, max(a_top - top, -_FAR)) if gap else 0.0
+            cosine = np.float64(np.vdot(b, a)) / (np.float64(a_norm) * b_norm)
+        result[name] = Truncation(float(ratio), float(cosine))
+    return result
+
+
+def _on_one_exponent(mantissa: Array, exponent: NDArray[np.int64]) -> tuple[Array, int]:
+    """Return float64 with its largest magnitude in [1/2, 1), and the power of two that it is to be times."""
+    values, shift = np.frexp(mantissa.astype(np.float64))
+    powers = exponent.reshape(exponent.shape + (1,) * (mantissa.ndim - exponent.ndim)) + shift
+    used = np.broadcast_to(powers, values.shape)[values != 0]
+    top = int(used.max()) if used.size else 0
+    return np.asarray(np.ldexp(values, np.clip(powers - top, -_FAR, 0).astype(np.intc))), top
+
+
+def _shifted(values: Array, power: int) -> Array:
+    return np.asarray(np.ldexp(values, max(power, -_FAR)))
 
 
 class _UnknownKey(UnknownNameError, KeyError):

@@ -41,6 +41,8 @@ class Context:
     """Leading axes of a parameter: the n of every enclosing Repeat whose steps own their parameters."""
     following: Activation | None = None
     """The activation that the layer's output goes into, if it does so directly."""
+    inside: str = ""
+    """The kind of container right around the layer, if there is one: "Repeat"."""
 
 
 class Layer(ABC):
@@ -129,7 +131,7 @@ class Dense(Layer):
         put = object.__setattr__  # frozen: this is the one moment at which fields are set
         put(self, "features", as_size(self.features, "features"))
         put(self, "bias", as_flag(self.bias, "bias"))
-        _check_name(self.name)
+        check_name(self.name)
         init = None if self.init is None else as_initializer(self.init, "init")
         bias_init = as_initializer(self.bias_init, "bias_init")
         if sigma_w2 is not None:
@@ -169,8 +171,8 @@ class Dense(Layer):
             "kind": self.kind,
             "features": self.features,
             "bias": self.bias,
-            "init": _init_spec(as_initializer(init), f"{context.where}.init", weight_shape, context),
-            "bias_init": _init_spec(
+            "init": init_spec(as_initializer(init), f"{context.where}.init", weight_shape, context),
+            "bias_init": init_spec(
                 as_initializer(self.bias_init), f"{context.where}.bias_init", bias_shape, context
             ),
         }
@@ -201,7 +203,7 @@ class Activation(Layer):
         """Resolve the name and check the parameters."""
         entry = activations.describe(function)
         checked = entry.check_params(params)
-        _check_name(name)
+        check_name(name)
         if (
             params
         ):  # the compiled module knows the ranges: a wrong value is said here, not when a network is built
@@ -293,12 +295,12 @@ class Repeat(_Container):
         put(self, "body", as_layers(body, "body"))
         put(self, "n", as_size(n, "n"))
         put(self, "tied", as_flag(tied, "tied"))
-        _check_name(name)
+        check_name(name)
         put(self, "name", name)
 
     def to_spec(self, context: Context) -> dict[str, Any]:
         """Return the description that the compiled module takes."""
-        inner = replace(context, where=f"{context.where}.body")
+        inner = replace(context, where=f"{context.where}.body", inside="Repeat")
         if self.n > 1:
             inner = replace(inner, following=leading_activation(self.body[0]))
         if not self.tied:
@@ -332,12 +334,13 @@ class Residual(_Container):
         put = object.__setattr__
         put(self, "body", as_layers(body, "body"))
         put(self, "scale", as_real(scale, "scale"))
-        _check_name(name)
+        check_name(name)
         put(self, "name", name)
 
     def to_spec(self, context: Context) -> dict[str, Any]:
         """Return the description that the compiled module takes."""
-        body = chain_specs(self.body, replace(context, where=f"{context.where}.body"))
+        inner = replace(context, where=f"{context.where}.body", inside="Residual")
+        body = chain_specs(self.body, inner)
         self._check_width(context, "the shortcut is added to it")
         return {"kind": self.kind, "scale": self.scale, "body": body}
 
@@ -435,7 +438,8 @@ def _nesting(layer: Layer) -> int:
     return 1 + max(map(_nesting, layer.body)) if layer.body else 0
 
 
-def _check_name(name: Any) -> None:
+def check_name(name: Any) -> None:
+    """Raise ArgumentError when `name` cannot be a part of a parameter's name."""
     if name is None:
         return
     if not isinstance(name, str):
@@ -446,7 +450,8 @@ def _check_name(name: Any) -> None:
         )
 
 
-def _init_spec(init: AnyInitializer, where: str, shape: tuple[int, ...], context: Context) -> dict[str, Any]:
+def init_spec(init: AnyInitializer, where: str, shape: tuple[int, ...], context: Context) -> dict[str, Any]:
+    """Return an initializer as the compiled module takes it, for a parameter of `shape`."""
     if isinstance(init, Initializer):
         return init.to_spec()
     array = init.array

@@ -10,6 +10,8 @@ Example:
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from ._arrays import as_array, as_float_array, cast_hint, format_shape
+from ._arrays import as_array, as_float_array, cast_hint, check_finite, format_shape
 from ._checks import shown
 from ._registry import Description, Registry
 from .errors import ArgumentError, DTypeError, LabelError, ShapeError
@@ -59,25 +61,32 @@ class Loss:
 
     def to_spec(self) -> dict[str, Any]:
         """Return what the compiled module takes: the name and every parameter, in one dict."""
-        return {"name": self.name, **describe(self.name).check_params(self.params)}
+        return {"name": self.name, **describe(self.name).defaults, **self.params}
 
     def check_target(
-        self, y: Any, batch: int, width: int, dtype: np.dtype[Any], name: str = "y"
+        self,
+        y: Any,
+        lead: int | tuple[int, ...],
+        width: int,
+        dtype: np.dtype[Any],
+        name: str = "y",
+        valid: NDArray[np.bool_] | None = None,
     ) -> NDArray[Any]:
-        """Return `y` as this loss takes it for an output of shape (batch, width), or raise a typed error.
+        """Return `y` as this loss takes it for an output of shape (*lead, width), or raise a typed error.
 
-        cross_entropy: integer class labels (batch,), or probabilities (batch, width). Others: a float array
-            of the
-        output's shape; bce_with_logits wants it within [0, 1].
+        `lead` is the batch, or (batch, time). cross_entropy: integer class labels of shape `lead`, or
+        probabilities (*lead, width). Others: a float array of the output's shape; bce_with_logits wants it
+        within [0, 1]. Where `valid`, of shape `lead`, is False, `y` may hold anything: it becomes 0.
 
         Raises:
             ShapeError, DTypeError, NonFiniteError: not such an array.
             LabelError: a label outside ``range(width)``.
             ArgumentError: probabilities that are none.
         """
+        lead = (lead,) if isinstance(lead, int) else lead
         if describe(self.name).extra.get("classes"):
-            return _class_target(y, batch, width, dtype, name)
-        target = as_float_array(y, name=name, dtype=dtype, shape=(batch, width))
+            return _class_target(y, lead, width, dtype, name, valid)
+        target = _float_target(y, lead, width, dtype, name, valid)
         if self.name == "bce_with_logits":
             _check_range(target, name)
         return target
@@ -130,7 +139,7 @@ def as_loss(value: Any, name: str = "loss") -> Loss:
     if isinstance(value, Loss):
         return value
     if isinstance(value, str):
-        return Loss(value)
+        return _named(value)
     if callable(value):
         raise ArgumentError(f"{name}: call the loss first, as in vg.losses.mse(); got {shown(value)}")
     known = ", ".join(map(repr, names()))
@@ -160,6 +169,12 @@ def describe(name: str) -> Description:
     return _registry.describe(name)
 
 
+@functools.lru_cache(maxsize=64)
+def _named(name: str) -> Loss:
+    # A training loop names its loss at every step.
+    return Loss(name)
+
+
 def _run_alone(loss: Loss, output: NDArray[Any], target: NDArray[Any], mode: str) -> dict[str, Any]:
     # The loss has no door of its own in the compiled module: an identity network's loss is the loss.
     identity = [{"kind": "activation", "name": "0", "function": "identity", "params": {}}]
@@ -168,69 +183,116 @@ def _run_alone(loss: Loss, output: NDArray[Any], target: NDArray[Any], mode: str
     return network.run(output, target, spec, None, mode=mode, lr=None, stats="none", memory_budget=None)
 
 
-def _class_target(y: Any, batch: int, width: int, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
+def _float_target(
+    y: Any,
+    lead: tuple[int, ...],
+    width: int,
+    dtype: np.dtype[Any],
+    name: str,
+    valid: NDArray[np.bool_] | None,
+) -> NDArray[Any]:
+    shape = (*lead, width)
+    if valid is None or valid.all():
+        return as_float_array(y, name=name, dtype=dtype, shape=shape)
+    whole = as_float_array(y, name=name, dtype=dtype, shape=shape, finite=False)
+    target = np.where(valid[..., None], whole, np.zeros((), dtype))
+    check_finite(target, name)
+    return target
+
+
+def _class_target(
+    y: Any,
+    lead: tuple[int, ...],
+    width: int,
+    dtype: np.dtype[Any],
+    name: str,
+    valid: NDArray[np.bool_] | None,
+) -> NDArray[Any]:
     array = as_array(y, name)
     if array.size == 0:
-        raise ShapeError(f"{name}: expected {batch} class labels, got an empty array of shape {array.shape}")
+        raise ShapeError(
+            f"{name}: expected {math.prod(lead)} class labels, of shape {format_shape(lead)}, got an empty "
+            f"array of shape {format_shape(array.shape)}"
+        )
     if array.dtype.kind in "iu":
-        return _labels(array, batch, width, dtype, name)
-    if array.ndim == 1 and array.dtype.kind in "fb":
+        return _labels(array, lead, width, dtype, name, valid)
+    if array.ndim == len(lead) and array.dtype.kind in "fb":
         raise DTypeError(
             f"{name}: expected integer class labels, got {array.dtype}; "
             f"convert with {cast_hint(y, name, 'int64')}"
         )
-    if array.ndim == 2 and array.shape[1] == 1 and width != 1:
+    if array.shape == (*lead, 1) and width != 1:
+        flat = f"{name}.ravel()" if len(lead) == 1 else f"{name}[..., 0]"
+        shapes = f"{format_shape(lead)} or probabilities of shape {format_shape((*lead, width))}"
         raise ShapeError(
-            f"{name}: expected class labels of shape ({batch},) or probabilities of shape "
-            f'({batch}, {width}), got {format_shape(array.shape)}; labels are {name}.ravel().astype("int64")'
+            f"{name}: expected class labels of shape {shapes}, got {format_shape(array.shape)}; "
+            f'labels are {flat}.astype("int64")'
         )
-    target = as_float_array(y, name=name, dtype=dtype, shape=(batch, width))
-    _check_probabilities(target, name)
+    target = _float_target(y, lead, width, dtype, name, valid)
+    _check_probabilities(target, name, valid)
     return target
 
 
-def _labels(array: NDArray[Any], batch: int, width: int, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
-    if array.shape != (batch,):
+def _labels(
+    array: NDArray[Any],
+    lead: tuple[int, ...],
+    width: int,
+    dtype: np.dtype[Any],
+    name: str,
+    valid: NDArray[np.bool_] | None,
+) -> NDArray[Any]:
+    if array.shape != lead:
         hint = ""
-        if array.shape in ((batch, 1), (1, batch)):
+        if len(lead) == 1 and array.shape in ((*lead, 1), (1, *lead)):
             hint = f"; use {name}.ravel()"
-        elif array.shape == (batch, width):
-            probabilities = f'{name}.astype("{dtype}")'
-            hint = f"; one-hot rows are {name}.argmax(axis=1) as labels, or {probabilities} as probabilities"
+        elif array.shape == (*lead, 1):
+            hint = f"; use {name}[..., 0]"
+        elif array.shape == (*lead, width):
+            labels, probabilities = f"{name}.argmax(axis={len(lead)})", f'{name}.astype("{dtype}")'
+            hint = f"; one-hot rows are {labels} as labels, or {probabilities} as probabilities"
+        elif len(lead) == 2 and array.shape == lead[::-1]:
+            hint = f"; the samples come first, then the steps: {name}.T"
         raise ShapeError(
-            f"{name}: expected class labels of shape ({batch},), got {format_shape(array.shape)}{hint}"
+            f"{name}: expected class labels of shape {format_shape(lead)}, got {format_shape(array.shape)}"
+            f"{hint}"
         )
+    if valid is not None and not valid.all():
+        array = np.where(valid, array, np.zeros((), array.dtype))
     wrong = (array < 0) | (array >= width)
     if wrong.any():
-        first = int(np.argmax(wrong))
+        first = tuple(int(i) for i in np.unravel_index(int(np.argmax(wrong)), array.shape))
         label = int(array[first])
         hint = ""
         if label == width and array.min() >= 1:
             hint = f"; labels count from 0: {name} - 1"
         elif label < 0:
             hint = "; there is no label that means 'ignore'"
+            hint += ", but steps behind a sample's end (lengths=) do not count" if len(lead) == 2 else ""
         raise LabelError(
             f"{name}: expected class labels in 0..{width - 1} ({width} classes: the width of the output), "
-            f"got {label} at {name}[{first}] ({int(wrong.sum())} of {array.size} out of range){hint}"
+            f"got {label} at {name}[{', '.join(map(str, first))}] ({int(wrong.sum())} of {array.size} out of "
+            f"range){hint}"
         )
     return np.require(array, dtype=np.int64, requirements=["C", "A"])
 
 
-def _check_probabilities(target: NDArray[Any], name: str) -> None:
+def _check_probabilities(target: NDArray[Any], name: str, valid: NDArray[np.bool_] | None) -> None:
     if target.min() < 0:
-        row, column = (int(i) for i in np.unravel_index(int(np.argmin(target)), target.shape))
+        first = tuple(int(i) for i in np.unravel_index(int(np.argmin(target)), target.shape))
         raise ArgumentError(
-            f"{name}: expected probabilities, got {target[row, column]:g} at {name}[{row}, {column}]; "
-            f"labels are integers of shape ({target.shape[0]},)"
+            f"{name}: expected probabilities, got {target[first]:g} at {name}[{', '.join(map(str, first))}]; "
+            f"labels are integers of shape {format_shape(target.shape[:-1])}"
         )
-    sums = target.sum(axis=1, dtype=np.float64)
+    sums = target.sum(axis=-1, dtype=np.float64)
     # Room for rows that were normalised in float16 or float32 elsewhere.
     wrong = np.abs(sums - 1.0) > 1e-3
+    if valid is not None:
+        wrong &= valid
     if wrong.any():
-        row = int(np.argmax(wrong))
+        row = tuple(int(i) for i in np.unravel_index(int(np.argmax(wrong)), sums.shape))
         raise ArgumentError(
-            f"{name}: expected probabilities that sum to 1 in each row, got {sums[row]:g} in row {row}; "
-            f"normalise with {name} / {name}.sum(axis=1, keepdims=True)"
+            f"{name}: expected probabilities that sum to 1 in each row, got {sums[row]:g} in row "
+            f"{', '.join(map(str, row))}; normalise with {name} / {name}.sum(axis=-1, keepdims=True)"
         )
 
 

@@ -1,52 +1,34 @@
 """Layer: study. Many networks over a grid of constructor arguments and seeds, each probed once, resumable.
 
-Knows the arguments of ``vg.mlp`` (read from its signature, so a new one is an axis at once) and how to run
-cells; what a cell measures is in `_study_cells`, what comes out in `_study_result`.
+Knows how to run cells; which arguments there are is in `_study_axes`, the data in `_study_data`, what a cell
+measures in `_study_cells`, what comes out in `_study_result`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, as_completed
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
+from typing import Any, Final
 
 from . import _core
-from ._arrays import as_array, as_float_array
-from ._checks import as_size
 from ._progress import Progress, ProgressLike
-from ._rng import RngLike, seed_of
-from ._study_cells import FORMAT, Cell, Store, decode_value, digest, encode_value, failure, label, run_cell
+from ._rng import RngLike
+from ._study_axes import axis_names, checked_axes, checked_seeds, encoded, is_along_time
+from ._study_cells import FORMAT, Cell, Store, decode_value, encode_value, failure, run_cell
+from ._study_data import Prepared, prepare
 from ._study_result import StudyResult
-from .errors import (
-    ArgumentError,
-    DTypeError,
-    LabelError,
-    NonFiniteError,
-    ShapeError,
-    VgcoreError,
-    unknown_name,
-)
-from .initializers import FromArray, as_initializer
-from .layers import Activation
-from .losses import as_loss
+from .errors import ArgumentError
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["Study", "StudyResult"]
+__all__ = ["Study", "StudyResult", "axis_names"]
 
 SPEC_FORMAT: Final = "vgcore.Study"
 SPEC_VERSION: Final = 1
-DEFAULT_WIDTH: Final = 64
 
 
 class Study:
@@ -57,14 +39,18 @@ class Study:
     and ``out_features`` follow from the data unless given. The same seeds serve all cells, so that cells
     differ in their arguments and not in luck.
 
+    With `cell` the networks are recurrent and each keyword is an argument of ``vg.rnn``, or `length`, the
+    number of steps of the sequences that a task makes; ``hidden_size`` is 64 unless given, and ``read``
+    follows from the data.
+
     Args:
         seeds: seeds of the networks, one or several; with `rng`, how many to draw.
         rng: where to draw seeds from: None for `seeds` as they are, else an int, a SeedSequence or a
             Generator.
-        **axes: arguments of ``vg.mlp``.
+        **axes: arguments of ``vg.mlp``, or of ``vg.rnn`` and `length`.
 
     Raises:
-        UnknownNameError: an argument, activation or initializer that does not exist.
+        UnknownNameError: an argument, cell, activation or initializer that does not exist.
         ArgumentError: an empty axis, a bad size or seed, or a value that cannot be written to a file.
 
     Example:
@@ -75,21 +61,14 @@ class Study:
         >>> x, y = vg.datasets.digits()
         >>> result = study.run(x, y, progress=False)
         >>> print(result.summary())  # doctest: +SKIP
+        >>> along_time = vg.Study(cell=["rnn", "lstm", "gru"], length=[100, 1000, 10_000])
+        >>> print(along_time.run(task="adding").summary())  # doctest: +SKIP
     """
 
     def __init__(self, *, seeds: int | Iterable[int] = 0, rng: RngLike = None, **axes: Any) -> None:
         """Check every name and value, so that a long run cannot fail for a misspelt one."""
-        known = axis_names()
-        for name in axes:
-            if name not in known:
-                raise unknown_name("study axis", name, known, "help(vgcore.mlp)")
-        if "depth" not in axes:
-            raise ArgumentError(
-                "depth: expected one depth or a list of depths, got none; for instance depth=[10, 100, 1000]"
-            )
-        axes.setdefault("width", DEFAULT_WIDTH)
-        self.axes: dict[str, list[Any]] = {name: _axis(name, axes[name]) for name in known if name in axes}
-        self.seeds: list[int] = _seeds(seeds, rng)
+        self.axes: dict[str, list[Any]] = checked_axes(axes)
+        self.seeds: list[int] = checked_seeds(seeds, rng)
 
     def __len__(self) -> int:
         """Number of cells."""
@@ -145,10 +124,13 @@ class Study:
 
     def run(
         self,
-        x: Any,
-        y: Any,
+        x: Any = None,
+        y: Any = None,
         *,
-        loss: Any = "cross_entropy",
+        task: str | Callable[[int], Any] | None = None,
+        samples: int | None = None,
+        data_rng: RngLike = 0,
+        loss: Any = None,
         storage: str | PathLike[str] | None = None,
         executor: Executor | None = None,
         progress: ProgressLike = True,
@@ -156,10 +138,16 @@ class Study:
         """Probe every cell on ``(x, y)`` and return the results, in the order of the grid whatever ran first.
 
         Args:
-            x: inputs (batch, features), float32 or float64.
+            x: inputs (batch, features), float32 or float64; of recurrent networks (batch, time, features).
             y: targets as ``net.probe`` takes them for `loss`: class indices (batch,), or an array (batch,
+                outputs). Of recurrent networks also one for every step, (batch, time) or (batch, time,
                 outputs).
-            loss: name of the loss.
+            task: instead of x and y, for recurrent networks: "adding", "copy_memory", "temporal_order",
+                "text", "digits_rows", "digits_pixels", "mnist_pixels", "pigcvp" (see ``vg.datasets``), or a
+                function of the length that returns (x, y).
+            samples: how many sequences a named task makes; None: 32.
+            data_rng: where a named task's data comes from; every cell sees the same data.
+            loss: name of the loss; None: the task's own, else "cross_entropy".
             storage: a directory or a ``.jsonl`` file. Finished cells are added to it as they finish, and
                 cells found there (same arguments, seed, data, loss and version) are not run again; ones that
                 failed are.
@@ -172,143 +160,55 @@ class Study:
 
         Raises:
             ShapeError, DTypeError, NonFiniteError, LabelError: x or y is wrong for every cell.
-            ArgumentError: a bad `storage` or `progress`.
+            ArgumentError: a bad `storage` or `progress`, no data, or lengths that it does not have.
+            UnknownNameError: no such task or loss.
         """
-        x = as_float_array(x, name="x", shape=("batch", "features"))
-        y = as_array(y, "y")
-        loss = as_loss(loss)
-        given = self._given(x, y)
-        _check_data(given, x, y, loss)
-        sha = digest(x, y)
-        cells = list(self._cells(given, sha, loss))
+        prepared = prepare(self.axes, x, y, loss, task, samples, data_rng)
+        cells = list(self._cells(prepared))
         store = Store(storage) if storage is not None else None
         stored = store.read() if store is not None else {}
         outcomes: dict[str, dict[str, Any]] = {
             cell.key: stored[cell.key] for cell in cells if cell.key in stored
         }
         todo = [cell for cell in cells if cell.key not in outcomes]
-        with Progress(progress, len(todo), sum(cell.work for cell in todo), "layers") as bar:
-            for cell, outcome in _run(todo, x, y, loss, executor):
-                entry = {"key": cell.key, "args": _encoded(cell.args), "seed": cell.seed, **outcome}
+        unit = "steps" if is_along_time(self.axes) else "layers"
+        with Progress(progress, len(todo), sum(cell.work for cell in todo), unit) as bar:
+            for cell, outcome in _run(todo, prepared, executor):
+                entry = {"key": cell.key, "args": encoded(cell.args), "seed": cell.seed, **outcome}
                 outcomes[cell.key] = entry
                 if store is not None:
                     store.append(entry)
                 bar.advance(cell.describe() | {"status": outcome["status"]}, cell.work)
-        data = {"sha256": sha, "samples": len(x), "features": x.shape[1]}
-        spec = self.to_spec() | {"loss": encode_value("loss", loss), "data": data, "vgcore": _version()}
+        spec = self.to_spec() | {"loss": encode_value("loss", prepared.loss), "data": prepared.data}
+        spec["vgcore"] = _version()
         rows = [{"cell": cell.describe(), **outcomes[cell.key]} for cell in cells]
         return StudyResult(spec, rows, reused=len(cells) - len(todo))
 
-    def _given(self, x: NDArray[Any], y: NDArray[Any]) -> dict[str, list[Any]]:
-        """Return the axes with the sizes that follow from the data filled in."""
-        axes = dict(self.axes)
-        axes.setdefault("in_features", [int(x.shape[1])])
-        if "out_features" not in axes:
-            if y.ndim == 2:
-                axes["out_features"] = [int(y.shape[1])]
-            elif y.ndim == 1 and y.dtype.kind in "iu" and y.size:
-                axes["out_features"] = [max(int(y.max()) + 1, 2)]
-            else:
-                raise ShapeError(
-                    f"y: expected class indices (batch,) or an array (batch, outputs), got {y.dtype} of "
-                    f"shape {y.shape}; "
-                    "one column is y.reshape(-1, 1)"
-                )
-        return axes
-
-    def _cells(self, axes: Mapping[str, list[Any]], data: str, loss: Any) -> Iterable[Cell]:
-        version = _version()
+    def _cells(self, prepared: Prepared) -> Iterator[Cell]:
+        version, axes = _version(), prepared.axes
         for values in itertools.product(*axes.values()):
             args = dict(zip(axes, values, strict=True))
+            data = prepared.of(args)[2]
             for seed in self.seeds:
-                named = {"args": _encoded(args), "seed": seed, "loss": encode_value("loss", loss)}
+                named = {"args": encoded(args), "seed": seed, "loss": encode_value("loss", prepared.loss)}
                 text = json.dumps([FORMAT, version, data, named], sort_keys=True)
                 yield Cell(args, seed, hashlib.sha256(text.encode()).hexdigest()[:32])
-
-
-def axis_names() -> list[str]:
-    """Return the arguments of ``vg.mlp`` that a study can vary: all but the seed."""
-    from .models import mlp
-
-    return [name for name in inspect.signature(mlp).parameters if name != "rng"]
-
-
-def _axis(name: str, values: Any) -> list[Any]:
-    if isinstance(values, (list, tuple, range)) or (isinstance(values, np.ndarray) and values.ndim == 1):
-        listed = list(values)
-    else:
-        listed = [values]
-    if not listed:
-        raise ArgumentError(f"{name}: expected at least one value, got an empty axis")
-    checked = [_check(name, value) for value in listed]
-    seen = [json.dumps(encode_value(name, value), sort_keys=True) for value in checked]
-    for i, text in enumerate(seen):
-        if text in seen[:i]:
-            raise ArgumentError(
-                f"{name}: {label(checked[i])!r} is given twice (two names of one thing count as the same)"
-            )
-    return checked
-
-
-def _check(name: str, value: Any) -> Any:
-    """Check early what can be checked early: a misspelt name should not cost a night's run."""
-    if name in ("depth", "width"):
-        return as_size(value, name)
-    if name == "activation":
-        found = Activation(value) if isinstance(value, str) else value
-        return found.function if isinstance(found, Activation) and not found.params else found
-    if name == "init" and value is not None:
-        start = as_initializer(value)
-        return start if isinstance(start, FromArray) or start.params else start.name
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _seeds(seeds: int | Iterable[int], rng: RngLike) -> list[int]:
-    if rng is not None:
-        number = as_size(seeds or 1, "seeds")
-        sequence = np.random.SeedSequence(seed_of(rng))
-        return [int(seed) for seed in sequence.generate_state(number, np.uint64)]
-    listed = [seeds] if isinstance(seeds, (int, np.integer)) else list(seeds)
-    if not listed:
-        raise ArgumentError("seeds: expected at least one seed, got none")
-    found = [seed_of(seed, "seeds") for seed in listed]
-    if len(set(found)) < len(found):
-        raise ArgumentError(f"seeds: expected different seeds, got {found}")
-    return found
-
-
-def _encoded(args: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: encode_value(name, value) for name, value in args.items()}
 
 
 def _version() -> str:
     return str(_core.config()["version"])
 
 
-def _check_data(axes: Mapping[str, list[Any]], x: Any, y: Any, loss: Any) -> None:
-    """Raise what x, y and the loss would raise in every cell, before the first cell runs."""
-    from .models import mlp
-
-    args = {name: values[0] for name, values in axes.items()} | {"depth": 1}
-    if isinstance(args.get("init"), FromArray):
-        return  # its shape may belong to one depth
-    try:
-        mlp(**args, rng=0).loss(x, y, loss=loss)
-    except (DTypeError, NonFiniteError, LabelError, ShapeError):
-        raise
-    except VgcoreError:
-        return  # one cell's own matter; it is recorded there
-
-
 def _run(
-    cells: list[Cell], x: Any, y: Any, loss: Any, executor: Executor | None
-) -> Iterable[tuple[Cell, dict[str, Any]]]:
+    cells: list[Cell], prepared: Prepared, executor: Executor | None
+) -> Iterator[tuple[Cell, dict[str, Any]]]:
     if executor is None:
         for cell in cells:
-            yield cell, run_cell(cell.args, cell.seed, x, y, loss)
+            yield cell, run_cell(cell.args, cell.seed, *prepared.of(cell.args)[:2], prepared.loss)
         return
     futures: dict[Future[dict[str, Any]], Cell] = {
-        executor.submit(run_cell, cell.args, cell.seed, x, y, loss): cell for cell in cells
+        executor.submit(run_cell, cell.args, cell.seed, *prepared.of(cell.args)[:2], prepared.loss): cell
+        for cell in cells
     }
     try:
         for future in as_completed(futures):

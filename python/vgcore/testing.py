@@ -153,6 +153,8 @@ def check_gradients(
     loss: Any = None,
     cotangent: ArrayLike | None = None,
     vjp: Callable[[Any, Any], Any] | None = None,
+    lengths: ArrayLike | None = None,
+    state: Any = None,
     rtol: float | None = None,
     max_entries: int = 48,
     rng: int = 0,
@@ -164,7 +166,8 @@ def check_gradients(
     against differences in float64, then the gradients of the whole network against the chain of its steps,
     with exponents, so that a gradient of 1e-5000 is checked as sharply as one of 1. A function ``model(x)``
     is checked as a whole against ``vjp(x, cotangent)``, the gradient of ``sum(cotangent * model(x))`` with
-    respect to x.
+    respect to x. So is a network along time, whose steps share their parameters: take sequences so short that
+    differences can still see their beginning.
 
     The error of an entry is taken relative to its size plus the root mean square of its array; there is no
     absolute tolerance. Zero everywhere, NaN, infinity, or differences too noisy to judge by are errors, never
@@ -172,11 +175,12 @@ def check_gradients(
 
     Args:
         model: a Network, or a function from an array to an array.
-        x: the input; for a network (batch, in_features).
+        x: the input; for a network (batch, in_features) or (batch, time, in_features).
         y: targets, with `loss`.
         loss: a loss name or object; without one, `cotangent`.
         cotangent: gradient with respect to the output; None for a function draws one.
         vjp: the claimed gradient of a function; not for networks.
+        lengths, state: as for ``Network.forward``; for networks along time.
         rtol: relative tolerance; None is 1e-6 in float64 and 2e-4 in float32 (for the arithmetic of that
             type).
         max_entries: entries of each array tested one by one; all others together along one random direction.
@@ -204,11 +208,22 @@ def check_gradients(
         single = kind == np.float32
         given = np.asarray(x, kind)
         incoming = None if cotangent is None else np.asarray(cotangent, kind)
-        tally = check_network(
-            model, given, y, loss, incoming, rtol=rtol if rtol is not None else 2e-4 if single else 1e-6,
-            chain_rtol=1e-4 if single else 1e-11, max_entries=max_entries, seed=rng,
-        )  # fmt: skip
-        return tally.result()
+        tolerance = rtol if rtol is not None else 2e-4 if single else 1e-6
+        if model.axis == "time":
+            from ._check_recurrent import check_recurrent
+
+            return check_recurrent(
+                model, given, y, loss, incoming, lengths=lengths, state=state, rtol=tolerance,
+                max_entries=max_entries, seed=rng,
+            ).result()  # fmt: skip
+        if lengths is not None or state is not None:
+            raise ArgumentError("lengths and state are for networks along time; this one is along depth")
+        return check_network(
+            model, given, y, loss, incoming, rtol=tolerance, chain_rtol=1e-4 if single else 1e-11,
+            max_entries=max_entries, seed=rng,
+        ).result()  # fmt: skip
+    if lengths is not None or state is not None:
+        raise ArgumentError("lengths and state are for networks along time; got a function")
     if vjp is None or y is not None or loss is not None:
         raise ArgumentError("a function is checked with vjp=, the gradient you claim, and without y and loss")
     return _check_function(
@@ -225,7 +240,7 @@ def _check_function(
     max_entries: int,
     seed: int,
 ) -> GradientCheck:
-    from ._check_network import _check_array
+    from ._check_network import check_array
 
     rng = np.random.default_rng(seed)
     output = np.asarray(model(x), np.float64)
@@ -239,7 +254,7 @@ def _check_function(
         )
     tally = Tally(rtol)
     tally.finite(claimed, "input")
-    _check_array(
+    check_array(
         tally,
         claimed,
         x,

@@ -1,9 +1,13 @@
 //! engine: programs, memory plans, the sweep, the weight phase, and the passes made of them. Knows no Python.
 
+pub mod chain;
+pub mod feed;
+mod look_ahead;
 pub mod network;
 pub mod pass;
 pub mod plan;
 pub mod program;
+pub mod recurrent;
 pub mod shared;
 pub mod stats;
 pub mod sweep;

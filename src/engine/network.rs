@@ -1,7 +1,8 @@
 //! engine: a network: its program, its parameters and their initial values. Knows no passes.
 
 use super::pass::Spare;
-use super::program::{Program, compile};
+use super::program::{Program, Tensor, compile};
+use super::recurrent::Recurrent;
 use crate::error::Error;
 use crate::num::aligned::Buffer;
 use crate::num::pool;
@@ -10,10 +11,38 @@ use crate::num::rng::Key;
 use crate::parts::layer::Layer;
 use std::sync::{Mutex, PoisonError, RwLock};
 
+/// A part of a network that is swept as one.
+#[derive(Debug)]
+pub enum Stage {
+    /// Layers without time.
+    Feed(Program),
+    /// Time steps.
+    Recurrent(Recurrent),
+}
+
+impl Stage {
+    /// Its parameters.
+    pub fn tensors(&self) -> &[Tensor] {
+        match self {
+            Stage::Feed(p) => &p.tensors,
+            Stage::Recurrent(r) => &r.tensors,
+        }
+    }
+    /// Width of its output.
+    pub fn out_features(&self) -> usize {
+        match self {
+            Stage::Feed(p) => p.out_features,
+            Stage::Recurrent(r) => r.out_features,
+        }
+    }
+}
+
 /// A network whose parameters are of type `T`.
 pub struct Network<T: Real> {
-    /// What is computed.
-    pub program: Program,
+    /// What is computed: one part, unless there are recurrent layers.
+    pub stages: Vec<Stage>,
+    /// Width of the input.
+    pub in_features: usize,
     /// The parameters, by tensor. Passes read them, a step writes them.
     pub params: RwLock<Vec<Buffer<T>>>,
     /// Buffers of the last pass, for the next of the same shape.
@@ -23,9 +52,10 @@ pub struct Network<T: Real> {
 impl<T: Real> Network<T> {
     /// Compiles the layers and fills the parameters from the generator.
     pub fn new(layers: &[Layer], in_features: usize, seed: u64) -> Result<Self, Error> {
-        let program = compile(layers, in_features)?;
-        let mut params = Vec::with_capacity(program.tensors.len());
-        for t in &program.tensors {
+        let stages = stages(layers, in_features)?;
+        let tensors: Vec<&Tensor> = stages.iter().flat_map(Stage::tensors).collect();
+        let mut params = Vec::with_capacity(tensors.len());
+        for t in &tensors {
             let len = t.copies.saturating_mul(t.len());
             let b = Buffer::zeroed(len).map_err(|e| Error::Memory {
                 what: format!("parameter {}", t.name),
@@ -34,7 +64,7 @@ impl<T: Real> Network<T> {
             })?;
             params.push(b);
         }
-        for (t, b) in program.tensors.iter().zip(&mut params) {
+        for (t, b) in tensors.into_iter().zip(&mut params) {
             if t.is_empty() {
                 continue;
             }
@@ -54,17 +84,62 @@ impl<T: Real> Network<T> {
                 return Err(Error::Argument(format!("parameter {}: {e}", t.name)));
             }
         }
-        Ok(Self { program, params: RwLock::new(params), spare: Mutex::new(None) })
+        let mut at = 0;
+        for s in &stages {
+            let n = s.tensors().len();
+            if let Stage::Recurrent(r) = s {
+                r.finish_start(&mut params[at..at + n], seed);
+            }
+            at += n;
+        }
+        Ok(Self { stages, in_features, params: RwLock::new(params), spare: Mutex::new(None) })
+    }
+
+    /// The parameters' descriptions, in order.
+    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        self.stages.iter().flat_map(Stage::tensors)
+    }
+
+    /// Width of the output.
+    pub fn out_features(&self) -> usize {
+        self.stages.last().map_or(self.in_features, Stage::out_features)
+    }
+
+    /// The program, where there is no time.
+    pub fn program(&self) -> Option<&Program> {
+        match &self.stages[..] {
+            [Stage::Feed(p)] => Some(p),
+            _ => None,
+        }
+    }
+
+    /// Whether the last recurrent layer gives a result for every time step; none without time.
+    pub fn every(&self) -> Option<bool> {
+        self.stages.iter().rev().find_map(|s| match s {
+            Stage::Recurrent(r) => Some(r.every),
+            Stage::Feed(_) => None,
+        })
     }
 
     /// Index of a parameter.
     pub fn find(&self, name: &str) -> Result<usize, Error> {
-        let tensors = &self.program.tensors;
-        self.program.find(name).ok_or_else(|| Error::Unknown {
+        let found = match self.program() {
+            Some(p) => p.find(name),
+            None => self.tensors().position(|t| t.name == name),
+        };
+        found.ok_or_else(|| Error::Unknown {
             kind: "parameter",
             name: name.into(),
-            known: tensors.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", "),
+            known: self.tensors().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", "),
         })
+    }
+
+    /// A parameter's description.
+    pub fn tensor(&self, index: usize) -> &Tensor {
+        match self.program() {
+            Some(p) => &p.tensors[index],
+            None => self.tensors().nth(index).unwrap_or_else(|| unreachable!("`find` gave the index")),
+        }
     }
 
     /// A copy of a parameter's values.
@@ -77,7 +152,7 @@ impl<T: Real> Network<T> {
         let mut params = self.params.write().unwrap_or_else(PoisonError::into_inner);
         let have = params[tensor].len();
         if values.len() != have {
-            let t = &self.program.tensors[tensor];
+            let t = self.tensor(tensor);
             return Err(Error::Shape(format!(
                 "parameter {} has shape {:?} ({have} values), got {} values",
                 t.name,
@@ -91,7 +166,7 @@ impl<T: Real> Network<T> {
 
     /// Number of parameters in all.
     pub fn num_parameters(&self) -> usize {
-        self.program.tensors.iter().map(|t| t.copies * t.len()).sum()
+        self.tensors().map(|t| t.copies * t.len()).sum()
     }
 
     /// Copies the values of another network of the same program.
@@ -102,4 +177,38 @@ impl<T: Real> Network<T> {
             a.copy_from_slice(b);
         }
     }
+}
+
+/// The parts of a network: recurrent layers, and what stands between them.
+fn stages(layers: &[Layer], in_features: usize) -> Result<Vec<Stage>, Error> {
+    let mut out: Vec<Stage> = Vec::new();
+    let mut rest = layers;
+    let mut width = in_features;
+    loop {
+        let n = rest.iter().position(|l| matches!(l, Layer::Recurrent(_))).unwrap_or(rest.len());
+        if n > 0 || layers.is_empty() {
+            out.push(Stage::Feed(compile(&rest[..n], width)?));
+        }
+        width = out.last().map_or(width, Stage::out_features);
+        let Some(Layer::Recurrent(r)) = rest.get(n) else { break };
+        out.push(Stage::Recurrent(Recurrent::compile(r, width)?));
+        width = out.last().map_or(width, Stage::out_features);
+        rest = &rest[n + 1..];
+    }
+    // A layer that follows one which reads the last step alone has no sequence to run over.
+    let mut ended: Option<&str> = None;
+    for s in &out {
+        if let Stage::Recurrent(r) = s {
+            if let Some(before) = ended {
+                return Err(Error::Argument(format!(
+                    "Recurrent {:?} needs every step of Recurrent {before:?}, which reads the last alone; give that one read=\"every\"",
+                    r.name
+                )));
+            }
+            if !r.every {
+                ended = Some(&r.name);
+            }
+        }
+    }
+    Ok(out)
 }

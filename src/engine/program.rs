@@ -32,7 +32,8 @@ pub struct Tensor {
     pub slope: bool,
     /// Axes in front of a copy's own: one for each untied Repeat around it.
     pub lead: usize,
-    uses: usize,
+    /// Operation instances that use it.
+    pub(super) uses: usize,
 }
 
 impl Tensor {
@@ -321,6 +322,13 @@ impl Program {
                     }
                     cx.path.pop();
                 }
+                Layer::Recurrent(r) => {
+                    return Err(Error::Argument(format!(
+                        "Recurrent {} stands inside a Repeat or a Residual; it must be one of the network's own layers \
+                         (num_layers= stacks cells, residual=True adds shortcuts)",
+                        cx.below(&r.name)
+                    )));
+                }
                 Layer::Residual { name, scale, body } => {
                     cx.path.push(name.clone());
                     let fork = Op {
@@ -450,6 +458,6 @@ impl Context {
 }
 
 /// FNV-1a, 32 bits: spreads names over keys; any fixed hash would do.
-fn fnv1a(name: &str) -> u32 {
+pub(super) fn fnv1a(name: &str) -> u32 {
     name.bytes().fold(0x811c_9dc5, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
 }

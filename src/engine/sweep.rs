@@ -4,6 +4,7 @@
 //! Backward is linear in the delta, so each row carries an exponent of its own and is rescaled by powers of two,
 //! exactly: no gradient leaves the range of the type.
 
+use super::look_ahead::Way;
 use super::plan::Segment;
 use super::program::{ActUse, Kind, Op, Program, Source};
 use super::tape::{ChunkForward, Place, Share, read_write, write_two};
@@ -72,16 +73,6 @@ pub struct Worker<T> {
 /// room above it.
 const FAINT: f64 = 7.9e-31; // 2^-100
 
-/// Weights up to this many bytes are asked for one layer ahead: a quarter of a second-level cache.
-const NEAR: usize = 1 << 19;
-
-/// Which way a sweep goes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Forward,
-    Back,
-}
-
 /// The exponent of a row that is exactly zero: below any other, and far from overflow.
 pub const NO_SCALE: i64 = -(1 << 60);
 
@@ -115,7 +106,7 @@ impl<T: Real> Worker<T> {
 
 impl<T: Real> Scene<'_, T> {
     /// The values of the copy of a tensor used in iteration `i`.
-    fn copy(&self, r: &super::program::Ref, i: usize) -> &[T] {
+    pub(super) fn copy(&self, r: &super::program::Ref, i: usize) -> &[T] {
         let len = self.program.tensors[r.tensor].len();
         &self.params[r.tensor][r.copy(i) * len..][..len]
     }
@@ -124,47 +115,6 @@ impl<T: Real> Scene<'_, T> {
         match &a.slope {
             Some(r) => a.act.with_slope(self.copy(r, i)[0].to_f64()),
             None => a.act,
-        }
-    }
-
-    /// Has the next product ask for what the Dense that comes after operation `index` will touch: its weights, its slope
-    /// and its output or, on the way back, its delta. A small layer takes about as long as its weights take to come from
-    /// a far cache; large ones would drive out what is in use. `t` and `k` are the indices on the tape and in the segment.
-    fn look_ahead(
-        &self,
-        w: &mut Worker<T>,
-        share: &Share<'_, T>,
-        (block, index, i): (usize, usize, usize),
-        (t, k): (usize, usize),
-        way: Way,
-    ) {
-        let b = &self.program.blocks[block];
-        let dense = |o: &&Op| matches!(o.kind, Kind::Dense { .. });
-        let (here, there) = match way {
-            Way::Forward => (b.ops[index + 1..].iter().find(dense), b.ops.iter().find(dense)),
-            Way::Back => (b.ops[..index].iter().rfind(dense), b.ops.iter().rfind(dense)),
-        };
-        let on = |at: usize| if way == Way::Forward { at.checked_add(1) } else { at.checked_sub(1) };
-        let (op, i, t, k) = match (here, there, on(i), on(t), on(k)) {
-            (Some(op), ..) => (op, i, t, k),
-            (None, Some(op), Some(i), Some(t), Some(k)) if i < b.times => (op, i, t, k),
-            _ => return,
-        };
-        let Kind::Dense { weight, .. } = &op.kind else { return };
-        let weights = self.copy(weight, i);
-        if size_of_val(weights) > NEAR {
-            return;
-        }
-        let (base, delta_base) = self.base[block];
-        let ahead = &mut w.scratch.ahead;
-        ahead.add(weights);
-        if let Some(a) = &op.act {
-            ahead.add(share.slots[base + a.d].peek(t));
-        }
-        match (way, op.delta) {
-            (Way::Forward, _) => ahead.add(share.slots[base + op.y].peek(t)),
-            (Way::Back, Some(delta)) => ahead.add(share.deltas[delta_base + delta].peek(k)),
-            _ => {}
         }
     }
 
@@ -227,7 +177,7 @@ impl<T: Real> Scene<'_, T> {
             match &op.kind {
                 Kind::Fork => continue,
                 Kind::Dense { weight, bias } => {
-                    self.look_ahead(w, share, (block, index, i), (t, t), Way::Forward);
+                    self.look_ahead(&mut w.scratch.ahead, share, (block, index, i), (t, t), Way::Forward);
                     let (x, y) = read_write(&mut share.slots, place(op.source), y);
                     let weights = Matrix::columns(self.copy(weight, i), n_in);
                     let start = bias.as_ref().map_or(Start::Zero, |r| Start::Row(self.copy(r, i)));
@@ -378,7 +328,7 @@ impl<T: Real> Scene<'_, T> {
                     }
                 }
                 if let Kind::Dense { .. } = kind {
-                    self.look_ahead(w, share, (block, index, i), (t, k), Way::Back);
+                    self.look_ahead(&mut w.scratch.ahead, share, (block, index, i), (t, k), Way::Back);
                 }
                 let out = share.deltas[place.0].get(place.1);
                 match kind {

@@ -228,6 +228,11 @@ pub fn block<T: Real>(b: Block<'_, T>) -> GradientSums {
     dispatch(b)
 }
 
+/// The sum of squares of a gradient.
+pub fn squares<T: Real>(gradient: &[T]) -> ScaledSum {
+    block(Block { gradient, weights: Weights::None, step: None, flush: [T::ZERO; 6], full: false }).squares
+}
+
 /// Sums over the rows of the first columns, row by row: the gradient of a bias.
 /// Shapes: `d`: (rows, width), `out`: (columns,) with columns <= width.
 pub fn column_sums<T: Real>(d: &[T], width: usize, rows: usize, out: &mut [T]) {

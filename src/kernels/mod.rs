@@ -1,6 +1,8 @@
 //! kernels: slices in, slices out, forward beside backward. Know numbers, not networks.
 
 mod bins;
+pub mod cell;
+pub mod cell_figures;
 pub mod delta;
 pub mod gradient;
 pub mod gram_schmidt;

@@ -96,6 +96,45 @@ pub fn apply<T: Real, P: Pointwise>(p: &P, x: &[T], y: &mut [T], d: Option<&mut 
     }
 }
 
+/// `sum = sum * a + x * b`, in doubles.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn accumulate<T: Real>(sum: &mut [f64], a: f64, x: &[T], b: f64) {
+    struct Accumulate<'a, T> {
+        sum: &'a mut [f64],
+        a: f64,
+        x: &'a [T],
+        b: f64,
+    }
+    impl<T: Real> Kernel for Accumulate<'_, T> {
+        type Out = ();
+        #[inline(always)]
+        fn run<I: Isa>(self) {
+            let (n, len) = (T::V::<I>::LANES, self.x.len());
+            let a = <T::V<I> as Vector>::Wide::splat(self.a);
+            let b = <T::V<I> as Vector>::Wide::splat(self.b);
+            let mut i = 0;
+            while i < len {
+                // SAFETY: the elements from i on, LANES at most, are in both slices, which have one length.
+                unsafe {
+                    let x = T::V::<I>::load_partial(self.x.as_ptr().add(i), n.min(len - i)).widen();
+                    let mut half = 0;
+                    while half * 8 < n.min(len - i) {
+                        let (p, left) = (self.sum.as_mut_ptr().add(i + 8 * half), 8.min(len - i - 8 * half));
+                        let s = <T::V<I> as Vector>::Wide::load_partial(p, left);
+                        x[half].fma(b, s.mul(a)).store_partial(p, left);
+                        half += 1;
+                    }
+                }
+                i += n;
+            }
+        }
+    }
+    assert!(sum.len() == x.len(), "accumulate: sum and x must be equally long");
+    dispatch_on(path(), Accumulate { sum, a, x, b });
+}
+
 /// The pointers are valid for `rows.len() * width` elements; `y` and `h` are equal or do not overlap.
 struct Rows<'a, T, P> {
     p: &'a P,

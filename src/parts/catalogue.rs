@@ -1,5 +1,6 @@
 //! parts: what every catalogue entry tells of itself and how its parameters are read. Knows no entry.
 
+use super::activation::Act;
 use std::fmt;
 
 /// A parameter's value as the user gave it.
@@ -31,6 +32,11 @@ pub enum Kind {
         low: f64,
         /// Greatest value.
         high: f64,
+    },
+    /// The name of an activation that learns nothing.
+    Activation {
+        /// Value when not given.
+        default: &'static str,
     },
     /// One of a few words.
     Choice {
@@ -73,11 +79,16 @@ impl Param {
         Self { name, kind: Kind::Choice { default, of }, doc }
     }
 
+    /// A parameter that takes the name of an activation.
+    pub const fn activation(name: &'static str, default: &'static str, doc: &'static str) -> Self {
+        Self { name, kind: Kind::Activation { default }, doc }
+    }
+
     /// The value when none is given.
     pub fn default_value(&self) -> Value {
         match self.kind {
             Kind::Number { default, .. } => Value::Number(default),
-            Kind::Choice { default, .. } => Value::Text(default.to_owned()),
+            Kind::Activation { default } | Kind::Choice { default, .. } => Value::Text(default.to_owned()),
         }
     }
 
@@ -91,6 +102,10 @@ impl Param {
                 (false, true) => format!("a finite number of at most {high}"),
                 (true, true) => format!("a number from {low} to {high}"),
             },
+            Kind::Activation { .. } => {
+                let names: Vec<_> = Act::infos().iter().filter(|i| !i.learned).map(|i| i.name).collect();
+                format!("the name of an activation that learns nothing ({})", names.join(", "))
+            }
             Kind::Choice { of, .. } => format!("one of \"{}\"", of.join("\", \"")),
         }
     }
@@ -98,6 +113,9 @@ impl Param {
     fn takes(&self, v: &Value) -> bool {
         match (&self.kind, v) {
             (Kind::Number { low, high, .. }, Value::Number(x)) => low <= x && x <= high,
+            (Kind::Activation { .. }, Value::Text(s)) => {
+                Act::parse(s, &[]).is_ok_and(|act| act.learned_start().is_none())
+            }
             (Kind::Choice { of, .. }, Value::Text(s)) => of.contains(&s.as_str()),
             _ => false,
         }

@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod catalogue;
+pub mod cell;
 pub mod init;
 pub mod layer;
 pub mod loss;

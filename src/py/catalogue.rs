@@ -4,6 +4,7 @@ use super::door::raise;
 use crate::error::Error;
 use crate::parts::activation::Act;
 use crate::parts::catalogue::{Info, Value};
+use crate::parts::cell::Cell;
 use crate::parts::init::Init;
 use crate::parts::loss::Loss;
 use pyo3::prelude::*;
@@ -40,8 +41,19 @@ pub fn catalogue<'py>(py: Python<'py>, kind: &str) -> PyResult<Bound<'py, PyList
                 list.append(d)?;
             }
         }
+        "cell" => {
+            for cell in Cell::all() {
+                let (d, shape) = (plain(py, cell.info())?, cell.shape());
+                d.set_item("gates", shape.gates)?;
+                d.set_item("states", ["h", "c"][..shape.states / shape.outputs].to_vec())?;
+                d.set_item("recurrent_weight", !shape.hh.is_empty())?;
+                d.set_item("bias", shape.bias)?;
+                d.set_item("keep", shape.keep.map(|(gate, _)| shape.gates[gate]))?;
+                list.append(d)?;
+            }
+        }
         other => {
-            let known = "activation, initializer, loss".into();
+            let known = "activation, cell, initializer, loss".into();
             return Err(raise(py, &Error::Unknown { kind: "catalogue", name: other.into(), known }));
         }
     }

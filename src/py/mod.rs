@@ -7,6 +7,7 @@ mod functions;
 mod network;
 mod result;
 mod spec;
+mod time;
 
 use pyo3::prelude::*;
 

@@ -4,8 +4,9 @@ use super::arrays::{Float, array, read};
 use super::door::{detached, named, raise};
 use super::result::{Names, to_dict};
 use super::spec::{Given, values};
+use crate::engine::chain::plan_text;
 use crate::engine::network::Network as Net;
-use crate::engine::pass::{Mode, Request, Top};
+use crate::engine::pass::{Mode, Request, Time, Top};
 use crate::engine::program::Tensor;
 use crate::engine::sweep::Level;
 use crate::error::Error;
@@ -56,11 +57,11 @@ impl Network {
 
     #[getter]
     fn in_features(&self) -> usize {
-        with!(self, n => n.program.in_features)
+        with!(self, n => n.in_features)
     }
     #[getter]
     fn out_features(&self) -> usize {
-        with!(self, n => n.program.out_features)
+        with!(self, n => n.out_features())
     }
     #[getter]
     fn dtype(&self) -> &'static str {
@@ -75,16 +76,20 @@ impl Network {
     }
     #[getter]
     fn num_steps(&self) -> usize {
-        with!(self, n => n.program.steps)
+        with!(self, n => n.program().map_or(0, |p| p.steps))
+    }
+    #[getter]
+    fn axis(&self) -> &'static str {
+        with!(self, n => if n.program().is_some() { "depth" } else { "time" })
     }
     #[getter]
     fn num_units(&self) -> usize {
-        with!(self, n => n.program.units)
+        with!(self, n => n.program().map_or(0, |p| p.units))
     }
 
     /// Names and shapes of the parameters.
     fn parameters(&self) -> Vec<(String, Vec<usize>)> {
-        with!(self, n => n.program.tensors.iter().map(|t: &Tensor| (t.name.clone(), t.shape.clone())).collect())
+        with!(self, n => n.tensors().map(|t: &Tensor| (t.name.clone(), t.shape.clone())).collect())
     }
 
     /// A copy of a parameter.
@@ -92,7 +97,7 @@ impl Network {
         with!(self, n => {
             let t = n.find(name).map_err(|e| raise(py, &e))?;
             let values = py.detach(|| n.get(t));
-            array(py, &values, &n.program.tensors[t].shape, self.dtype())
+            array(py, &values, &n.tensor(t).shape, self.dtype())
         })
     }
 
@@ -101,13 +106,20 @@ impl Network {
         with!(self, n => put(py, n, name, value))
     }
 
-    /// The output for a batch.
-    fn forward<'py>(&self, py: Python<'py>, x: &Bound<'_, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        with!(self, n => forward(py, n, x, self.dtype()))
+    /// The output for a batch; with time, also the final states.
+    #[pyo3(signature = (x, *, lengths=None, state=None))]
+    fn forward<'py>(
+        &self,
+        py: Python<'py>,
+        x: &Bound<'_, PyAny>,
+        lengths: Option<&Bound<'_, PyAny>>,
+        state: Option<Vec<Bound<'_, PyAny>>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        with!(self, n => forward(py, n, x, self.dtype(), lengths, state.as_deref()))
     }
 
     /// One pass.
-    #[pyo3(signature = (x, target, loss, cotangent, *, mode, lr, stats, memory_budget))]
+    #[pyo3(signature = (x, target, loss, cotangent, *, mode, lr, stats, memory_budget, lengths=None, state=None, truncate=None, inputs=true))]
     #[allow(clippy::too_many_arguments)] // reason: the arguments of the Python method
     fn run<'py>(
         &self,
@@ -120,6 +132,10 @@ impl Network {
         lr: Option<f64>,
         stats: &str,
         memory_budget: Option<u64>,
+        lengths: Option<&Bound<'_, PyAny>>,
+        state: Option<Vec<Bound<'_, PyAny>>>,
+        truncate: Option<usize>,
+        inputs: bool,
     ) -> PyResult<Bound<'py, PyDict>> {
         let mode = match mode {
             "loss" => Mode::Loss,
@@ -145,7 +161,10 @@ impl Network {
         if mode == Mode::Step && lr.is_none() {
             return Err(named(py, "ArgumentError", "a step needs lr, a learning rate"));
         }
-        with!(self, n => run(py, n, self.dtype(), x, target, loss, cotangent, (mode, level, lr, memory_budget)))
+        with!(self, n => {
+            let given = TimeGiven { lengths, state: state.as_deref(), truncate, inputs };
+            run(py, n, self.dtype(), x, target, loss, cotangent, (mode, level, lr, memory_budget), &given)
+        })
     }
 
     /// Bytes a pass needs beside the parameters.
@@ -154,11 +173,24 @@ impl Network {
         with!(self, n => n.memory(batch, mode, None).map_err(|e| raise(py, &e)))
     }
 
+    /// The memory plan of a pass in words.
+    fn plan(
+        &self,
+        py: Python<'_>,
+        batch: usize,
+        steps: usize,
+        mode: &str,
+        memory_budget: Option<u64>,
+    ) -> PyResult<String> {
+        let _ = mode;
+        with!(self, n => plan_text(n, batch, steps, memory_budget).map_err(|e| raise(py, &e)))
+    }
+
     /// An independent copy.
     fn clone(&self, py: Python<'_>) -> PyResult<Self> {
         fn copy<T: Float>(py: Python<'_>, n: &Net<T>, layers: &[Layer], seed: u64) -> PyResult<Net<T>> {
             py.detach(|| {
-                let new = Net::new(layers, n.program.in_features, seed)?;
+                let new = Net::new(layers, n.in_features, seed)?;
                 new.copy_from(n);
                 Ok(new)
             })
@@ -189,7 +221,7 @@ fn build<T: Float>(
 /// Sets a parameter; under a Repeat, one array without the leading axes serves every copy.
 fn put<T: Float>(py: Python<'_>, n: &Net<T>, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
     let t = n.find(name).map_err(|e| raise(py, &e))?;
-    let tensor = &n.program.tensors[t];
+    let tensor = n.tensor(t);
     let (mut values, shape) = read::<T>(value, &format!("parameter {name}"), T::NAME)?;
     let inner = &tensor.shape[tensor.lead..];
     if shape == inner && shape != tensor.shape {
@@ -204,17 +236,68 @@ fn put<T: Float>(py: Python<'_>, n: &Net<T>, name: &str, value: &Bound<'_, PyAny
     py.detach(|| n.set(t, &values)).map_err(|e| raise(py, &e))
 }
 
-/// A batch: values and number of samples.
-fn batch<T: Float>(py: Python<'_>, n: &Net<T>, x: &Bound<'_, PyAny>) -> PyResult<(Vec<T>, usize)> {
+/// What only networks with time take, as it came.
+struct TimeGiven<'a, 'py> {
+    lengths: Option<&'a Bound<'py, PyAny>>,
+    state: Option<&'a [Bound<'py, PyAny>]>,
+    truncate: Option<usize>,
+    inputs: bool,
+}
+
+/// The same, read.
+struct TimeRead<T> {
+    lengths: Option<Vec<usize>>,
+    state: Option<Vec<Vec<T>>>,
+}
+
+impl<T: Float> TimeRead<T> {
+    fn new(py: Python<'_>, given: &TimeGiven<'_, '_>, batch: usize, steps: usize) -> PyResult<Self> {
+        let lengths = given.lengths.map(|l| -> PyResult<_> {
+            let (v, shape) = read::<i64>(l, "lengths", "int64")?;
+            let good = shape == [batch] && v.iter().all(|&n| n >= 1 && n as usize <= steps);
+            if !good {
+                let message = format!("lengths must be {batch} numbers from 1 to {steps}, got {v:?}");
+                return Err(named(py, "ShapeError", &message));
+            }
+            Ok(v.into_iter().map(|n| n as usize).collect())
+        });
+        let state = given
+            .state
+            .map(|list| -> PyResult<_> { list.iter().map(|a| Ok(read::<T>(a, "state", T::NAME)?.0)).collect() });
+        Ok(Self { lengths: lengths.transpose()?, state: state.transpose()? })
+    }
+
+    fn time(&self, given: &TimeGiven<'_, '_>, steps: usize) -> Time<'_, T> {
+        Time {
+            steps,
+            lengths: self.lengths.as_deref(),
+            state: self.state.as_deref(),
+            truncate: given.truncate,
+            inputs: given.inputs,
+        }
+    }
+}
+
+/// A batch: values, number of samples, and time steps where there is time.
+fn batch<T: Float>(py: Python<'_>, n: &Net<T>, x: &Bound<'_, PyAny>) -> PyResult<(Vec<T>, usize, Option<usize>)> {
     let (values, shape) = read::<T>(x, "x", T::NAME)?;
-    let width = n.program.in_features;
+    let width = n.in_features;
     match shape[..] {
-        [b, w] if b > 0 && w == width => Ok((values, b)),
-        _ => Err(named(
-            py,
-            "ShapeError",
-            &format!("x must be (batch, {width}) with at least one sample, got shape {shape:?}"),
-        )),
+        [b, w] if b > 0 && w == width && n.program().is_some() => Ok((values, b, None)),
+        [b, t, w] if b > 0 && t > 0 && w == width && n.program().is_none() => Ok((values, b, Some(t))),
+        _ => {
+            let form = if n.program().is_some() { "(batch, " } else { "(batch, time, " };
+            let message = format!("x must be {form}{width}) with at least one sample, got shape {shape:?}");
+            Err(named(py, "ShapeError", &message))
+        }
+    }
+}
+
+/// The shape of the output.
+fn output_shape<T: Float>(n: &Net<T>, batch: usize, steps: Option<usize>) -> Vec<usize> {
+    match (n.every(), steps) {
+        (Some(true), Some(t)) => vec![batch, t, n.out_features()],
+        _ => vec![batch, n.out_features()],
     }
 }
 
@@ -223,8 +306,13 @@ fn forward<'py, T: Float>(
     n: &Net<T>,
     x: &Bound<'_, PyAny>,
     dtype: &str,
+    lengths: Option<&Bound<'_, PyAny>>,
+    state: Option<&[Bound<'_, PyAny>]>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (x, batch) = batch(py, n, x)?;
+    let (x, batch, steps) = batch(py, n, x)?;
+    let given = TimeGiven { lengths, state, truncate: None, inputs: false };
+    let read = TimeRead::new(py, &given, batch, steps.unwrap_or(1))?;
+    let time = read.time(&given, steps.unwrap_or(1));
     let out = detached(py, |poll| {
         n.pass(&Request {
             x: &x,
@@ -234,10 +322,14 @@ fn forward<'py, T: Float>(
             rate: None,
             level: Level::None,
             budget: None,
+            time,
             poll,
         })
     })?;
-    array(py, &out.output, &[batch, n.program.out_features], dtype)
+    let y = array(py, &out.output, &output_shape(n, batch, steps), dtype)?;
+    let Some(time) = &out.time else { return Ok(y) };
+    let names = Names { net: n, dtype, batch, steps, state: false, gradients: false, rate: None };
+    Ok((y, super::time::last_states(py, &names, time)?).into_pyobject(py)?.into_any())
 }
 
 #[allow(clippy::too_many_arguments)] // reason: the arguments of the Python method
@@ -250,10 +342,12 @@ fn run<'py, T: Float>(
     loss: Option<&Bound<'_, PyDict>>,
     cotangent: Option<&Bound<'_, PyAny>>,
     (mode, level, rate, budget): (Mode, Level, Option<f64>, Option<u64>),
+    given: &TimeGiven<'_, '_>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let (x, batch) = batch(py, n, x)?;
-    let width = n.program.out_features;
-    let shape = [batch, width];
+    let (x, batch, steps) = batch(py, n, x)?;
+    let read_time = TimeRead::new(py, given, batch, steps.unwrap_or(1))?;
+    let shape = output_shape(n, batch, steps);
+    let width = n.out_features();
     let (classes, values): (Vec<i64>, Vec<T>);
     let full = |a: &Bound<'_, PyAny>, what: &str| -> PyResult<Vec<T>> {
         let (v, s) = read::<T>(a, what, T::NAME)?;
@@ -270,14 +364,18 @@ fn run<'py, T: Float>(
         (Some(l), Some(y), None) => {
             let (loss, labels) = parse_loss(py, l)?;
             if labels && let Ok((v, s)) = read::<i64>(y, "y", "int64") {
-                if s != [batch] {
-                    return Err(named(
-                        py,
-                        "ShapeError",
-                        &format!("y must hold one label a sample, shape [{batch}], got {s:?}"),
-                    ));
+                let rows = &shape[..shape.len() - 1];
+                if s != rows {
+                    let message = format!("y must hold one label for each output row, shape {rows:?}, got {s:?}");
+                    return Err(named(py, "ShapeError", &message));
                 }
-                if let Some((sample, &label)) = v.iter().enumerate().find(|(_, l)| !(0..width as i64).contains(*l)) {
+                // What lies behind a sample's end is not looked at.
+                let lives = |i: usize| match (&read_time.lengths, rows) {
+                    (Some(n), [_, t]) => i % t < n[i / t],
+                    _ => true,
+                };
+                let wrong = |(i, l): &(usize, &i64)| lives(*i) && !(0..width as i64).contains(*l);
+                if let Some((sample, &label)) = v.iter().enumerate().find(wrong) {
                     return Err(raise(py, &Error::Label { sample, label, classes: width }));
                 }
                 classes = v;
@@ -289,8 +387,13 @@ fn run<'py, T: Float>(
         }
         _ => return Err(named(py, "ArgumentError", "give either y with loss=, or cotangent=")),
     };
-    let outcome = detached(py, |poll| n.pass(&Request { x: &x, batch, top, mode, rate, level, budget, poll }))?;
-    to_dict(py, &Names { program: &n.program, dtype, batch, gradients: mode == Mode::Gradients, rate }, outcome)
+    if given.truncate == Some(0) {
+        return Err(named(py, "ArgumentError", "truncate must be at least 1 step, got 0"));
+    }
+    let time = read_time.time(given, steps.unwrap_or(1));
+    let outcome = detached(py, |poll| n.pass(&Request { x: &x, batch, top, mode, rate, level, budget, time, poll }))?;
+    let (gradients, state) = (mode == Mode::Gradients, given.state.is_some());
+    to_dict(py, &Names { net: n, dtype, batch, steps, state, gradients, rate }, outcome)
 }
 
 /// A loss and whether it can take class labels.

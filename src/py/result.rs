@@ -1,20 +1,24 @@
 //! py: the outcome of a pass as a dictionary of arrays. Knows names; computes nothing.
 
 use super::arrays::{Float, array};
+use crate::engine::network::Network;
 use crate::engine::pass::Outcome;
-use crate::engine::program::Program;
 use crate::engine::stats::{BINS, Stats};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 /// What the dictionary says beside the outcome.
-pub struct Names<'a> {
+pub struct Names<'a, T: Float> {
     /// For parameters' names and shapes.
-    pub program: &'a Program,
+    pub net: &'a Network<T>,
     /// Of the arrays.
     pub dtype: &'a str,
     /// Samples.
     pub batch: usize,
+    /// Time steps, where there is time.
+    pub steps: Option<usize>,
+    /// The initial state was given, and its gradient is wanted with the others.
+    pub state: bool,
     /// Whether gradients were asked for.
     pub gradients: bool,
     /// The rate given, if any.
@@ -22,18 +26,22 @@ pub struct Names<'a> {
 }
 
 /// The dictionary.
-pub fn to_dict<'py, T: Float>(py: Python<'py>, n: &Names<'_>, o: Outcome<T>) -> PyResult<Bound<'py, PyDict>> {
+pub fn to_dict<'py, T: Float>(py: Python<'py>, n: &Names<'_, T>, o: Outcome<T>) -> PyResult<Bound<'py, PyDict>> {
     let d = PyDict::new(py);
     d.set_item("loss", o.loss)?;
     d.set_item("batch", n.batch)?;
-    d.set_item("steps", n.program.steps)?;
+    let depth = n.net.program().map(|p| p.steps);
+    d.set_item("steps", n.steps.or(depth))?;
     d.set_item("plan", o.plan.0)?;
     d.set_item("segment", o.plan.1)?;
     d.set_item("recompute", o.plan.2)?;
     stats(py, &d, &o.stats, n.rate.is_some())?;
+    if let (Some(t), Some(steps)) = (&o.time, n.steps) {
+        super::time::enter(py, &d, n, t, steps)?;
+    }
     if n.gradients {
         let g = PyDict::new(py);
-        for (t, kept) in n.program.tensors.iter().zip(&o.gradients) {
+        for (t, kept) in n.net.tensors().zip(&o.gradients) {
             let Some(kept) = kept else { continue };
             let lead = &t.shape[..t.lead];
             g.set_item(
@@ -41,15 +49,21 @@ pub fn to_dict<'py, T: Float>(py: Python<'py>, n: &Names<'_>, o: Outcome<T>) -> 
                 (array(py, &kept.mantissa, &t.shape, n.dtype)?, array(py, &kept.exponent, lead, "int64")?),
             )?;
         }
+        if let Some(t) = o.time.as_ref().filter(|_| n.state) {
+            super::time::state_gradients(py, &g, n, t)?;
+        }
         d.set_item("gradients", g)?;
         let (m, e) = &o.input_gradient;
-        let m = array(py, m, &[n.batch, n.program.in_features], n.dtype)?;
-        d.set_item("input_gradient", (m, array(py, e, &[n.batch], "int64")?))?;
+        let lead = [&[n.batch][..], &n.steps.into_iter().collect::<Vec<_>>()].concat();
+        if !e.is_empty() {
+            let m = array(py, m, &[&lead[..], &[n.net.in_features]].concat(), n.dtype)?;
+            d.set_item("input_gradient", (m, array(py, e, &lead, "int64")?))?;
+        }
     }
     Ok(d)
 }
 
-fn stats(py: Python<'_>, d: &Bound<'_, PyDict>, s: &Stats, rate: bool) -> PyResult<()> {
+pub(super) fn stats(py: Python<'_>, d: &Bound<'_, PyDict>, s: &Stats, rate: bool) -> PyResult<()> {
     let units = s.step.len();
     if units == 0 {
         return Ok(());

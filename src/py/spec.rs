@@ -4,8 +4,9 @@ use super::door::{named, raise};
 use crate::error::Error;
 use crate::parts::activation::{Act, ActError};
 use crate::parts::catalogue::Value;
+use crate::parts::cell::Cell;
 use crate::parts::init::Init;
-use crate::parts::layer::Layer;
+use crate::parts::layer::{GateBias, Layer, Recurrent};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -44,6 +45,7 @@ fn layer<'py>(d: &Bound<'py, PyDict>, path: &[String], given: &mut Given<'py>) -
         "repeat" => {
             Layer::Repeat { name, n: get(d, "n")?.extract()?, tied: get(d, "tied")?.extract()?, body: body(given)? }
         }
+        "recurrent" => recurrent(d, name, &below, given)?,
         "residual" => Layer::Residual { name, scale: get(d, "scale")?.extract()?, body: body(given)? },
         other => {
             return Err(raise(
@@ -51,11 +53,72 @@ fn layer<'py>(d: &Bound<'py, PyDict>, path: &[String], given: &mut Given<'py>) -
                 &Error::Unknown {
                     kind: "layer",
                     name: other.into(),
-                    known: "dense, activation, repeat, residual".into(),
+                    known: "dense, activation, repeat, residual, recurrent".into(),
                 },
             ));
         }
     })
+}
+
+fn recurrent<'py>(d: &Bound<'py, PyDict>, name: String, below: &[String], given: &mut Given<'py>) -> PyResult<Layer> {
+    let py = d.py();
+    let cell: String = get(d, "cell")?.extract()?;
+    let cell = Cell::parse(&cell, &values(get(d, "params")?.cast::<PyDict>()?)?).map_err(|e| {
+        let class = if e.is_unknown_name() { "UnknownNameError" } else { "ArgumentError" };
+        named(py, class, &e.to_string())
+    })?;
+    let (num_layers, bidirectional) = (get(d, "num_layers")?.extract()?, get(d, "bidirectional")?.extract()?);
+    let mut start = |key: &str, leaves: &[&str]| -> PyResult<Option<Init>> {
+        let spec = get(d, key)?;
+        if spec.is_none() {
+            return Ok(None);
+        }
+        let mut found = None;
+        // An explicit array is that of every layer and direction.
+        for leaf in leaves {
+            for layer in 0..num_layers {
+                for suffix in ["", "_reverse"].into_iter().take(1 + usize::from(bidirectional)) {
+                    found = Some(init(&spec, below, &format!("{leaf}_l{layer}{suffix}"), given)?);
+                }
+            }
+        }
+        Ok(found)
+    };
+    let (input, state) = (start("init", &["weight_ih"])?, start("recurrent_init", &["weight_hh"])?);
+    let recurrent = !cell.shape().hh.is_empty();
+    let biases = start("bias_init", if recurrent { &["bias_ih", "bias_hh"] } else { &["bias_ih"] })?;
+    let gate_bias = match get(d, "gate_bias")? {
+        rule if rule.is_none() => None,
+        rule => {
+            let rule = rule.cast::<PyDict>()?;
+            let kind: String = get(rule, "kind")?.extract()?;
+            Some(match kind.as_str() {
+                "forget" => GateBias::Forget(get(rule, "value")?.extract()?),
+                "chrono" => GateBias::Chrono(get(rule, "T")?.extract()?),
+                "uniform" => GateBias::Uniform,
+                other => {
+                    let known = "forget, chrono, uniform".into();
+                    return Err(raise(py, &Error::Unknown { kind: "gate bias", name: other.into(), known }));
+                }
+            })
+        }
+    };
+    let (read, start_state): (String, String) = (get(d, "read")?.extract()?, get(d, "state")?.extract()?);
+    Ok(Layer::Recurrent(Box::new(Recurrent {
+        name,
+        cell,
+        hidden: get(d, "hidden")?.extract()?,
+        num_layers,
+        bidirectional,
+        residual: get(d, "residual")?.extract()?,
+        bias: get(d, "bias")?.extract()?,
+        every: read == "every",
+        learned: start_state == "learned",
+        init: input,
+        recurrent_init: state,
+        bias_init: biases,
+        gate_bias,
+    })))
 }
 
 /// An activation by name and parameters.

@@ -10,16 +10,18 @@
 mod ahead;
 mod micro;
 mod pack;
+mod packed;
 #[cfg(test)]
 mod tests;
 mod transpose;
 
 use crate::num::real::Real;
 use crate::num::simd::{Path, path};
-use ahead::Ahead;
+pub use ahead::Ahead;
 pub use micro::Start as RawStart;
 use micro::{Tile, micro, shape};
 use pack::{pack_rows, pack_strips, pack_transposed};
+pub use packed::Packed;
 
 /// A matrix inside a slice: element (r, c) is at `r * row + c * col`.
 #[derive(Clone, Copy)]

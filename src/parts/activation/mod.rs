@@ -106,6 +106,14 @@ pub trait Activation: Pointwise {
     }
 }
 
+/// Runs a piece of work with an activation's own type.
+pub trait ActVisitor {
+    /// What it returns.
+    type Out;
+    /// The work.
+    fn visit<A: Activation>(self, act: A) -> Self::Out;
+}
+
 /// Why [`Act::parse`] refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ActError {
@@ -268,6 +276,11 @@ impl Act {
             Act::Prelu(p) => Some(p.slope),
             _ => None,
         }
+    }
+
+    /// Calls the visitor with the activation inside.
+    pub fn visit<V: ActVisitor>(&self, visitor: V) -> V::Out {
+        with!(self, a => visitor.visit(*a))
     }
 
     /// Largest `|phi'|` with these parameters.

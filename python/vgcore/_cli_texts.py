@@ -1,0 +1,101 @@
+"""Layer: command line, texts. What the help of each command says and teaches.
+
+Knows words alone: names of cells, activations and so on are added by `cli`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["EXIT_CODES", "MAIN", "MAIN_EPILOG", "PROBE", "PROBE_EPILOG", "STUDY", "STUDY_EPILOG"]
+
+EXIT_CODES: Final = """\
+exit codes:
+  0    done
+  1    failed while running (a cell of a study failed, a file cannot be written, ...)
+  2    the command line or one of its values makes no sense
+  130  stopped with Ctrl-C
+"""
+
+MAIN: Final = """\
+Measure how gradients vanish or explode through very deep networks and very long sequences.
+
+Norms are kept with their exponents, so that a gradient of 1e-6270 is a number here and not 0.
+"""
+
+MAIN_EPILOG: Final = (
+    """\
+examples:
+  vgcore study                                   the canonical study on 1,797 real images, table and pictures
+  vgcore probe --depth 1000 --activation tanh    what happens in one network, and why
+  vgcore probe --cell lstm --length 1000         the same in a recurrent network, step by step back in time
+  vgcore info --json                             version, instruction path, threads, peak speed
+
+Each command explains itself: vgcore study --help
+"""
+    + "\n"
+    + EXIT_CODES
+)
+
+STUDY: Final = """\
+Probe every combination of depth, activation, initializer and seed with one backward pass each, on
+scikit-learn's digits (1,797 real images of 8 x 8 pixels, 10 classes, cross-entropy).
+
+Without arguments: depths 10, 100, 1,000 and 10,000; sigmoid, tanh, relu, selu; glorot_normal, he_normal,
+orthogonal; width 64; one seed.
+
+With --cell, --length or --task the networks are recurrent: every combination of cell, length and seed, on the
+sequences of a task. Then: cells rnn, lstm, gru; lengths 100 and 1,000; task adding; hidden size 64.
+"""
+
+STUDY_EPILOG: Final = (
+    """\
+what it writes into the directory of --out:
+  summary.txt   the table that is printed
+  table.csv     every quantity of every network, one row each
+  study.json    the study itself: run it again with --from study.json
+  cells.jsonl   finished networks; a run that was stopped goes on from here
+  *.png, *.svg  gradient norm against layer, decades per layer, rate against depth
+
+how to read the table:
+  1e-627.3 vanishing    the gradient that reaches the first layer has norm 10^-627.3
+  decades/layer         powers of ten gained (+) or lost (-) per layer on the way back
+  0 in float32          counted back from the output, the layer from which on plain float32 gradients read
+                        zero
+  decades/step          the same per time step; of an lstm that of dL/dc_t, the path of its memory
+  half-life             time steps after which the gradient has halved
+
+examples:
+  vgcore study
+  vgcore study --depth 50,500 --activation gelu,mish --init he_normal --seeds 0,1,2
+  vgcore study --set bias=false --set dtype=float64 --out double
+  vgcore study --task adding --cell rnn,lstm,gru --length 100,1000,10000
+  vgcore study --task digits_pixels --cell lstm --set forget_bias=null,1,3 --seeds 0,1,2
+  vgcore study --from vgcore-study/study.json --out again
+  vgcore study --json > study-result.json
+"""
+    + "\n"
+    + EXIT_CODES
+)
+
+PROBE: Final = """\
+Probe one network with one backward pass and say what its gradient does: verdict, rate with a 95 %
+interval, how many layers float32, float16 and others carry it, and which signs of trouble show.
+
+With --cell, --length or --task the network is recurrent and the gradient is followed back in time; then: cell
+lstm, 1,000 steps, task adding, 32 sequences.
+"""
+
+PROBE_EPILOG: Final = (
+    """\
+examples:
+  vgcore probe --depth 1000 --activation sigmoid
+  vgcore probe --depth 100000 --width 32 --activation tanh --init orthogonal --input random --batch 16
+  vgcore probe --depth 300 --activation relu --plot flow.png --save flow.npz
+  vgcore probe --depth 50 --set skip=residual --json
+  vgcore probe --cell lstm --length 1000 --task adding
+  vgcore probe --cell gru --task mnist_pixels --width 128 --set chrono=784 --plot flow.png
+"""
+    + "\n"
+    + EXIT_CODES
+)

@@ -1,0 +1,129 @@
+"""Layer: study, axes. Which arguments a study can vary, and what is wrong with the values it was given.
+
+Knows the arguments of ``vg.mlp`` and ``vg.rnn``, read from their signatures, so that a new one is an axis at
+once; nothing of how cells run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from . import models
+from ._checks import as_size
+from ._rng import RngLike, seed_of
+from ._study_cells import encode_value, label
+from .errors import ArgumentError, unknown_name
+from .initializers import FromArray, as_initializer
+from .layers import Activation
+
+__all__ = ["axis_names", "checked_axes", "checked_seeds", "encoded", "is_along_time"]
+
+#: Units of a layer, unless given.
+DEFAULT_WIDTH: Final = 64
+
+
+def axis_names(along: str = "depth") -> list[str]:
+    """Return what a study can vary: arguments of ``vg.mlp``; along "time" of ``vg.rnn``, and the length."""
+    if along == "depth":
+        return [name for name in inspect.signature(models.mlp).parameters if name != "rng"]
+    names = [name for name in inspect.signature(models.rnn).parameters if name != "rng"]
+    # Cells, their size, then the length: the order of the grid and of the summary.
+    return [*names[:2], "length", *names[2:]]
+
+
+def is_along_time(axes: Mapping[str, Any]) -> bool:
+    """Whether these are axes of recurrent networks."""
+    return "cell" in axes
+
+
+def checked_axes(axes: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the axes in the order of the grid, every value checked as far as it can be without running.
+
+    Raises:
+        UnknownNameError: an argument, cell, activation or initializer that does not exist.
+        ArgumentError: no depth and no cell, both, an empty axis, a bad size, a value that cannot be stored.
+    """
+    time = is_along_time(axes)
+    known = axis_names("time" if time else "depth")
+    for name in axes:
+        if name not in known:
+            if name == "depth":
+                raise ArgumentError(
+                    "depth: a study with cell= varies the length of sequences, not the depth; give length=, "
+                    "or num_layers= for stacked layers"
+                )
+            if name == "length" or name in (set() if "depth" in axes else set(axis_names("time"))):
+                raise ArgumentError(f'{name}: it needs cell=, for instance cell=["rnn", "lstm", "gru"]')
+            raise unknown_name("study axis", name, known, f"help(vgcore.{'rnn' if time else 'mlp'})")
+    if not time and "depth" not in axes:
+        raise ArgumentError(
+            "depth: expected one depth or a list of depths, got none; for instance depth=[10, 100, 1000], "
+            'or for recurrent networks cell=["lstm", "gru"] and length=[100, 1000]'
+        )
+    width = {"hidden_size" if time else "width": DEFAULT_WIDTH}
+    given = width | dict(axes)
+    return {name: _axis(name, given[name]) for name in known if name in given}
+
+
+def checked_seeds(seeds: int | Iterable[int], rng: RngLike) -> list[int]:
+    """Return the seeds as given, or as many drawn from `rng`.
+
+    Raises:
+        ArgumentError: none, a bad one, or the same twice.
+    """
+    if rng is not None:
+        number = as_size(seeds or 1, "seeds")
+        sequence = np.random.SeedSequence(seed_of(rng))
+        return [int(seed) for seed in sequence.generate_state(number, np.uint64)]
+    listed = [seeds] if isinstance(seeds, (int, np.integer)) else list(seeds)
+    if not listed:
+        raise ArgumentError("seeds: expected at least one seed, got none")
+    found = [seed_of(seed, "seeds") for seed in listed]
+    if len(set(found)) < len(found):
+        raise ArgumentError(f"seeds: expected different seeds, got {found}")
+    return found
+
+
+def encoded(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments as strict JSON can hold them."""
+    return {name: encode_value(name, value) for name, value in args.items()}
+
+
+def _axis(name: str, values: Any) -> list[Any]:
+    if isinstance(values, (list, tuple, range)) or (isinstance(values, np.ndarray) and values.ndim == 1):
+        listed = list(values)
+    else:
+        listed = [values]
+    if not listed:
+        raise ArgumentError(f"{name}: expected at least one value, got an empty axis")
+    checked = [_check(name, value) for value in listed]
+    seen = [json.dumps(encode_value(name, value), sort_keys=True) for value in checked]
+    for i, text in enumerate(seen):
+        if text in seen[:i]:
+            raise ArgumentError(
+                f"{name}: {label(checked[i])!r} is given twice (two names of one thing count as the same)"
+            )
+    return checked
+
+
+def _check(name: str, value: Any) -> Any:
+    """Check early what can be checked early: a misspelt name should not cost a night's run."""
+    if name in ("depth", "width", "length", "hidden_size", "num_layers"):
+        return as_size(value, name)
+    if name == "cell":
+        from .cells import as_cell
+
+        cell = as_cell(value)
+        return cell if cell.params else cell.name
+    if name == "activation" and value is not None:
+        found = Activation(value) if isinstance(value, str) else value
+        return found.function if isinstance(found, Activation) and not found.params else found
+    if name in ("init", "recurrent_init", "bias_init") and value is not None:
+        start = as_initializer(value)
+        return start if isinstance(start, FromArray) or start.params else start.name
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,345 @@
+//! engine: one pass over a batch of sequences: the stages of a network forward, the loss, the stages backward, and the
+//! step. Between stages lie plain rows: a sample's time steps one after another, or one row a sample.
+
+use super::feed::{Feed, Wanted};
+use super::network::{Network, Stage};
+use super::pass::{Mode, Outcome, Request, Stop, Top};
+use super::plan::{DEFAULT_BUDGET, Plan};
+use super::recurrent::plan::TimePlan;
+use super::recurrent::{NonFinite, Recurrent, Run, Seed, Setting, TimeStats, narrowed};
+use super::stats::Stats;
+use super::sweep::{Level, NO_SCALE};
+use super::tape::Tape;
+use super::weights::{Params, ScaledGradient};
+use crate::error::Error;
+use crate::kernels::gradient::{Block, Step, Weights, block, squares};
+use crate::num::aligned::Buffer;
+use crate::num::real::Real;
+use crate::num::scaled::ScaledSum;
+
+/// What only networks with time yield.
+pub struct TimeOutcome<T> {
+    /// Figures of each recurrent layer, by stage.
+    pub stats: Vec<(usize, TimeStats)>,
+    /// Figures of the other stages, by stage.
+    pub feeds: Vec<(usize, Stats)>,
+    /// log2 norms of whole gradients, by tensor.
+    pub norms: Vec<f64>,
+    /// Final states of the first recurrent layer: (cells, batch, hidden) for each state.
+    pub last: Vec<Vec<T>>,
+    /// dL/d(initial state) of the first recurrent layer: mantissas (cells, batch, hidden) and exponents (cells, batch).
+    pub states: Vec<Seed<T>>,
+    /// Where the forward pass first left the numbers: stage and place.
+    pub nonfinite: Option<(usize, NonFinite)>,
+    /// Rows of the output.
+    pub rows: usize,
+}
+
+/// One stage's memory plan.
+enum Planned {
+    Feed(Plan),
+    Recurrent(TimePlan),
+}
+
+/// A stage in work.
+enum Work<'a, T: Real> {
+    Feed(Feed<'a, T>),
+    Recurrent(Box<Run<'a, T>>),
+}
+
+/// Rows that go into each stage, and out of the last.
+fn rows<T: Real>(net: &Network<T>, batch: usize, steps: usize) -> Vec<usize> {
+    let mut out = vec![batch * steps];
+    for s in &net.stages {
+        let ended = matches!(s, Stage::Recurrent(r) if !r.every);
+        let now = if ended { batch } else { out[out.len() - 1] };
+        out.push(now);
+    }
+    out
+}
+
+/// A plan for each stage, within a common budget; the stages behind get what those in front leave.
+fn plans<T: Real>(
+    net: &Network<T>,
+    batch: usize,
+    steps: usize,
+    budget: Option<u64>,
+    backward: bool,
+) -> Result<Vec<Planned>, Error> {
+    let rows = rows(net, batch, steps);
+    let element = size_of::<T>();
+    let mut left = budget.unwrap_or(DEFAULT_BUDGET);
+    // Between stages whole rows are kept, and on the way back their gradients.
+    for (s, n) in net.stages.iter().zip(&rows[1..]) {
+        left = left.saturating_sub((2 * element * s.out_features() + 8) as u64 * *n as u64);
+    }
+    let mut out = Vec::new();
+    for (s, &n) in net.stages.iter().zip(&rows) {
+        let (plan, bytes) = match s {
+            Stage::Feed(p) if backward => {
+                let plan = Plan::new(p, n, element, Some(left))
+                    .or_else(|e| if budget.is_some() { Err(e) } else { Ok(Plan::leanest(p, n, element)) })?;
+                let bytes = plan.bytes;
+                (Planned::Feed(plan), bytes)
+            }
+            Stage::Feed(p) => (Planned::Feed(Plan::leanest(p, n, element)), 0),
+            Stage::Recurrent(r) => {
+                let limit = if backward { left } else { 0 };
+                let plan = TimePlan::new(r, batch, steps, element, limit, backward && budget.is_some())?;
+                (Planned::Recurrent(plan), plan.bytes)
+            }
+        };
+        left = left.saturating_sub(bytes);
+        out.push(plan);
+    }
+    Ok(out)
+}
+
+fn describe(plans: &[Planned]) -> (String, usize, f64) {
+    let mut words = Vec::new();
+    let (mut segments, mut recompute) = (0, 0.0f64);
+    for p in plans {
+        let (text, n, again) = match p {
+            Planned::Feed(p) => (p.describe(), p.segments.len(), p.recompute()),
+            Planned::Recurrent(p) => (p.describe(), p.segments(), p.recompute()),
+        };
+        words.push(text);
+        segments += n;
+        recompute = recompute.max(again);
+    }
+    (words.join(" | "), segments, recompute)
+}
+
+/// The plan of a pass in words.
+pub fn plan_text<T: Real>(net: &Network<T>, batch: usize, steps: usize, budget: Option<u64>) -> Result<String, Error> {
+    match net.program() {
+        Some(p) => Ok(Plan::new(p, batch, size_of::<T>(), budget)?.describe()),
+        None => Ok(describe(&plans(net, batch, steps, budget, true)?).0),
+    }
+}
+
+/// Carries out a request on a network with time.
+pub fn pass<T: Real>(net: &Network<T>, r: &Request<'_, T>) -> Result<Outcome<T>, Error> {
+    let (batch, steps) = (r.batch, r.time.steps);
+    let expected = batch.checked_mul(steps).and_then(|n| n.checked_mul(net.in_features));
+    if batch == 0 || steps == 0 || expected != Some(r.x.len()) {
+        let got = r.x.len();
+        return Err(Error::Shape(format!(
+            "x must be (batch, time, {}) with at least one sample and one step, got {got} values for {batch} x {steps}",
+            net.in_features
+        )));
+    }
+    let backward = !matches!(r.mode, Mode::Forward | Mode::Loss);
+    let stop = Stop::new(r.poll);
+    let stop = || stop.now();
+    let plans = plans(net, batch, steps, r.budget, backward)?;
+    let counts = rows(net, batch, steps);
+    let mut outcome = {
+        let params = net.params.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        flow(net, r, &params, &plans, &counts, backward, &stop)?
+    };
+    if let (Mode::Step, Some(rate)) = (r.mode, r.rate) {
+        let mut params = net.params.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for ((t, g), w) in net.tensors().zip(&outcome.gradients).zip(params.iter_mut()) {
+            let Some(g) = g else { continue };
+            let copy = g.mantissa.len() / g.exponent.len().max(1);
+            debug_assert!(t.is_empty() || copy > 0);
+            for ((g, w), &e) in g.mantissa.chunks(copy.max(1)).zip(w.chunks_mut(copy.max(1))).zip(&g.exponent) {
+                let step = Some(Step::new(rate, e));
+                block(Block { gradient: g, weights: Weights::Write(w), step, flush: [T::ZERO; 6], full: false });
+            }
+        }
+        outcome.gradients.clear();
+    }
+    Ok(outcome)
+}
+
+fn flow<'a, T: Real>(
+    net: &'a Network<T>,
+    r: &'a Request<'a, T>,
+    params: &'a [Buffer<T>],
+    plans: &'a [Planned],
+    counts: &[usize],
+    backward: bool,
+    stop: &'a (dyn Fn() -> bool + Sync),
+) -> Result<Outcome<T>, Error> {
+    let first = net.stages.iter().position(|s| matches!(s, Stage::Recurrent(_))).unwrap_or(0);
+    // In a chain the update waits until all stages have seen the old weights.
+    let wanted = Wanted { gradients: r.mode == Mode::Gradients || r.mode == Mode::Step, update: false, ..r.wanted() };
+    let mut tapes: Vec<Option<Tape<T>>> = Vec::new();
+    for p in plans {
+        tapes.push(match p {
+            Planned::Feed(plan) => {
+                let Stage::Feed(program) = &net.stages[tapes.len()] else { unreachable!("plans follow stages") };
+                Some(Tape::new(program, plan, backward && r.level == Level::Full)?)
+            }
+            Planned::Recurrent(_) => None,
+        });
+    }
+    let mut time = TimeOutcome {
+        stats: Vec::new(),
+        feeds: Vec::new(),
+        norms: vec![f64::NAN; params.len()],
+        last: Vec::new(),
+        states: Vec::new(),
+        nonfinite: None,
+        rows: counts[counts.len() - 1],
+    };
+    let mut values: Vec<Vec<T>> = Vec::with_capacity(net.stages.len());
+    let mut works: Vec<(Work<'_, T>, usize)> = Vec::with_capacity(net.stages.len());
+    let mut at = 0;
+    for (i, ((stage, plan), tape)) in net.stages.iter().zip(plans).zip(&mut tapes).enumerate() {
+        let x: &[T] = if i == 0 { r.x } else { &values[i - 1] };
+        let own = &params[at..at + stage.tensors().len()];
+        let out = match (stage, plan, tape) {
+            (Stage::Feed(p), Planned::Feed(plan), Some(tape)) => {
+                let mut feed = Feed::new(p, plan, tape, x, wanted, stop);
+                let mut out = vec![T::ZERO; counts[i + 1] * p.out_features];
+                let mut rest = &mut out[..];
+                let mut items = Vec::new();
+                for n in feed.rows() {
+                    let (a, b) = rest.split_at_mut(n * p.out_features);
+                    items.push(a);
+                    rest = b;
+                }
+                feed.forward(own, items, &|_, _, z, item: &mut [T]| item.copy_from_slice(z))?;
+                works.push((Work::Feed(feed), at));
+                out
+            }
+            (Stage::Recurrent(layer), Planned::Recurrent(plan), _) => {
+                let inputs = i > 0 || (r.time.inputs && (r.level == Level::Full || r.mode == Mode::Gradients));
+                let set = Setting {
+                    r: layer,
+                    params: own,
+                    plan,
+                    lengths: r.time.lengths,
+                    truncate: r.time.truncate,
+                    level: if backward { r.level } else { Level::None },
+                    backward,
+                    inputs,
+                    stop,
+                };
+                let mut run = Run::new(set);
+                let state = r.time.state.filter(|_| i == first);
+                check_state(layer, state, r.batch)?;
+                let (out, last, bad) = run.forward(x, state)?;
+                if i == first {
+                    time.last = last;
+                }
+                time.nonfinite = time.nonfinite.or(bad.map(|b| (i, b)));
+                works.push((Work::Recurrent(Box::new(run)), at));
+                out
+            }
+            _ => unreachable!("plans follow stages"),
+        };
+        at += stage.tensors().len();
+        values.push(out);
+    }
+    let z = values.pop().unwrap_or_default();
+    let (loss, mut seed) = top(net, r, &z, counts[counts.len() - 1], backward);
+    let mut outcome = Outcome {
+        loss,
+        output: if r.mode == Mode::Forward { z } else { Vec::new() },
+        stats: Stats::default(),
+        gradients: Vec::new(),
+        input_gradient: (Vec::new(), Vec::new()),
+        plan: describe(plans),
+        time: None,
+    };
+    if backward {
+        let mut kept: Vec<Option<ScaledGradient<T>>> = params.iter().map(|_| None).collect();
+        for (i, (work, at)) in works.into_iter().enumerate().rev() {
+            let x: &[T] = if i == 0 { r.x } else { &values[i - 1] };
+            seed = match work {
+                Work::Feed(mut feed) => {
+                    feed.seed(&seed.g, &seed.e);
+                    let n = feed.program.tensors.len();
+                    let flow = feed.backward(Params::Read(&params[at..at + n]))?;
+                    for (j, k) in flow.kept.into_iter().enumerate() {
+                        kept[at + j] = k;
+                    }
+                    time.feeds.push((i, flow.stats));
+                    let (g, e) = feed.input_gradient();
+                    Seed { g, e }
+                }
+                Work::Recurrent(run) => {
+                    let back = run.backward(x, seed, r.time.state.is_some() && i == first)?;
+                    for (t, g, e) in back.gradients {
+                        let norm = squares(&g);
+                        time.norms[at + t] = ScaledSum { s: norm.s, e: norm.e + 2 * e }.log2_sqrt();
+                        if wanted.gradients {
+                            let (m, e) = narrowed::<T>(&g, e);
+                            let mut mantissa = Buffer::zeroed(m.len())?;
+                            mantissa.copy_from_slice(&m);
+                            kept[at + t] = Some(ScaledGradient { mantissa, exponent: vec![e] });
+                        }
+                    }
+                    time.stats.push((i, back.stats));
+                    if i == first {
+                        time.states = back.states;
+                    }
+                    back.inputs.unwrap_or(Seed { g: Vec::new(), e: Vec::new() })
+                }
+            };
+        }
+        time.stats.reverse();
+        time.feeds.reverse();
+        outcome.gradients = if wanted.gradients { kept } else { Vec::new() };
+        if r.mode == Mode::Gradients {
+            seed.e.iter_mut().filter(|e| **e == NO_SCALE).for_each(|e| *e = 0);
+            outcome.input_gradient = (seed.g, seed.e);
+        }
+    }
+    outcome.time = Some(time);
+    Ok(outcome)
+}
+
+fn check_state<T>(r: &Recurrent, state: Option<&[Vec<T>]>, batch: usize) -> Result<(), Error> {
+    let Some(state) = state else { return Ok(()) };
+    let (kinds, cells) = (r.shape.states / r.shape.outputs, r.num_layers * r.directions);
+    let len = cells * batch * r.hidden;
+    if state.len() != kinds || state.iter().any(|s| s.len() != len) {
+        let got: Vec<_> = state.iter().map(Vec::len).collect();
+        return Err(Error::Shape(format!(
+            "state must hold {kinds} arrays of shape ({cells}, {batch}, {}), got arrays of {got:?} values",
+            r.hidden
+        )));
+    }
+    Ok(())
+}
+
+/// The mean loss over the rows that exist, and dL/d(output) row by row.
+fn top<T: Real>(net: &Network<T>, r: &Request<'_, T>, z: &[T], rows: usize, backward: bool) -> (Option<f64>, Seed<T>) {
+    let width = net.out_features();
+    let mut seed = Seed {
+        g: vec![T::ZERO; if backward { rows * width } else { 0 }],
+        e: vec![NO_SCALE; if backward { rows } else { 0 }],
+    };
+    let steps = rows / r.batch;
+    let lives = |row: usize| {
+        steps == 1 && net.every() != Some(true) || r.time.lengths.is_none_or(|n| row % steps < n[row / steps])
+    };
+    let count = (0..rows).filter(|&row| lives(row)).count();
+    let (mut total, mut spare, mut g) = (0.0, Vec::new(), vec![T::ZERO; width]);
+    let mut known = None;
+    for row in (0..rows).filter(|&row| lives(row)) {
+        let e = match &r.top {
+            Top::None => return (None, seed),
+            Top::Loss(l, target) => {
+                let (value, e) = l.row(&z[row * width..][..width], target.row(row, width), count, &mut g, &mut spare);
+                total += value;
+                known = Some(total);
+                e
+            }
+            Top::Cotangent(v) => {
+                g.copy_from_slice(&v[row * width..][..width]);
+                0
+            }
+        };
+        if backward {
+            seed.g[row * width..][..width].copy_from_slice(&g);
+            seed.e[row] = e;
+        }
+    }
+    (known, seed)
+}

@@ -1,0 +1,257 @@
+//! engine: a feed-forward program over rows: forward by segments, then backward by segments with the weight phase after
+//! each. Knows no losses and does not ask whether a row is a sample or a sample's time step.
+
+use super::plan::Plan;
+use super::program::{Kind, Program};
+use super::shared::{self, room};
+use super::stats::Stats;
+use super::sweep::{Level, Scene, Worker};
+use super::tape::Tape;
+use super::weights::{Job, Params, ScaledGradient, run as weigh, uses};
+use crate::error::Error;
+use crate::num::aligned::Buffer;
+use crate::num::pool;
+use crate::num::real::Real;
+use crate::num::scaled::ScaledSum;
+use std::ops::Range;
+
+/// What the backward pass is to yield.
+#[derive(Clone, Copy)]
+pub struct Wanted {
+    /// Figures.
+    pub level: Level,
+    /// The gradients themselves.
+    pub gradients: bool,
+    /// One SGD step.
+    pub update: bool,
+    /// Rate of the step taken or tried.
+    pub rate: Option<f64>,
+}
+
+/// One pass through a program.
+pub struct Feed<'a, T: Real> {
+    /// The program.
+    pub program: &'a Program,
+    /// What is kept and computed again.
+    pub plan: &'a Plan,
+    /// The buffers.
+    pub tape: &'a mut Tape<T>,
+    /// Threads' states; after `backward` they hold dL/d(input).
+    pub workers: Vec<Worker<T>>,
+    split: Vec<Range<usize>>,
+    threads: usize,
+    wanted: Wanted,
+    stop: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// Figures and gradients of a backward pass.
+pub struct Flow<T: Real> {
+    /// Figures.
+    pub stats: Stats,
+    /// Gradients by tensor.
+    pub kept: Vec<Option<ScaledGradient<T>>>,
+}
+
+impl<'a, T: Real> Feed<'a, T> {
+    /// A pass over the rows of `x`, (rows, in), which are copied to the tape.
+    pub fn new(
+        program: &'a Program,
+        plan: &'a Plan,
+        tape: &'a mut Tape<T>,
+        x: &[T],
+        wanted: Wanted,
+        stop: &'a (dyn Fn() -> bool + Sync),
+    ) -> Self {
+        let (slot, at) = tape.inputs[0];
+        let len = x.len();
+        tape.slots[slot][at * len..][..len].copy_from_slice(x);
+        let threads = pool::num_threads();
+        let split = tape.split(threads);
+        let ops = program.blocks.iter().flat_map(|b| b.ops.iter());
+        let widest = ops.map(|o| o.widths.0.max(o.widths.1)).max().unwrap_or(1).max(program.in_features);
+        let workers = split.iter().map(|c| Worker::new(c.clone(), tape.rows(c), widest)).collect();
+        Self { program, plan, tape, workers, split, threads, wanted, stop }
+    }
+
+    /// Rows of each worker.
+    pub fn rows(&self) -> Vec<usize> {
+        self.workers.iter().map(|w| w.rows.len()).collect()
+    }
+
+    /// Runs all segments forward; each thread then calls `finish` with its state, its rows of the output and its item.
+    pub fn forward<X: Send>(
+        &mut self,
+        params: &[Buffer<T>],
+        items: Vec<X>,
+        finish: &(dyn Fn(&Scene<'_, T>, &mut Worker<T>, &[T], X) + Sync),
+    ) -> Result<(), Error> {
+        let (base, inputs, chunk) = (self.tape.base.clone(), self.tape.inputs.clone(), self.tape.chunk);
+        let scene = self.scene(params, &base, &inputs, chunk);
+        let (plan, last) = (self.plan, self.plan.segments.len() - 1);
+        let shares = self.tape.share(&self.split);
+        let items: Vec<_> = self.workers.iter_mut().zip(shares).zip(items).collect();
+        pool::each_owned(self.threads, items, &|_, ((w, mut share), item)| {
+            for (i, s) in plan.segments.iter().enumerate() {
+                let Some(out) = scene.forward(w, &mut share, i, s) else { return };
+                if i < last {
+                    let (y, next) = super::tape::read_write(&mut share.slots, out, inputs[i + 1]);
+                    next.copy_from_slice(y);
+                    if !plan.keep {
+                        w.forget();
+                    }
+                } else {
+                    finish(&scene, w, share.slots[out.0].get(out.1), item);
+                    return;
+                }
+            }
+        });
+        if (self.stop)() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    /// Gives the workers dL/d(output) row by row: mantissas (rows, out) and exponents (rows,).
+    pub fn seed(&mut self, g: &[T], e: &[i64]) {
+        let (base, inputs, chunk) = (self.tape.base.clone(), self.tape.inputs.clone(), self.tape.chunk);
+        let width = self.program.out_features;
+        let mut workers = std::mem::take(&mut self.workers);
+        let scene = self.scene(&[], &base, &inputs, chunk);
+        for w in &mut workers {
+            let rows = w.rows.clone();
+            w.g[..rows.len() * width].copy_from_slice(&g[rows.start * width..rows.end * width]);
+            for (i, row) in rows.enumerate() {
+                scene.seed_row(w, i, e[row]);
+            }
+        }
+        self.workers = workers;
+        self.level_seeds();
+    }
+
+    /// Brings the workers' seeds, dL/d(output) row by row, to exponents on one grid.
+    pub fn level_seeds(&mut self) {
+        let (base, inputs, chunk) = (self.tape.base.clone(), self.tape.inputs.clone(), self.tape.chunk);
+        let seeds = self.workers.iter().flat_map(|w| &w.e).copied().filter(|&e| e != i64::MIN);
+        let top = seeds.max().unwrap_or(0);
+        let mut workers = std::mem::take(&mut self.workers);
+        let scene = self.scene(&[], &base, &inputs, chunk);
+        for w in &mut workers {
+            scene.level_rows(w, top);
+        }
+        self.workers = workers;
+    }
+
+    /// Takes the workers' seeds back through all segments.
+    pub fn backward(&mut self, mut params: Params<'_, T>) -> Result<Flow<T>, Error> {
+        let (p, plan, threads, wanted) = (self.program, self.plan, self.threads, self.wanted);
+        let (base, inputs, chunk) = (self.tape.base.clone(), self.tape.inputs.clone(), self.tape.chunk);
+        let last = plan.segments.len() - 1;
+        let mut kept: Vec<Option<ScaledGradient<T>>> = Vec::with_capacity(p.tensors.len());
+        for (i, t) in p.tensors.iter().enumerate() {
+            let keep = wanted.gradients || t.shared || (t.slope && wanted.update);
+            kept.push(keep.then(|| room(p, i)).transpose()?);
+        }
+        let mut stats = Stats::new(p.units, wanted.level);
+        let chunks = self.tape.chunks();
+        for (i, s) in plan.segments.iter().enumerate().rev() {
+            {
+                let scene = self.scene(params.get(), &base, &inputs, chunk);
+                let shares = self.tape.share(&self.split);
+                let items: Vec<_> = self.workers.iter_mut().zip(shares).collect();
+                pool::each_owned(threads, items, &|_, (w, mut share)| {
+                    if !plan.keep && i < last && scene.forward(w, &mut share, i, s).is_none() {
+                        return;
+                    }
+                    scene.backward(w, &mut share, i, s);
+                });
+            }
+            if (self.stop)() {
+                return Err(Error::Interrupted);
+            }
+            let list = uses(p, self.tape, plan.keep, i, s);
+            let params = match &mut params {
+                Params::Read(x) => Params::Read(x),
+                Params::Write(x) => Params::Write(x),
+            };
+            let Wanted { level, rate, update, gradients } = wanted;
+            let mut job = Job { program: p, threads, level, rate, update, params, kept: &mut kept };
+            let needed = update || level > Level::None || gradients;
+            let sums = if needed { weigh(&mut job, self.tape, &list) } else { Vec::new() };
+            if level > Level::None {
+                for (u, sums) in list.iter().zip(&sums) {
+                    let at = u.unit.0 * chunks;
+                    stats.enter_gradient(u.unit.1, &self.tape.backward[at..at + chunks], u.delta.is_some());
+                    if level == Level::Full {
+                        let at = u.unit.1 * chunks;
+                        let forward = &self.tape.forward[at..at + chunks];
+                        stats.enter_forward(u.unit.1, forward, self.tape.batch * u.op.widths.1);
+                    }
+                    stats.enter_weights(u.unit.1, sums);
+                }
+            }
+        }
+        shared::settle(p, &mut kept);
+        if let (true, Params::Write(params), Some(rate)) = (wanted.update, &mut params, wanted.rate) {
+            shared::step(p, &kept, params, rate);
+        }
+        if wanted.level > Level::None {
+            name_units(p, &mut stats);
+            stats.input_grad_log2_norm = self.input_norm();
+        }
+        Ok(Flow { stats, kept })
+    }
+
+    /// dL/d(input): mantissas (rows, in) and exponents (rows,).
+    pub fn input_gradient(&self) -> (Vec<T>, Vec<i64>) {
+        let (mut g, mut e) = (Vec::new(), Vec::new());
+        for w in &self.workers {
+            g.extend_from_slice(&w.g[..w.rows.len() * self.program.in_features]);
+            e.extend_from_slice(&w.e);
+        }
+        (g, e)
+    }
+
+    /// log2 of the norm of dL/d(input), row by row in order.
+    fn input_norm(&self) -> f64 {
+        let mut sum = ScaledSum::default();
+        let width = self.program.in_features;
+        for w in &self.workers {
+            for (row, &e) in w.g.chunks_exact(width).zip(&w.e) {
+                let mut r = [crate::kernels::delta::RowDelta::default()];
+                let mut spare = row.to_vec();
+                crate::kernels::delta::delta_rows(row, None, &mut spare, width, &mut r, true);
+                sum.add(ScaledSum { s: r[0].gradient.s, e: r[0].gradient.e + 2 * e });
+            }
+        }
+        sum.log2_sqrt()
+    }
+
+    fn scene<'s>(
+        &self,
+        params: &'s [Buffer<T>],
+        base: &'s [(usize, usize)],
+        inputs: &'s [super::tape::Place],
+        chunk: usize,
+    ) -> Scene<'s, T>
+    where
+        'a: 's,
+    {
+        let (program, level, keep, stop) = (self.program, self.wanted.level, self.plan.keep, self.stop);
+        Scene { program, params, base, inputs, level, chunk, keep, stop }
+    }
+}
+
+fn name_units(p: &Program, stats: &mut Stats) {
+    for b in &p.blocks {
+        for i in 0..b.times {
+            for op in &b.ops {
+                let Some(u) = op.unit else { continue };
+                let u = b.first_unit + i * b.units + u;
+                stats.step[u] = (b.first_step + i) as i64;
+                stats.width[u] = op.widths.1 as i64;
+                stats.kind[u] = match op.kind {
+                    Kind::Dense { .. } => 0,
+                    Kind::Pointwise => 1,
+                    Kind::Fork | Kind::Join { .. } => 2,
+                };
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! engine: the backward sweep along time. A row of dL/d(state) has an exponent of its own and is rescaled by powers of
+//! two, exactly, so that no gradient leaves the range of the type however long the sequence. Knows no weight gradients.
+
+use super::figures::{StepSums, Tables};
+use super::forward::{Scene, Worker};
+use super::tape::CellShare;
+use crate::engine::sweep::{Level, NO_SCALE};
+use crate::kernels::cell::{CellMath, CellVisitor, Reverse, RowBack, reverse};
+use crate::kernels::cell_figures::StepFigures;
+use crate::kernels::delta::{normalise, rescale};
+use crate::kernels::matmul::{Matrix, Start};
+use crate::num::real::Real;
+use crate::num::scaled::pow2;
+
+/// The exponent of a gradient row that is exactly zero: any other takes its place.
+pub const NOTHING: i64 = NO_SCALE;
+
+/// dL/d(output) that reaches a stack from above: mantissas with an exponent a row. Row index: (sample, step) where every
+/// step is read, else the sample.
+#[derive(Clone, Copy)]
+pub struct Above<'a, T> {
+    /// (rows, out)
+    pub g: &'a [T],
+    /// (rows,)
+    pub e: &'a [i64],
+    /// Width of a row, and the first column that is this stack's.
+    pub width: usize,
+    /// See `width`.
+    pub col: usize,
+}
+
+struct OneBack<'a, T> {
+    units: usize,
+    outputs: usize,
+    z: &'a [T],
+    s: &'a [T],
+    p: &'a [T],
+    g: &'a [T],
+    delta: &'a mut [T],
+    direct: &'a mut [T],
+    rows: &'a mut [RowBack],
+    shift: &'a mut [i64],
+}
+
+impl<T: Real> CellVisitor for OneBack<'_, T> {
+    type Out = bool;
+    fn visit<M: CellMath>(self, cell: M) -> bool {
+        let Self { units, outputs, z, s, p, g, delta, direct, rows, shift } = self;
+        reverse(Reverse { cell, units, outputs, z, s, p, g, delta, direct, rows }, shift);
+        M::DIRECT
+    }
+}
+
+fn zeros<T: Real>(row: &[T]) -> bool {
+    row.iter().all(|x| *x == T::ZERO)
+}
+
+/// `a 2^ea += b 2^eb` for one row, in the larger scale; either may be [`NOTHING`].
+pub fn join<T: Real>(a: &mut [T], ea: &mut i64, b: &[T], eb: i64) {
+    if eb == NOTHING || zeros(b) {
+        return;
+    }
+    if *ea == NOTHING {
+        a.copy_from_slice(b);
+        *ea = eb;
+        return;
+    }
+    let e = (*ea).max(eb);
+    let (fa, fb) = (pow2(*ea - e), pow2(eb - e));
+    for (x, y) in a.iter_mut().zip(b) {
+        *x = T::from_f64(x.to_f64().mul_add(fa, y.to_f64() * fb));
+    }
+    *ea = e;
+}
+
+/// [`join`] for the first `h` entries of a row; the rest, which has the same exponent, follows the scale.
+fn join_part<T: Real>(g: &mut [T], h: usize, e: &mut i64, b: &[T], eb: i64) {
+    // A row of zeros has no scale, and must not pull the other's down.
+    let before = if zeros(g) { NOTHING } else { *e };
+    *e = before;
+    join(&mut g[..h], e, b, eb);
+    if before != NOTHING && *e != before {
+        normalise(&mut g[h..], *e - before);
+    }
+}
+
+impl<T: Real> Scene<'_, T> {
+    /// Takes dL/d(state) back through a segment that has just run forward. `dx`, where wanted, receives dL/d(input) of
+    /// the worker's rows: (rows, steps, in) and (rows, steps). False if stopped.
+    pub fn backward(
+        &self,
+        w: &mut Worker<T>,
+        share: &mut [CellShare<'_, T>],
+        segment: usize,
+        above: Option<Above<'_, T>>,
+        mut dx: Option<(&mut [T], &mut [i64])>,
+        tables: &[Tables<T>],
+    ) -> bool {
+        let steps = self.plan.range(segment);
+        for k in (0..share.len()).rev() {
+            for at in steps.clone().rev() {
+                if (self.stop)() {
+                    return false;
+                }
+                let local = at - steps.start;
+                self.receive(w, share, k, at, local, above);
+                self.back_one(w, share, k, at, (self.place(segment) + local, local), tables.get(k));
+                self.pass_down(w, share, k, (at, local), above, dx.as_mut().map(|(a, b)| (&mut a[..], &mut b[..])));
+            }
+        }
+        true
+    }
+
+    /// Adds what comes from the cell above, or from the layer's output, to the rows' gradients.
+    fn receive(
+        &self,
+        w: &mut Worker<T>,
+        share: &[CellShare<'_, T>],
+        k: usize,
+        at: usize,
+        local: usize,
+        above: Option<Above<'_, T>>,
+    ) {
+        let (sw, h, t) = (self.r.state_width(), self.r.hidden, self.time(at));
+        let cell = &mut w.cells[k];
+        for (row, e) in cell.e.iter_mut().enumerate() {
+            let g = &mut cell.g[row * sw..][..sw];
+            let (b, eb) = match share.get(k + 1) {
+                Some(upper) => (&upper.dx.get(local)[row * h..][..h], upper.dx_exponents.get(local)[row]),
+                None => match self.from_output(w.rows.start + row, t, above) {
+                    Some(x) => x,
+                    None => continue,
+                },
+            };
+            join_part(g, h, e, b, eb);
+        }
+    }
+
+    /// The row of dL/d(output) that a sample's time step gets, if any.
+    fn from_output<'g>(&self, row: usize, t: usize, above: Option<Above<'g, T>>) -> Option<(&'g [T], i64)> {
+        let a = above?;
+        let index = if self.every { row * self.plan.steps + t } else { row };
+        let wanted = if self.every { self.lives(row, t) } else { t == self.last(row) };
+        wanted.then(|| (&a.g[index * a.width + a.col..][..self.r.hidden], a.e[index]))
+    }
+
+    /// The reverse of one step: deltas to the tape, and dL/d(state) taken over to the step before.
+    fn back_one(
+        &self,
+        w: &mut Worker<T>,
+        share: &mut [CellShare<'_, T>],
+        k: usize,
+        at: usize,
+        (place, local): (usize, usize),
+        tables: Option<&Tables<T>>,
+    ) {
+        let (r, ready) = (self.r, &self.ready[k]);
+        let (u, zw, sw, dw, h) = (r.units, r.z_width(), r.state_width(), r.delta_width(), r.hidden);
+        let (cell, share, t) = (&mut w.cells[k], &mut share[k], self.time(at));
+        let (z, s) = (share.z.get(place), share.s.get(place));
+        let delta = share.delta.get_mut(local);
+        let direct_path = r.cell.visit(OneBack {
+            units: u,
+            outputs: r.shape.outputs,
+            z,
+            s,
+            p: &ready.vectors,
+            g: &cell.g,
+            delta,
+            direct: &mut cell.direct,
+            rows: &mut cell.rows,
+            shift: &mut cell.shift,
+        });
+        if self.lengths.is_some() {
+            for row in (0..w.rows.len()).filter(|row| !self.lives(w.rows.start + row, t)) {
+                delta[row * dw..][..dw].fill(T::ZERO);
+                cell.direct[row * sw..][..sw].copy_from_slice(&cell.g[row * sw..][..sw]);
+                let largest = cell.rows[row].largest;
+                (cell.rows[row], cell.shift[row]) = (RowBack { largest, ..RowBack::default() }, 0);
+            }
+        }
+        self.enter(&w.rows, cell.rows.iter().zip(&cell.e).zip(&cell.shift), share.sums.get_mut(local));
+        if let Some(tables) = tables {
+            let out = share.figures.get_mut(local);
+            let (new, place_rows) = (share.s.get(place + 1), w.rows.clone());
+            out.fill(StepFigures::default());
+            for (row, _) in place_rows.enumerate().filter(|(_, index)| self.lives(*index, t)) {
+                let f =
+                    tables.row(r, &ready.vectors, &z[row * zw..][..zw], &s[row * sw..][..sw], &new[row * sw..][..sw]);
+                out[row / self.chunk].add(&f);
+            }
+        }
+        // Rows that left the band are brought back; then the products, in the deltas' own scales.
+        let exponents = share.exponents.get_mut(local);
+        let mut apart = false;
+        for (row, e) in cell.e.iter_mut().enumerate() {
+            let b = &cell.rows[row];
+            let mut scale = *e + cell.shift[row];
+            if b.largest != 0.0 && *e != NOTHING {
+                *e += rescale(&mut cell.direct[row * sw..][..sw], b.largest);
+            }
+            scale += rescale(&mut delta[row * dw..][..dw], b.largest_delta);
+            let none = b.largest_delta == 0.0 && b.delta.s == 0.0;
+            exponents[row] = if none { NO_SCALE } else { scale };
+            if !direct_path && !none {
+                *e = scale;
+            }
+            apart |= !none && scale != *e;
+        }
+        std::mem::swap(&mut cell.g, &mut cell.direct);
+        let pieces = cell.back_hh.iter();
+        for (n, (packed, column)) in pieces.enumerate() {
+            let a = Matrix { data: &delta[column * u..], row: dw, col: 1 };
+            if apart {
+                let start = if n == 0 { Start::Zero } else { Start::Output };
+                packed.product(a, start, &mut cell.spare, h);
+            } else {
+                // Without a direct path the rows hold zeros, save those of samples that do not have the step.
+                let zero = n == 0 && !direct_path && self.lengths.is_none();
+                packed.product(a, if zero { Start::Zero } else { Start::Output }, &mut cell.g, sw);
+            }
+        }
+        if apart && !cell.back_hh.is_empty() {
+            for (row, e) in cell.e.iter_mut().enumerate() {
+                join_part(&mut cell.g[row * sw..][..sw], h, e, &cell.spare[row * h..][..h], exponents[row]);
+            }
+        }
+        for (row, e) in cell.e.iter_mut().enumerate().filter(|_| self.truncate.is_some()) {
+            if self.cuts(w.rows.start + row, t) {
+                cell.g[row * sw..][..sw].fill(T::ZERO);
+                *e = NOTHING;
+            }
+        }
+    }
+
+    /// Sums of a step's squares by chunk, at the scales the rows came in with.
+    fn enter<'b>(
+        &self,
+        rows: &std::ops::Range<usize>,
+        figures: impl Iterator<Item = ((&'b RowBack, &'b i64), &'b i64)>,
+        out: &mut [StepSums],
+    ) {
+        out.fill(StepSums::default());
+        for (row, ((b, &e), &shift)) in figures.enumerate().take(rows.len()) {
+            if e != NOTHING {
+                out[row / self.chunk].add_row(b, e, shift, self.level == Level::Full);
+            }
+        }
+    }
+
+    /// dL/d(input) of the step for the cell below or for what is in front of the layer.
+    fn pass_down(
+        &self,
+        w: &mut Worker<T>,
+        share: &mut [CellShare<'_, T>],
+        k: usize,
+        (at, local): (usize, usize),
+        above: Option<Above<'_, T>>,
+        dx: Option<(&mut [T], &mut [i64])>,
+    ) {
+        let (r, t, steps) = (self.r, self.time(at), self.plan.steps);
+        let (width, dw, h) = (self.stack.cells[k].in_width, r.delta_width(), r.hidden);
+        let (lower, upper) = share.split_at_mut(k + 1);
+        let cell = &mut lower[k];
+        let delta = cell.delta.get(local);
+        if k == 0 {
+            // The weight phase takes the inputs of many steps together.
+            let x = cell.x.get_mut(local);
+            for (row, index) in w.rows.clone().enumerate() {
+                x[row * width..][..width].copy_from_slice(&self.x[(index * steps + t) * width..][..width]);
+            }
+        }
+        let Some(packed) = &w.cells[k].back_ih else { return };
+        let a = Matrix { data: delta, row: dw, col: 1 };
+        if k > 0 {
+            let to = cell.dx.get_mut(local);
+            packed.product(a, Start::Zero, to, width);
+            let e = cell.dx_exponents.get_mut(local);
+            e.copy_from_slice(cell.exponents.get(local));
+            if r.residual {
+                // y = h + x: what came to y comes to x too.
+                for (row, e) in e.iter_mut().enumerate() {
+                    let index = w.rows.start + row;
+                    let from = match upper.first() {
+                        Some(u) => Some((&u.dx.get(local)[row * h..][..h], u.dx_exponents.get(local)[row])),
+                        None => self.from_output(index, t, above),
+                    };
+                    if let Some((b, eb)) = from.filter(|_| self.lives(index, t)) {
+                        join(&mut to[row * width..][..width], e, b, eb);
+                    }
+                }
+            }
+        } else if let Some((out, e)) = dx {
+            packed.product(a, Start::Zero, &mut out[t * width..], steps * width);
+            for (row, &x) in cell.exponents.get(local).iter().enumerate() {
+                e[row * steps + t] = x;
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! engine: Lyapunov exponents of a recurrence.

@@ -1,0 +1,172 @@
+//! parts: the plain recurrent cell with any activation, and its two best known starts. Knows no time.
+
+use super::{CatalogueError, CellPart, Given, Info, Leaf, Param, Shape};
+use crate::kernels::cell::{Back, CellMath, CellVisitor, P, S, Z};
+use crate::kernels::pointwise::Pointwise;
+use crate::num::simd::Vector;
+use crate::parts::activation::{Act, ActVisitor, Activation};
+use crate::parts::init::{Init, Value};
+
+/// `h' = phi(z)`
+#[derive(Clone, Copy)]
+struct Math<A> {
+    act: A,
+    /// 1 / max |phi'|
+    scale: f64,
+}
+
+impl<A: Pointwise> CellMath for Math<A> {
+    const COLUMNS: usize = 1;
+    const STATES: usize = 1;
+    const VECTORS: usize = 0;
+    const GATES: usize = 1;
+    const DIRECT: bool = false;
+
+    #[inline(always)]
+    fn step<V: Vector>(&self, z: Z<V>, _: S<V>, _: P<V>) -> S<V> {
+        [self.act.value(z[0]), V::zero()]
+    }
+
+    #[inline(always)]
+    fn back<V: Vector>(&self, z: Z<V>, _: S<V>, _: P<V>, d: S<V>) -> Back<V> {
+        let o = V::zero();
+        Back { z: [d[0].mul(self.act.eval(z[0]).1), o, o, o], s: [o; 2], p: [o; 3], c: V::zero() }
+    }
+
+    #[inline(always)]
+    fn gates<V: Vector>(&self, z: Z<V>, _: S<V>, _: P<V>) -> Z<(V, V)> {
+        let o = (V::zero(), V::zero());
+        let (y, d) = self.act.eval(z[0]);
+        [(y, d.mul(V::c(self.scale))), o, o, o]
+    }
+}
+
+/// Calls a cell visitor with the arithmetic of an activation.
+struct Through<V>(V);
+
+impl<V: CellVisitor> ActVisitor for Through<V> {
+    type Out = V::Out;
+    fn visit<A: Activation>(self, act: A) -> V::Out {
+        let scale = 1.0 / act.max_slope();
+        self.0.visit(Math { act, scale })
+    }
+}
+
+const SHAPE: Shape = Shape {
+    gates: &["h"],
+    ih: &[0],
+    hh: &[0],
+    columns: 1,
+    states: 1,
+    outputs: 1,
+    vectors: (0, ""),
+    bias: true,
+    gated: true,
+    antisymmetric: None,
+    keep: None,
+    input: None,
+};
+
+/// The activation of a catalogue parameter; the catalogue has checked that there is one.
+fn act(given: &Given) -> Result<Act, CatalogueError> {
+    let name = given.text("activation");
+    Act::parse(name, &[]).map_err(|e| given.info().invalid("activation", name.to_owned(), e.to_string()))
+}
+
+/// The plain cell.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rnn {
+    act: Act,
+}
+
+impl CellPart for Rnn {
+    const INFO: &'static Info = &Info {
+        name: "rnn",
+        aliases: &["RNN", "elman", "SimpleRNN", "vanilla_rnn"],
+        formula: "h' = phi(W_ih x + b_ih + W_hh h + b_hh)",
+        summary: "The plain recurrent cell; its gradient is a product of Jacobians diag(phi') W_hh, one a step.",
+        reference: "Elman 1990, Cognitive Science 14:179; equations as in PyTorch torch.nn.RNN",
+        params: &[Param::activation("activation", "tanh", "The function phi, by its name.")],
+    };
+    fn new(given: &Given) -> Result<Self, CatalogueError> {
+        Ok(Self { act: act(given)? })
+    }
+    fn shape(&self) -> Shape {
+        SHAPE
+    }
+    fn visit<V: CellVisitor>(&self, visitor: V) -> V::Out {
+        self.act.visit(Through(visitor))
+    }
+}
+
+/// The plain cell with relu, started at the identity.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Irnn {
+    act: Act,
+}
+
+impl CellPart for Irnn {
+    const INFO: &'static Info = &Info {
+        name: "irnn",
+        aliases: &["IRNN", "identity_rnn"],
+        formula: "h' = relu(W_ih x + b_ih + W_hh h + b_hh), W_hh starts at I, biases at 0",
+        summary: "A relu network that starts by remembering: at the identity the gradient neither grows nor shrinks.",
+        reference: "Le, Jaitly, Hinton 2015, arXiv:1504.00941, section 2",
+        params: &[Param::activation("activation", "relu", "The function phi, by its name.")],
+    };
+    fn new(given: &Given) -> Result<Self, CatalogueError> {
+        Ok(Self { act: act(given)? })
+    }
+    fn shape(&self) -> Shape {
+        SHAPE
+    }
+    fn visit<V: CellVisitor>(&self, visitor: V) -> V::Out {
+        self.act.visit(Through(visitor))
+    }
+    fn start(&self, leaf: Leaf, _: usize) -> Option<Init> {
+        match leaf {
+            Leaf::WeightIh => Init::parse("normal", &[("std".into(), Value::Number(0.001))]).ok(),
+            Leaf::WeightHh => Init::parse("identity", &[]).ok(),
+            Leaf::Vectors => None,
+        }
+    }
+    fn quiet(&self) -> bool {
+        true
+    }
+}
+
+/// The plain cell started at an orthogonal matrix.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OrthogonalRnn {
+    act: Act,
+}
+
+impl CellPart for OrthogonalRnn {
+    const INFO: &'static Info = &Info {
+        name: "orthogonal_rnn",
+        aliases: &["ornn", "unitary_rnn", "orthogonal"],
+        formula: "h' = phi(W_ih x + b_ih + W_hh h + b_hh), W_hh starts orthogonal, biases at 0",
+        summary: "A plain cell whose recurrent matrix starts as a rotation, so that only phi' shrinks the gradient.",
+        reference: "Saxe, McClelland, Ganguli 2014, arXiv:1312.6120; Henaff, Szlam, LeCun 2016, arXiv:1602.06662",
+        params: &[Param::activation("activation", "tanh", "The function phi, by its name.")],
+    };
+    fn new(given: &Given) -> Result<Self, CatalogueError> {
+        Ok(Self { act: act(given)? })
+    }
+    fn shape(&self) -> Shape {
+        SHAPE
+    }
+    fn visit<V: CellVisitor>(&self, visitor: V) -> V::Out {
+        self.act.visit(Through(visitor))
+    }
+    fn start(&self, leaf: Leaf, _: usize) -> Option<Init> {
+        match leaf {
+            Leaf::WeightIh => Init::parse("glorot_uniform", &[]).ok(),
+            Leaf::WeightHh => Init::parse("orthogonal", &[]).ok(),
+            Leaf::Vectors => None,
+        }
+    }
+    fn quiet(&self) -> bool {
+        true
+    }
+}
