@@ -3,6 +3,7 @@
 
 use super::plan::Plan;
 use super::program::{Kind, Program};
+use super::recurrent::lyapunov::Spectrum;
 use super::shared::{self, room};
 use super::stats::Stats;
 use super::sweep::{Level, Scene, Worker};
@@ -62,10 +63,22 @@ impl<'a, T: Real> Feed<'a, T> {
         wanted: Wanted,
         stop: &'a (dyn Fn() -> bool + Sync),
     ) -> Self {
+        Self::on(pool::num_threads(), program, plan, tape, x, wanted, stop)
+    }
+
+    /// The same on so many threads.
+    pub fn on(
+        threads: usize,
+        program: &'a Program,
+        plan: &'a Plan,
+        tape: &'a mut Tape<T>,
+        x: &[T],
+        wanted: Wanted,
+        stop: &'a (dyn Fn() -> bool + Sync),
+    ) -> Self {
         let (slot, at) = tape.inputs[0];
         let len = x.len();
         tape.slots[slot][at * len..][..len].copy_from_slice(x);
-        let threads = pool::num_threads();
         let split = tape.split(threads);
         let ops = program.blocks.iter().flat_map(|b| b.ops.iter());
         let widest = ops.map(|o| o.widths.0.max(o.widths.1)).max().unwrap_or(1).max(program.in_features);
@@ -196,6 +209,28 @@ impl<'a, T: Real> Feed<'a, T> {
             stats.input_grad_log2_norm = self.input_norm();
         }
         Ok(Flow { stats, kept })
+    }
+
+    /// Takes the seeds of a pass on one thread back, and has them made orthonormal after every segment.
+    pub fn turn(&mut self, params: &[Buffer<T>], spectrum: &mut Spectrum) -> Result<(), Error> {
+        let (base, inputs, chunk) = (self.tape.base.clone(), self.tape.inputs.clone(), self.tape.chunk);
+        let mut workers = std::mem::take(&mut self.workers);
+        for (i, s) in self.plan.segments.iter().enumerate().rev() {
+            let scene = self.scene(params, &base, &inputs, chunk);
+            let mut shares = self.tape.share(&self.split);
+            for (w, share) in workers.iter_mut().zip(&mut shares) {
+                if !scene.backward(w, share, i, s) {
+                    return Err(Error::Interrupted);
+                }
+                let used = w.rows.len() * s.width;
+                let mut a: Vec<f64> = w.g[..used].iter().map(|x| x.to_f64()).collect();
+                spectrum.turn(&mut a, s.width, &w.e);
+                w.g.iter_mut().zip(a).for_each(|(g, a)| *g = T::from_f64(a));
+                w.e.fill(0);
+            }
+        }
+        self.workers = workers;
+        Ok(())
     }
 
     /// dL/d(input): mantissas (rows, in) and exponents (rows,).

@@ -75,6 +75,11 @@ impl Plan {
         best
     }
 
+    /// A plan that keeps everything and stops after each iteration.
+    pub fn by_step(p: &Program, batch: usize, element: usize) -> Self {
+        Sizes { batch: batch as u64, element: element as u64 }.plan(p, 1, true)
+    }
+
     /// Extra forward work: 0 when all is kept, else all segments but the last run forward twice.
     pub fn recompute(&self) -> f64 {
         if self.keep || self.segments.len() < 2 { 0.0 } else { 1.0 - 1.0 / self.segments.len() as f64 }

@@ -327,21 +327,12 @@ impl<T: Real> Scene<'_, T> {
                         share.slopes[place.0].get_mut(place.1)[r] *= pow2(-k);
                     }
                 }
-                if let Kind::Dense { .. } = kind {
-                    self.look_ahead(&mut w.scratch.ahead, share, (block, index, i), (t, k), Way::Back);
-                }
                 let out = share.deltas[place.0].get(place.1);
                 match kind {
                     Kind::Dense { weight, .. } => {
-                        let weights = Matrix::rows(self.copy(weight, i), n_in);
-                        product(
-                            (m, n_in, n_out),
-                            Matrix::rows(out, n_out),
-                            weights,
-                            Start::Zero,
-                            &mut w.g,
-                            &mut w.scratch,
-                        );
+                        self.look_ahead(&mut w.scratch.ahead, share, (block, index, i), (t, k), Way::Back);
+                        let (d, weights) = (Matrix::rows(out, n_out), Matrix::rows(self.copy(weight, i), n_in));
+                        product((m, n_in, n_out), d, weights, Start::Zero, &mut w.g, &mut w.scratch);
                     }
                     _ => w.g[..m * n_out].copy_from_slice(out),
                 }

@@ -8,6 +8,7 @@ use crate::engine::chain::plan_text;
 use crate::engine::network::Network as Net;
 use crate::engine::pass::{Mode, Request, Time, Top};
 use crate::engine::program::Tensor;
+use crate::engine::recurrent::lyapunov::lyapunov;
 use crate::engine::sweep::Level;
 use crate::error::Error;
 use crate::parts::layer::Layer;
@@ -171,6 +172,25 @@ impl Network {
     fn memory_estimate(&self, py: Python<'_>, batch: usize, mode: &str) -> PyResult<u64> {
         let mode = if mode == "gradients" { Mode::Gradients } else { Mode::Probe };
         with!(self, n => n.memory(batch, mode, None).map_err(|e| raise(py, &e)))
+    }
+
+    /// Leading Lyapunov exponents along one sample, nats per step.
+    #[pyo3(signature = (x, *, k, state=None))]
+    fn lyapunov<'py>(
+        &self,
+        py: Python<'py>,
+        x: &Bound<'_, PyAny>,
+        k: usize,
+        state: Option<Vec<Bound<'_, PyAny>>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        with!(self, n => {
+            let (x, one, steps) = batch(py, n, x)?;
+            let given = TimeGiven { lengths: None, state: state.as_deref(), truncate: None, inputs: false };
+            let read = TimeRead::new(py, &given, one, steps.unwrap_or(1))?;
+            let state = read.state.as_deref();
+            let found = detached(py, |poll| lyapunov(n, &x, steps.unwrap_or(1), state, k, poll))?;
+            array(py, &found, &[k], "float64")
+        })
     }
 
     /// The memory plan of a pass in words.

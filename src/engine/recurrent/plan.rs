@@ -70,6 +70,12 @@ impl TimePlan {
         Ok(best)
     }
 
+    /// A plan that keeps all steps and stops after each.
+    pub fn by_step(r: &Recurrent, batch: usize, steps: usize, element: usize) -> Self {
+        let size = Size { r, batch: batch as u64, steps: steps as u64, element: element as u64 };
+        Self { steps, batch, segment: 1, chunk: 1, keep: true, bytes: size.bytes(1, true) }
+    }
+
     /// Number of segments.
     pub fn segments(&self) -> usize {
         self.steps.div_ceil(self.segment)

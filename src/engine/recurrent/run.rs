@@ -5,6 +5,7 @@ use super::backward::{Above, NOTHING, join};
 use super::figures::{NonFinite, Tables, TimeStats, ready};
 use super::forward::{Ready, Scene, Worker};
 use super::gradient::{Gradients, Whole};
+use super::lyapunov::Spectrum;
 use super::plan::TimePlan;
 use super::tape::Tape;
 use super::{Recurrent, Stack};
@@ -87,7 +88,52 @@ fn cut<'b, X>(mut rest: &'b mut [X], workers: &[usize], width: usize) -> Vec<&'b
 impl<'a, T: Real> Run<'a, T> {
     /// A pass that has not begun.
     pub fn new(set: Setting<'a, T>) -> Self {
-        Self { set, threads: pool::num_threads(), levels: Vec::new(), between: Vec::new() }
+        Self::on(set, pool::num_threads())
+    }
+
+    /// The same on so many threads.
+    pub fn on(set: Setting<'a, T>, threads: usize) -> Self {
+        Self { set, threads, levels: Vec::new(), between: Vec::new() }
+    }
+
+    /// Takes orthonormal gradients of the final state back on one thread, and has them made orthonormal again after
+    /// every segment. `x` is what `forward` was given.
+    pub fn turn(mut self, x: &[T], spectrum: &mut Spectrum) -> Result<(), Error> {
+        let (r, plan) = (self.set.r, self.set.plan);
+        let Some(run) = std::mem::take(&mut self.levels[0]).pop() else { return Ok(()) };
+        let StackRun { mut tape, ready, mut workers } = run;
+        let stack = &r.levels[0][0];
+        let scene = self.scene(0, stack, &ready, x, tape.chunk);
+        let (sw, k) = (r.state_width(), plan.batch);
+        let n = sw * stack.cells.len();
+        let mut a = spectrum.start(n);
+        let split: Vec<_> = workers.iter().map(|w| w.chunks.clone()).collect();
+        for segment in (0..plan.segments()).rev() {
+            let mut shares = tape.share(&split);
+            for (w, share) in workers.iter_mut().zip(&mut shares) {
+                for (c, cell) in w.cells.iter_mut().enumerate() {
+                    for row in 0..k {
+                        let from = &a[row * n + c * sw..][..sw];
+                        cell.g[row * sw..][..sw].iter_mut().zip(from).for_each(|(g, a)| *g = T::from_f64(*a));
+                    }
+                    cell.e.fill(0);
+                }
+                if !scene.backward(w, share, segment, None, None, &[]) {
+                    return Err(Error::Interrupted);
+                }
+                // A row is all cells' states together, so it takes one exponent: the largest of theirs.
+                let e: Vec<i64> = (0..k).map(|row| w.cells.iter().map(|c| c.e[row]).max().unwrap_or(0)).collect();
+                for (c, cell) in w.cells.iter().enumerate() {
+                    for row in 0..k {
+                        let f = pow2(cell.e[row] - e[row]);
+                        let to = &mut a[row * n + c * sw..][..sw];
+                        to.iter_mut().zip(&cell.g[row * sw..][..sw]).for_each(|(a, g)| *a = g.to_f64() * f);
+                    }
+                }
+                spectrum.turn(&mut a, n, &e);
+            }
+        }
+        Ok(())
     }
 
     fn scene<'s>(
