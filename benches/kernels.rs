@@ -8,7 +8,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
 use std::time::Duration;
 use vgcore::engine::network::Network;
-use vgcore::engine::pass::{Mode, Request, Top};
+use vgcore::engine::pass::{Mode, Request, Time, Top};
 use vgcore::engine::sweep::Level;
 use vgcore::kernels::delta::{RowDelta, delta_rows};
 use vgcore::kernels::gradient::{Block, Step, Weights, block};
@@ -210,6 +210,7 @@ fn step(c: &mut Criterion) {
                         rate: Some(1e-3),
                         level,
                         budget: None,
+                        time: Time::NONE,
                         poll: &|| false,
                     };
                     match network.pass(&request) {

@@ -3,6 +3,7 @@
 pub mod chain;
 mod faint;
 pub mod feed;
+mod look_ahead;
 pub mod network;
 pub mod origin;
 pub mod pass;

@@ -5,7 +5,8 @@
 //! exactly: no gradient leaves the range of the type.
 
 use super::faint::lift_rows;
-use super::origin::{Made, is_made};
+use super::look_ahead::Way;
+use super::origin::Made;
 use super::plan::Segment;
 use super::program::{ActUse, Kind, Op, Program, Source};
 use super::tape::{ChunkForward, Place, Share, read_write, write_two};
@@ -75,16 +76,6 @@ pub struct Worker<T> {
 /// room above it.
 const FAINT: f64 = 7.9e-31; // 2^-100
 
-/// Weights up to this many bytes are asked for one layer ahead: a quarter of a second-level cache.
-const NEAR: usize = 1 << 19;
-
-/// Which way a sweep goes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Forward,
-    Back,
-}
-
 /// The exponent of a row that is exactly zero: below any other, and far from overflow.
 pub const NO_SCALE: i64 = -(1 << 60);
 
@@ -124,51 +115,6 @@ impl<T: Real> Scene<'_, T> {
         match &a.slope {
             Some(r) => a.act.with_slope(self.copy(made, r, i)[0].to_f64()),
             None => a.act,
-        }
-    }
-
-    /// Has the next product ask for what the Dense that comes after operation `index` will touch: its weights, its slope
-    /// and its output or, on the way back, its delta. A small layer takes about as long as its weights take to come from
-    /// a far cache; large ones would drive out what is in use. `t` and `k` are the indices on the tape and in the segment.
-    fn look_ahead(
-        &self,
-        w: &mut Worker<T>,
-        share: &Share<'_, T>,
-        (block, index, i): (usize, usize, usize),
-        (t, k): (usize, usize),
-        way: Way,
-    ) {
-        let b = &self.program.blocks[block];
-        let dense = |o: &&Op| matches!(o.kind, Kind::Dense { .. });
-        let (here, there) = match way {
-            Way::Forward => (b.ops[index + 1..].iter().find(dense), b.ops.iter().find(dense)),
-            Way::Back => (b.ops[..index].iter().rfind(dense), b.ops.iter().rfind(dense)),
-        };
-        let on = |at: usize| if way == Way::Forward { at.checked_add(1) } else { at.checked_sub(1) };
-        let (op, i, t, k) = match (here, there, on(i), on(t), on(k)) {
-            (Some(op), ..) => (op, i, t, k),
-            (None, Some(op), Some(i), Some(t), Some(k)) if i < b.times => (op, i, t, k),
-            _ => return,
-        };
-        let Kind::Dense { weight, .. } = &op.kind else { return };
-        if is_made(self.program, self.params, weight.tensor) {
-            return;
-        }
-        let weights = &self.params[weight.tensor][weight.copy(i) * self.program.tensors[weight.tensor].len()..]
-            [..self.program.tensors[weight.tensor].len()];
-        if size_of_val(weights) > NEAR {
-            return;
-        }
-        let (base, delta_base) = self.base[block];
-        let ahead = &mut w.scratch.ahead;
-        ahead.add(weights);
-        if let Some(a) = &op.act {
-            ahead.add(share.slots[base + a.d].peek(t));
-        }
-        match (way, op.delta) {
-            (Way::Forward, _) => ahead.add(share.slots[base + op.y].peek(t)),
-            (Way::Back, Some(delta)) => ahead.add(share.deltas[delta_base + delta].peek(k)),
-            _ => {}
         }
     }
 
@@ -232,7 +178,7 @@ impl<T: Real> Scene<'_, T> {
             match &op.kind {
                 Kind::Fork => continue,
                 Kind::Dense { weight, bias } => {
-                    self.look_ahead(w, share, (block, index, i), (t, t), Way::Forward);
+                    self.look_ahead(&mut w.scratch.ahead, share, (block, index, i), (t, t), Way::Forward);
                     let (x, y) = read_write(&mut share.slots, place(op.source), y);
                     let weights = Matrix::columns(self.copy(&w.made, weight, i), n_in);
                     let start = bias.as_ref().map_or(Start::Zero, |r| Start::Row(self.copy(&w.made, r, i)));
@@ -383,21 +329,13 @@ impl<T: Real> Scene<'_, T> {
                         share.slopes[place.0].get_mut(place.1)[r] *= pow2(-k);
                     }
                 }
-                if let Kind::Dense { .. } = kind {
-                    self.look_ahead(w, share, (block, index, i), (t, k), Way::Back);
-                }
                 let out = share.deltas[place.0].get(place.1);
                 match kind {
                     Kind::Dense { weight, .. } => {
-                        let weights = Matrix::rows(self.copy(&w.made, weight, i), n_in);
-                        product(
-                            (m, n_in, n_out),
-                            Matrix::rows(out, n_out),
-                            weights,
-                            Start::Zero,
-                            &mut w.g,
-                            &mut w.scratch,
-                        );
+                        self.look_ahead(&mut w.scratch.ahead, share, (block, index, i), (t, k), Way::Back);
+                        let (d, weights) = (Matrix::rows(out, n_out), self.copy(&w.made, weight, i));
+                        let weights = Matrix::rows(weights, n_in);
+                        product((m, n_in, n_out), d, weights, Start::Zero, &mut w.g, &mut w.scratch);
                     }
                     _ => w.g[..m * n_out].copy_from_slice(out),
                 }

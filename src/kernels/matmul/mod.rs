@@ -17,7 +17,7 @@ mod transpose;
 
 use crate::num::real::Real;
 use crate::num::simd::{Path, path};
-use ahead::Ahead;
+pub use ahead::Ahead;
 pub use micro::Start as RawStart;
 use micro::{Tile, micro, shape};
 use pack::{pack_rows, pack_strips, pack_transposed};

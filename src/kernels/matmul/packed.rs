@@ -62,13 +62,12 @@ impl<T: Real> Packed<T> {
             let mut r = 0;
             while r < m {
                 let rows = mr.min(m - r);
-                let panel = self.panels[at..].as_ptr();
                 let tile = Tile {
                     k,
                     a: a.data.as_ptr().wrapping_add(r * a.row),
                     a_row: a.row,
                     a_col: a.col,
-                    b: panel,
+                    b: self.panels[at..].as_ptr(),
                     b_row: nv * lanes,
                     c: c.as_mut_ptr().wrapping_add(r * c_row + col),
                     c_row,
@@ -78,7 +77,8 @@ impl<T: Real> Packed<T> {
                         Start::Row(p) => RawStart::Row(p.as_ptr().wrapping_add(col)),
                         Start::Output => RawStart::Output,
                     },
-                    next: panel,
+                    // The panels stay in cache from one use to the next: nothing need be fetched.
+                    next: self.panels[at..].as_ptr(),
                     next_step: 0,
                 };
                 // SAFETY: the assertions at the top put every element of A, C and the bias inside its slice; the panel
