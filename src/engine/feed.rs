@@ -45,6 +45,9 @@ pub struct Feed<'a, T: Real> {
     stop: &'a (dyn Fn() -> bool + Sync),
 }
 
+/// What a thread does with its rows of the output.
+pub type Finish<'f, T, X> = dyn Fn(&Scene<'_, T>, &mut Worker<T>, &[T], X) + Sync + 'f;
+
 /// Figures and gradients of a backward pass.
 pub struct Flow<T: Real> {
     /// Figures.
@@ -96,7 +99,7 @@ impl<'a, T: Real> Feed<'a, T> {
         &mut self,
         params: &[Buffer<T>],
         items: Vec<X>,
-        finish: &(dyn Fn(&Scene<'_, T>, &mut Worker<T>, &[T], X) + Sync),
+        finish: &Finish<'_, T, X>,
     ) -> Result<(), Error> {
         let (base, inputs, chunk) = (self.tape.base.clone(), self.tape.inputs.clone(), self.tape.chunk);
         let scene = self.scene(params, &base, &inputs, chunk);

@@ -17,7 +17,7 @@ pub enum Stage {
     /// Layers without time.
     Feed(Program),
     /// Time steps.
-    Recurrent(Recurrent),
+    Recurrent(Box<Recurrent>),
 }
 
 impl Stage {
@@ -214,7 +214,7 @@ fn stages(layers: &[Layer], in_features: usize) -> Result<Vec<Stage>, Error> {
         }
         width = out.last().map_or(width, Stage::out_features);
         let Some(Layer::Recurrent(r)) = rest.get(n) else { break };
-        out.push(Stage::Recurrent(Recurrent::compile(r, width)?));
+        out.push(Stage::Recurrent(Box::new(Recurrent::compile(r, width)?)));
         width = out.last().map_or(width, Stage::out_features);
         rest = &rest[n + 1..];
     }

@@ -220,6 +220,49 @@ impl<T: Real> Kernel for Scale<'_, T> {
     }
 }
 
+/// Columns of rows, each row times a factor of its own.
+struct ScaleRows<'a, T> {
+    from: &'a [T],
+    row: usize,
+    factors: &'a [T],
+    to: &'a mut [T],
+    width: usize,
+}
+
+impl<T: Real> Kernel for ScaleRows<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Self { from, row, factors, to, width } = self;
+        let n = T::V::<I>::LANES;
+        for (r, &f) in factors.iter().enumerate() {
+            let f = T::V::<I>::splat(f);
+            let mut j = 0;
+            while j < width {
+                let left = n.min(width - j);
+                // SAFETY: `scale_rows` checked that row r has `width` elements on both sides, and j + left <= width.
+                unsafe {
+                    let (p, q) = (from.as_ptr().add(r * row + j), to.as_mut_ptr().add(r * width + j));
+                    if left == n {
+                        T::V::<I>::load(p).mul(f).store(q);
+                    } else {
+                        T::V::<I>::load_partial(p, left).mul(f).store_partial(q, left);
+                    }
+                }
+                j += n;
+            }
+        }
+    }
+}
+
+/// `to[r] = from[r] * factors[r]` for the first `width` columns of rows that lie `row` apart. `to`: (rows, width).
+pub fn scale_rows<T: Real>(from: &[T], row: usize, factors: &[T], to: &mut [T], width: usize) {
+    let rows = factors.len();
+    let whole = rows == 0 || (rows - 1) * row + width <= from.len();
+    assert!(whole && to.len() >= rows * width, "scale rows: a slice is too short");
+    dispatch(ScaleRows { from, row, factors, to, width });
+}
+
 /// Multiplies a row by 2^-k, exactly wherever the result is normal.
 pub fn normalise<T: Real>(row: &mut [T], k: i64) {
     // Subnormal rows need more than one factor: 2^-k itself may not exist in the type.
@@ -282,6 +325,16 @@ mod tests {
             delta_rows(&[x], None, &mut out, 1, &mut rows, true);
             let got = rows[0].delta.log2_sqrt() * std::f64::consts::LOG10_2;
             assert!((got - want).abs() < 1e-9, "{got}");
+        }
+    }
+
+    #[test]
+    fn rows_by_their_factors() {
+        let from: Vec<f32> = (0..3 * 40).map(|i| i as f32).collect();
+        let mut to = vec![0.0; 3 * 37];
+        scale_rows(&from[2..], 40, &[1.0, 0.5, 0.0], &mut to, 37);
+        for (r, f) in [1.0, 0.5, 0.0].into_iter().enumerate() {
+            assert!((0..37).all(|j| to[r * 37 + j] == f * (r * 40 + j + 2) as f32));
         }
     }
 

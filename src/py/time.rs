@@ -90,7 +90,7 @@ fn layer<'py>(py: Python<'py>, r: &Recurrent, s: &TimeStats, steps: usize) -> Py
 /// The first recurrent layer.
 fn first<'a, T: Float>(n: &Names<'a, T>) -> Option<&'a Recurrent> {
     n.net.stages.iter().find_map(|s| match s {
-        Stage::Recurrent(r) => Some(r),
+        Stage::Recurrent(r) => Some(&**r),
         Stage::Feed(_) => None,
     })
 }

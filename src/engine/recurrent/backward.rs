@@ -127,7 +127,7 @@ impl<T: Real> Scene<'_, T> {
             let g = &mut cell.g[row * sw..][..sw];
             let (b, eb) = match share.get(k + 1) {
                 Some(upper) => (&upper.dx.get(local)[row * h..][..h], upper.dx_exponents.get(local)[row]),
-                None => match self.from_output(w.rows.start + row, t, above) {
+                None => match self.output_gradient(w.rows.start + row, t, above) {
                     Some(x) => x,
                     None => continue,
                 },
@@ -137,7 +137,7 @@ impl<T: Real> Scene<'_, T> {
     }
 
     /// The row of dL/d(output) that a sample's time step gets, if any.
-    fn from_output<'g>(&self, row: usize, t: usize, above: Option<Above<'g, T>>) -> Option<(&'g [T], i64)> {
+    fn output_gradient<'g>(&self, row: usize, t: usize, above: Option<Above<'g, T>>) -> Option<(&'g [T], i64)> {
         let a = above?;
         let index = if self.every { row * self.plan.steps + t } else { row };
         let wanted = if self.every { self.lives(row, t) } else { t == self.last(row) };
@@ -283,7 +283,7 @@ impl<T: Real> Scene<'_, T> {
                     let index = w.rows.start + row;
                     let from = match upper.first() {
                         Some(u) => Some((&u.dx.get(local)[row * h..][..h], u.dx_exponents.get(local)[row])),
-                        None => self.from_output(index, t, above),
+                        None => self.output_gradient(index, t, above),
                     };
                     if let Some((b, eb)) = from.filter(|_| self.lives(index, t)) {
                         join(&mut to[row * width..][..width], e, b, eb);

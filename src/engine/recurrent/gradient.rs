@@ -5,6 +5,7 @@ use super::forward::Scene;
 use super::tape::Tape;
 use super::{CellWeights, Recurrent};
 use crate::engine::sweep::{Level, NO_SCALE};
+use crate::kernels::delta::scale_rows;
 use crate::kernels::gradient::{column_sums, squares};
 use crate::kernels::matmul::{Matrix, Scratch, Start, product};
 use crate::kernels::pointwise::accumulate;
@@ -108,13 +109,14 @@ impl Gradients {
     ) -> Vec<(usize, bool, usize, f64)> {
         let count = self.pieces.len();
         let parts: Vec<Mutex<Vec<Part>>> = (0..count).map(|_| Mutex::new(Vec::new())).collect();
-        pool::each(threads, count + self.vectors.len(), &|_, i| {
+        let locals: Vec<_> = (0..threads).map(|_| Mutex::new(Local::new())).collect();
+        pool::each(threads, count + self.vectors.len(), &|worker, i| {
             if (scene.stop)() {
                 return;
             }
             if i < count {
                 let mut piece = lock(&self.pieces[i]);
-                *lock(&parts[i]) = piece_steps(scene, tape, segment, &mut piece);
+                *lock(&parts[i]) = piece_steps(scene, tape, segment, &mut piece, &mut lock(&locals[worker]));
             } else {
                 let (cell, sum) = &mut *lock(&self.vectors[i - count]);
                 vector_steps(scene, tape, segment, *cell, sum);
@@ -231,41 +233,59 @@ fn inputs<'a, T: Real>(
     }
 }
 
-/// Columns `column..column + n` of rows of deltas in the scale 2^e, and the distance between rows: themselves where all
-/// have that exponent, else a copy.
+/// Memory of one thread.
+struct Local<T> {
+    scratch: Scratch<T>,
+    copy: Vec<T>,
+    factors: Vec<T>,
+    one: Vec<T>,
+}
+
+impl<T: Real> Local<T> {
+    fn new() -> Self {
+        Self { scratch: Scratch::default(), copy: Vec::new(), factors: Vec::new(), one: Vec::new() }
+    }
+}
+
+/// Columns of rows of deltas in the scale 2^e, and the distance between rows: themselves where all have that exponent,
+/// else a copy.
 fn aligned<'a, T: Real>(
     d: &'a [T],
     exponents: &[i64],
     e: i64,
     width: usize,
     cols: std::ops::Range<usize>,
-    copy: &'a mut Vec<T>,
+    (copy, factors): (&'a mut Vec<T>, &mut Vec<T>),
 ) -> (&'a [T], usize) {
     if exponents.iter().all(|&x| x == e || x == NO_SCALE) {
         return (&d[cols.start..], width);
     }
+    // Far below the type's own digits nothing is added, and products of subnormal numbers cost a hundredfold.
+    let limit = i64::from(T::BIAS) - 40;
+    factors.clear();
+    factors.extend(exponents.iter().map(|&x| match e - x {
+        _ if x == NO_SCALE => T::ONE,
+        far if far > limit => T::ZERO,
+        near => pow2_in::<T>(-near),
+    }));
     let n = cols.len();
     copy.resize(copy.len().max(exponents.len() * n), T::ZERO);
-    for ((r, row), &x) in copy.chunks_exact_mut(n).take(exponents.len()).enumerate().zip(exponents) {
-        let d = &d[r * width..][cols.clone()];
-        // Far below the type's own digits nothing is added, and products of subnormal numbers cost a hundredfold.
-        let limit = i64::from(T::BIAS) - 40;
-        let f = match e - x {
-            _ if x == NO_SCALE => 1.0,
-            far if far > limit => 0.0,
-            near => pow2_in::<T>(-near).to_f64(),
-        };
-        for (c, &d) in row.iter_mut().zip(d) {
-            *c = T::from_f64(d.to_f64() * f);
-        }
-    }
+    scale_rows(&d[cols.start..], width, factors, copy, n);
     (&copy[..exponents.len() * n], n)
 }
 
-fn piece_steps<T: Real>(scene: &Scene<'_, T>, tape: &Tape<T>, segment: usize, p: &mut Piece) -> Vec<Part> {
+fn piece_steps<T: Real>(
+    scene: &Scene<'_, T>,
+    tape: &Tape<T>,
+    segment: usize,
+    p: &mut Piece,
+    local: &mut Local<T>,
+) -> Vec<Part> {
     let (batch, dw) = (scene.plan.batch, scene.r.delta_width());
     let cell = &tape.cells[p.cell];
-    let (mut scratch, mut copy, mut one) = (Scratch::default(), Vec::new(), vec![T::ZERO; p.rows * p.width]);
+    let Local { scratch, copy, factors, one } = local;
+    one.resize(one.len().max(p.rows * p.width), T::ZERO);
+    let one = &mut one[..p.rows * p.width];
     let mut bias = vec![T::ZERO; p.rows];
     let cols = p.column..p.column + p.rows;
     let mut parts = Vec::new();
@@ -277,12 +297,13 @@ fn piece_steps<T: Real>(scene: &Scene<'_, T>, tape: &Tape<T>, segment: usize, p:
                     parts.push((p.cell, p.recurrent, scene.plan.range(segment).start + local, ScaledSum::default()));
                     continue;
                 };
-                let (a, width) = aligned(&cell.delta[local * batch * dw..], exponents, e, dw, cols.clone(), &mut copy);
+                let (a, width) =
+                    aligned(&cell.delta[local * batch * dw..], exponents, e, dw, cols.clone(), (copy, factors));
                 let x = inputs(scene, tape, segment, p, local);
-                product((p.rows, p.width, batch), Matrix::columns(a, width), x, Start::Zero, &mut one, &mut scratch);
+                product((p.rows, p.width, batch), Matrix::columns(a, width), x, Start::Zero, one, scratch);
                 let squares = match scene.r.shape.antisymmetric.filter(|_| p.recurrent) {
-                    Some(_) => squares(&(0..one.len()).map(|k| skew(&one, p.width, k)).collect::<Vec<_>>()),
-                    None => squares(&one),
+                    Some(_) => squares(&(0..one.len()).map(|k| skew(one, p.width, k)).collect::<Vec<_>>()),
+                    None => squares(one),
                 };
                 let squares = ScaledSum { s: squares.s, e: squares.e + 2 * e };
                 parts.push((p.cell, p.recurrent, scene.plan.range(segment).start + local, squares));
@@ -291,10 +312,11 @@ fn piece_steps<T: Real>(scene: &Scene<'_, T>, tape: &Tape<T>, segment: usize, p:
         let rows = steps.len() * batch;
         let exponents = &cell.exponents[steps.start * batch..][..rows];
         let Some(e) = exponents.iter().copied().filter(|&e| e != NO_SCALE).max() else { continue };
-        let (a, width) = aligned(&cell.delta[steps.start * batch * dw..], exponents, e, dw, cols.clone(), &mut copy);
+        let (a, width) =
+            aligned(&cell.delta[steps.start * batch * dw..], exponents, e, dw, cols.clone(), (copy, factors));
         let x = inputs(scene, tape, segment, p, steps.start);
-        product((p.rows, p.width, rows), Matrix::columns(a, width), x, Start::Zero, &mut one, &mut scratch);
-        p.weight.add(&one, e);
+        product((p.rows, p.width, rows), Matrix::columns(a, width), x, Start::Zero, one, scratch);
+        p.weight.add(one, e);
         if let Some(sum) = &mut p.bias {
             column_sums(a, width, rows, &mut bias);
             sum.add(&bias, e);
@@ -311,7 +333,8 @@ fn vector_steps<T: Real>(scene: &Scene<'_, T>, tape: &Tape<T>, segment: usize, c
         let rows = steps.len() * batch;
         let exponents = &cell.exponents[steps.start * batch..][..rows];
         let Some(e) = exponents.iter().copied().filter(|&e| e != NO_SCALE).max() else { continue };
-        let (a, width) = aligned(&cell.delta[steps.start * batch * dw..], exponents, e, dw, zw..dw, &mut copy);
+        let (a, width) =
+            aligned(&cell.delta[steps.start * batch * dw..], exponents, e, dw, zw..dw, (&mut copy, &mut Vec::new()));
         column_sums(a, width, rows, &mut one);
         sum.add(&one, e);
     }

@@ -153,9 +153,9 @@ impl Recurrent {
             }
         }
         if d.learned {
-            for s in 0..shape.states / shape.outputs {
+            for name in STATE_NAMES.iter().take(shape.states / shape.outputs) {
                 let rows = d.num_layers * directions;
-                let t = r.tensor(format!("{}0", STATE_NAMES[s]), &[rows, d.hidden], 1, &Init::constant(0.0))?;
+                let t = r.tensor(format!("{name}0"), &[rows, d.hidden], 1, &Init::constant(0.0))?;
                 r.start.push(t);
             }
         }

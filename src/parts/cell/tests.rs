@@ -38,11 +38,11 @@ impl CellVisitor for Compare {
             v[i] += by;
             v
         };
-        for i in 0..z.len() {
-            check(delta[i], value(&moved(&z, i, h), &s, &p), value(&moved(&z, i, -h), &s, &p));
+        for (i, &d) in delta[..z.len()].iter().enumerate() {
+            check(d, value(&moved(&z, i, h), &s, &p), value(&moved(&z, i, -h), &s, &p));
         }
-        for i in 0..s.len() {
-            check(direct[i], value(&z, &moved(&s, i, h), &p), value(&z, &moved(&s, i, -h), &p));
+        for (i, &d) in direct.iter().enumerate() {
+            check(d, value(&z, &moved(&s, i, h), &p), value(&z, &moved(&s, i, -h), &p));
         }
         for i in 0..p.len() {
             check(delta[z.len() + i], value(&z, &s, &moved(&p, i, h)), value(&z, &s, &moved(&p, i, -h)));
