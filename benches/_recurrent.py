@@ -68,7 +68,7 @@ class Vgcore:
     def __init__(self, net: Any, x: Any, y: Any, mode: str, stats: str) -> None:
         core, loss = net._core, {"name": "mse"}
         self.step: Callable[[], Any] = lambda: core.run(
-            x, y, loss, None, mode=mode, lr=None, stats=stats, memory_budget=None
+            x, y, loss, None, mode=mode, lr=None, stats=stats, memory_budget=None, inputs=False
         )
 
 

@@ -193,7 +193,7 @@ fn step(c: &mut Criterion) {
         let dense = Layer::Dense { name: String::new(), features: width, weight, bias: Some(bias) };
         let body = vec![dense, Layer::Activation { name: "1".into(), act }];
         let layers = [Layer::Repeat { name: "hidden".into(), n: depth, tied: false, body }];
-        let network = match Network::<f32>::new(&layers, width, 0) {
+        let network = match Network::<f32>::new(&layers, width, 0, true) {
             Ok(n) => n,
             Err(e) => panic!("{e}"),
         };

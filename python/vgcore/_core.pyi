@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, final, overload
 
+import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [

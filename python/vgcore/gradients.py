@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import UnknownNameError, nearest
+from .errors import ArgumentError, UnknownNameError, nearest
 
 __all__ = ["Gradients", "Truncation"]
 
@@ -47,12 +47,14 @@ class Gradients(Mapping[str, Array]):
     def __init__(
         self,
         scaled: Mapping[str, tuple[Array, NDArray[np.int64]]],
-        scaled_input: tuple[Array, NDArray[np.int64]],
+        scaled_input: tuple[Array, NDArray[np.int64]] | None,
         loss: float | None = None,
     ) -> None:
         """Hold what a pass returned; arrays become read-only."""
         self._scaled = {name: (_frozen(m), _frozen(np.asarray(e))) for name, (m, e) in scaled.items()}
-        self._input = (_frozen(scaled_input[0]), _frozen(np.asarray(scaled_input[1])))
+        self._input = None
+        if scaled_input is not None:
+            self._input = (_frozen(scaled_input[0]), _frozen(np.asarray(scaled_input[1])))
         self._loss = loss
 
     @property
@@ -63,11 +65,17 @@ class Gradients(Mapping[str, Array]):
     @property
     def input(self) -> Array:
         """dL/dx as plain numbers, of x's shape."""
-        return _plain(*self._input)
+        return _plain(*self.scaled_input)
 
     @property
     def scaled_input(self) -> tuple[Array, NDArray[np.int64]]:
-        """dL/dx as (mantissa of x's shape, exponent of 2 of leading axes: (batch,) along depth)."""
+        """dL/dx as (mantissa of x's shape, exponent of 2 of leading axes: (batch,) along depth).
+
+        Raises:
+            ArgumentError: the pass was made with ``inputs=False``.
+        """
+        if self._input is None:
+            raise ArgumentError("the gradient for the input was left out by inputs=False; ask for it")
         return self._input
 
     def scaled(self, name: str) -> tuple[Array, NDArray[np.int64]]:
@@ -109,7 +117,7 @@ class Gradients(Mapping[str, Array]):
 
     def input_log2_norm(self) -> NDArray[np.float64]:
         """Return log2 of the norm of dL/dx for each sample, of shape (batch,)."""
-        mantissa, exponent = self._input
+        mantissa, exponent = self.scaled_input
         batch = len(mantissa)
         parts = _log2_norms(mantissa.reshape(exponent.size, -1), exponent.ravel()).reshape(batch, -1)
         with np.errstate(invalid="ignore"):  # NaN is evidence here, not an accident

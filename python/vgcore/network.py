@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _saving
 from ._built import Built
-from ._checks import as_choice, as_real, as_size
+from ._checks import as_choice, as_flag, as_real, as_size
 from ._inputs import Inputs, StateLike
 from ._memory import NEGLIGIBLE, available_memory, ensure_fits, parse_bytes
 from ._passes import chosen_loss, figure_bytes, kept_bytes
@@ -229,10 +229,12 @@ class Network(Built):
         state: StateLike = None,
         truncate: int | None = None,
         memory_budget: int | str | None = None,
+        inputs: bool = True,
     ) -> Gradients:
         """Return the gradient for every parameter and the input. Arguments and errors as for `probe`.
 
-        With `state`, those for its parts come along: ``state.h``, ``state.c``, of the shapes that went in.
+        ``inputs=False`` leaves the input's out, which saves a product a step along time. With `state`, those
+        for its parts come along: ``state.h``, ``state.c``, of the shapes that went in.
 
         Example:
             >>> import numpy as np, vgcore as vg
@@ -242,10 +244,13 @@ class Network(Built):
             (3, 4, 4)
         """
         self._needs_stored("gradients")
-        inputs = self._door.open(x, lengths, mask, state, truncate)
+        opened = self._door.open(x, lengths, mask, state, truncate)
         chosen = chosen_loss(y, loss, cotangent, needs_target=False)
-        raw = self._run(inputs, y, chosen, cotangent, mode="gradients", memory_budget=memory_budget)
-        return Gradients(raw["gradients"], raw["input_gradient"], raw["loss"])
+        wanted = as_flag(inputs, "inputs")
+        raw = self._run(
+            opened, y, chosen, cotangent, mode="gradients", memory_budget=memory_budget, wanted=wanted
+        )
+        return Gradients(raw["gradients"], raw["input_gradient"] if wanted else None, raw["loss"])
 
     def step(
         self,
@@ -324,13 +329,12 @@ class Network(Built):
         return truncation(whole, part)
 
     def lyapunov(self, x: ArrayLike, k: int = 1, *, state: StateLike = None) -> NDArray[np.float64]:
-        """Return the leading `k` Lyapunov exponents of the steps that `x` is taken through, nats per step, (k,).
+        """Return the leading `k` Lyapunov exponents of the steps that `x` goes through, (k,), nats per step.
 
-        ``lambda_j = (1/T) sum_t ln R_jj(t)``, where R comes from a QR decomposition after every step of k
-        gradients that are taken back together: any length, no float range. The largest one above zero means
-        that gradients explode along this trajectory; all below zero, that they vanish. Along time the steps
-        are those of the (first) recurrent layer, in depth those of the network. For a batch the mean is
-        returned.
+        ``lambda_j = (1/T) sum_t ln R_jj(t)``, where R comes from a QR decomposition, after every step, of k
+        gradients that are taken back together: any length, no float range. One above zero means that
+        gradients explode along `x`; all below zero, that they vanish. The steps are those of the first
+        recurrent layer, or of a network along depth. For a batch the mean is returned.
 
         Args:
             x: as for `forward`.
@@ -428,6 +432,7 @@ class Network(Built):
         lr: float | None = None,
         stats: str = "none",
         memory_budget: int | str | None = None,
+        wanted: bool = True,
     ) -> dict[str, Any]:
         target = spec = direction = None
         if chosen is not None:
@@ -440,8 +445,9 @@ class Network(Built):
         if self._door.recurrent:
             along = {"lengths": series.lengths, "state": series.state, "truncate": series.truncate}
         return self._core.run(
-            inputs.x, target, spec, direction, mode=mode, lr=lr, stats=stats, memory_budget=budget, **along
-        )
+            inputs.x, target, spec, direction, mode=mode, lr=lr, stats=stats, memory_budget=budget,
+            inputs=wanted, **along,
+        )  # fmt: skip
 
     def _flow(
         self,
