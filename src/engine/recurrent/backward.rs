@@ -122,6 +122,9 @@ impl<T: Real> Scene<'_, T> {
         above: Option<Above<'_, T>>,
     ) {
         let (sw, h, t) = (self.r.state_width(), self.r.hidden, self.time(at));
+        if k + 1 == share.len() && !self.reads(t) {
+            return;
+        }
         let cell = &mut w.cells[k];
         for (row, e) in cell.e.iter_mut().enumerate() {
             let g = &mut cell.g[row * sw..][..sw];
@@ -263,7 +266,7 @@ impl<T: Real> Scene<'_, T> {
         let (lower, upper) = share.split_at_mut(k + 1);
         let cell = &mut lower[k];
         let delta = cell.delta.get(local);
-        if k == 0 {
+        if k == 0 && !self.straight() {
             // The weight phase takes the inputs of many steps together.
             let x = cell.x.get_mut(local);
             for (row, index) in w.rows.clone().enumerate() {

@@ -3,7 +3,7 @@
 use super::Recurrent;
 use super::forward::{Ready, Scene};
 use crate::engine::sweep::Level;
-use crate::kernels::cell::{CellMath, CellVisitor, RowBack};
+use crate::kernels::cell::{CellMath, CellVisitor, MAX, RowBack};
 use crate::kernels::cell_figures::{Figures, StepFigures, Tables as Weights, figures};
 use crate::num::real::Real;
 use crate::num::scaled::{ScaledSum, log2_scaled};
@@ -172,47 +172,74 @@ impl TimeStats {
         }
     }
 
-    /// Enters a step's chunks, in their order. `lives`: samples that have the step.
-    pub fn enter(
-        &mut self,
-        r: &Recurrent,
-        index: usize,
-        t: usize,
-        sums: &[StepSums],
-        figures: &[StepFigures],
-        lives: usize,
-    ) {
+    /// Enters a cell's figures of the step at time `t`.
+    pub fn enter(&mut self, r: &Recurrent, index: usize, t: usize, f: &StepEntry) {
         let at = index * self.steps + t;
-        let mut s = StepSums::default();
-        sums.iter().for_each(|c| s.add(c));
-        self.grad_log2_norm[at] = s.output.log2_sqrt();
-        self.delta_log2_norm[at] = s.delta.log2_sqrt();
+        self.grad_log2_norm[at] = f.grad;
+        self.delta_log2_norm[at] = f.delta;
         if let Some(c) = self.cell_grad_log2_norm.get_mut(at) {
-            *c = s.cell.log2_sqrt();
+            *c = f.cell;
         }
-        if figures.is_empty() {
-            return;
-        }
-        if s.spread.0 > 1.0 {
-            self.grad_spread[at] = (s.spread.2 / (s.spread.0 - 1.0)).sqrt() * std::f64::consts::LOG10_2;
-        }
-        let mut f = StepFigures::default();
-        figures.iter().for_each(|c| f.add(c));
-        let (rows, gates) = (lives as f64, r.shape.gates.len());
-        let per_gate = rows * r.units as f64;
+        let Some(full) = &f.full else { return };
+        self.grad_spread[at] = full.spread;
+        self.hidden_mean[at] = full.mean;
+        self.hidden_var[at] = full.variance;
+        self.jacobian_log2_norm[at] = full.jacobian;
         if r.shape.gated {
+            let gates = r.shape.gates.len();
             for g in 0..gates {
                 let to = (index * gates + g) * self.steps + t;
-                self.gate_mean[to] = f.gate[g] / per_gate;
-                self.gate_saturated[to] = f.saturated[g] / per_gate;
+                self.gate_mean[to] = full.gate[g];
+                self.gate_saturated[to] = full.saturated[g];
             }
         }
-        let outputs = rows * r.hidden as f64;
+    }
+}
+
+/// The figures of one cell at one step.
+#[derive(Clone, Debug)]
+pub struct StepEntry {
+    grad: f64,
+    cell: f64,
+    delta: f64,
+    full: Option<Box<FullEntry>>,
+}
+
+#[derive(Clone, Debug)]
+struct FullEntry {
+    spread: f64,
+    gate: [f64; MAX.0],
+    saturated: [f64; MAX.0],
+    mean: f64,
+    variance: f64,
+    jacobian: f64,
+}
+
+impl StepEntry {
+    /// From a step's chunks, in their order. `lives`: samples that have the step.
+    pub fn new(r: &Recurrent, sums: &[StepSums], figures: &[StepFigures], lives: usize) -> Self {
+        let mut s = StepSums::default();
+        sums.iter().for_each(|c| s.add(c));
+        let full = (!figures.is_empty()).then(|| Box::new(FullEntry::new(r, s.spread, figures, lives as f64)));
+        Self { grad: s.output.log2_sqrt(), cell: s.cell.log2_sqrt(), delta: s.delta.log2_sqrt(), full }
+    }
+}
+
+impl FullEntry {
+    fn new(r: &Recurrent, (n, _, m2): (f64, f64, f64), figures: &[StepFigures], rows: f64) -> Self {
+        let mut f = StepFigures::default();
+        figures.iter().for_each(|c| f.add(c));
+        let (per_gate, outputs) = (rows * r.units as f64, rows * r.hidden as f64);
         let mean = f.sum / outputs;
-        self.hidden_mean[at] = mean;
         let variance = f.squares / outputs - mean * mean;
-        self.hidden_var[at] = if variance < 0.0 { 0.0 } else { variance };
-        self.jacobian_log2_norm[at] = 0.5 * log2_scaled(f.jacobian / (rows * r.state_width() as f64), 0);
+        Self {
+            spread: if n > 1.0 { (m2 / (n - 1.0)).sqrt() * std::f64::consts::LOG10_2 } else { f64::NAN },
+            gate: f.gate.map(|x| x / per_gate),
+            saturated: f.saturated.map(|x| x / per_gate),
+            mean,
+            variance: if variance < 0.0 { 0.0 } else { variance },
+            jacobian: 0.5 * log2_scaled(f.jacobian / (rows * r.state_width() as f64), 0),
+        }
     }
 }
 

@@ -211,6 +211,16 @@ impl<T: Real> Scene<'_, T> {
         self.truncate.is_some_and(|n| boundary > 0 && boundary.is_multiple_of(n)) && self.lives(row, boundary)
     }
 
+    /// Whether inputs lie as products over time want them: one sample, first step first.
+    pub fn straight(&self) -> bool {
+        self.plan.batch == 1 && !self.stack.reverse
+    }
+
+    /// Whether some sample's result is read at that time step.
+    pub fn reads(&self, t: usize) -> bool {
+        self.every || self.lengths.is_some() || t == self.last(0)
+    }
+
     /// Index on the tape of a segment's first step.
     pub fn place(&self, segment: usize) -> usize {
         if self.plan.keep { self.plan.range(segment).start } else { 0 }
@@ -254,7 +264,7 @@ impl<T: Real> Scene<'_, T> {
                 }
                 let (t, i) = (self.time(at), first + at - steps.start);
                 self.one(&w.cells[k], &w.rows, below, cell, (k, t, i));
-                let Some((out, col)) = out.as_mut().filter(|_| k == top) else { continue };
+                let Some((out, col)) = out.as_mut().filter(|_| k == top && self.reads(t)) else { continue };
                 let (wide, col, h) = (r.out_features, *col, r.hidden);
                 for row in 0..m {
                     let index = w.rows.start + row;

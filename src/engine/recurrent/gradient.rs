@@ -48,7 +48,7 @@ struct Piece {
     bias: Option<Sum>,
 }
 
-/// Rows that one task takes, at most: few enough that their gradient stays in cache.
+/// Rows that one task takes, at most: few enough that their gradient stays in cache; fewer where there are few rows.
 const PIECE: usize = 64;
 
 /// The sums of a stack.
@@ -67,10 +67,11 @@ impl Gradients {
     /// Sums at zero.
     pub fn new(r: &Recurrent, cells: &[CellWeights]) -> Self {
         let (mut pieces, mut vectors) = (Vec::new(), Vec::new());
+        let piece = (r.units * r.shape.gates.len() / 8).clamp(28, PIECE);
         for (cell, c) in cells.iter().enumerate() {
             let mut add = |recurrent: bool, columns: &[usize], width: usize, bias: bool| {
                 // The norm of a part of W - W^T needs the whole of it.
-                let size = if recurrent && r.shape.antisymmetric.is_some() { r.units } else { PIECE };
+                let size = if recurrent && r.shape.antisymmetric.is_some() { r.units } else { piece };
                 for (gate, &column) in columns.iter().enumerate() {
                     for from in (0..r.units).step_by(size) {
                         let rows = size.min(r.units - from);
@@ -87,10 +88,11 @@ impl Gradients {
                     }
                 }
             };
-            add(false, r.shape.ih, c.in_width, c.bias_ih.is_some());
+            // The larger first, so that threads end together.
             if c.hh.is_some() {
                 add(true, r.shape.hh, r.hidden, c.bias_hh.is_some());
             }
+            add(false, r.shape.ih, c.in_width, c.bias_ih.is_some());
             if c.vectors.is_some() {
                 vectors.push(Mutex::new((cell, Sum::new(r.shape.vectors.0 * r.units))));
             }
@@ -98,28 +100,33 @@ impl Gradients {
         Self { pieces, vectors }
     }
 
-    /// Adds a segment's steps. Returns, at the full level, log2 norms of each step's part: (cell, from the state,
-    /// position, log2 norm).
+    /// Adds a segment's steps; `more` further tasks are run beside. Returns, at the full level, log2 norms of each step's
+    /// part: (cell, from the state, position, log2 norm).
     pub fn add<T: Real>(
         &self,
         scene: &Scene<'_, T>,
         tape: &Tape<T>,
         segment: usize,
         threads: usize,
+        more: usize,
+        task: &(dyn Fn(usize) + Sync),
     ) -> Vec<(usize, bool, usize, f64)> {
         let count = self.pieces.len();
         let parts: Vec<Mutex<Vec<Part>>> = (0..count).map(|_| Mutex::new(Vec::new())).collect();
         let locals: Vec<_> = (0..threads).map(|_| Mutex::new(Local::new())).collect();
-        pool::each(threads, count + self.vectors.len(), &|worker, i| {
+        let own = count + self.vectors.len();
+        pool::each(threads, own + more, &|worker, i| {
             if (scene.stop)() {
                 return;
             }
             if i < count {
                 let mut piece = lock(&self.pieces[i]);
                 *lock(&parts[i]) = piece_steps(scene, tape, segment, &mut piece, &mut lock(&locals[worker]));
-            } else {
+            } else if i < own {
                 let (cell, sum) = &mut *lock(&self.vectors[i - count]);
                 vector_steps(scene, tape, segment, *cell, sum);
+            } else {
+                task(i - own);
             }
         });
         let mut totals: std::collections::BTreeMap<(usize, bool, usize), ScaledSum> = std::collections::BTreeMap::new();
@@ -210,7 +217,7 @@ fn chunks<T: Real>(scene: &Scene<'_, T>, segment: usize) -> Vec<std::ops::Range<
 
 /// The rows of a cell's input, or of its previous state, for local steps from `from` on.
 fn inputs<'a, T: Real>(
-    scene: &Scene<'_, T>,
+    scene: &Scene<'a, T>,
     tape: &'a Tape<T>,
     segment: usize,
     p: &Piece,
@@ -224,6 +231,9 @@ fn inputs<'a, T: Real>(
     };
     if p.recurrent {
         states(p.cell, place)
+    } else if p.cell == 0 && scene.straight() {
+        let first = scene.plan.range(segment).start + from;
+        Matrix::rows(&scene.x[first * p.width..], p.width)
     } else if p.cell == 0 {
         Matrix::rows(&tape.cells[0].x[from * batch * p.width..], p.width)
     } else if r.residual && p.cell > 1 {

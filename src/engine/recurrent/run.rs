@@ -2,7 +2,7 @@
 //! each segment. Knows no losses and no other layers.
 
 use super::backward::{Above, NOTHING, join};
-use super::figures::{NonFinite, Tables, TimeStats, ready};
+use super::figures::{NonFinite, StepEntry, Tables, TimeStats, ready};
 use super::forward::{Ready, Scene, Worker};
 use super::gradient::{Gradients, Whole};
 use super::lyapunov::Spectrum;
@@ -11,10 +11,12 @@ use super::tape::{Key, Spare, Tape};
 use super::{Recurrent, Stack};
 use crate::engine::sweep::Level;
 use crate::error::Error;
+use crate::kernels::delta::normalise;
 use crate::num::aligned::Buffer;
 use crate::num::pool;
 use crate::num::real::Real;
-use crate::num::scaled::{ScaledSum, pow2};
+use crate::num::scaled::{ScaledSum, exponent, pow2};
+use std::sync::{Mutex, PoisonError};
 
 /// What a pass through a layer is to do.
 #[derive(Clone, Copy)]
@@ -66,6 +68,21 @@ pub struct Seed<T> {
     pub g: Vec<T>,
     /// Exponents; the least possible marks a row of zeros.
     pub e: Vec<i64>,
+}
+
+impl<T: Real> Seed<T> {
+    /// Each row at [1, 2): what becomes of it then depends neither on its scale nor on the other rows, to the bit.
+    fn normalised(mut self, width: usize) -> Self {
+        for (g, e) in self.g.chunks_exact_mut(width).zip(&mut self.e) {
+            let largest = g.iter().fold(0.0f64, |m, x| m.max(x.to_f64().abs()));
+            if *e != NOTHING && largest != 0.0 && largest.is_finite() {
+                let k = exponent(largest);
+                normalise(g, k);
+                *e += k;
+            }
+        }
+        self
+    }
 }
 
 /// What a backward pass yields.
@@ -286,7 +303,7 @@ impl<'a, T: Real> Run<'a, T> {
         let mut gradients = Vec::new();
         let states = || Seed { g: vec![T::ZERO; cells * batch * r.hidden], e: vec![NOTHING; cells * batch] };
         let mut states: Vec<Seed<T>> = (0..kinds).map(|_| states()).collect();
-        let mut above = seed;
+        let mut above = seed.normalised(r.out_features);
         for level in (0..r.levels.len()).rev() {
             let mut below: Option<Seed<T>> = None;
             let width = r.levels[level][0].cells[0].in_width;
@@ -377,6 +394,9 @@ fn start_gradient<T: Real>(s: &Seed<T>, tensor: usize, cells: usize, batch: usiz
     (tensor, sum, top)
 }
 
+/// Steps whose figures one task makes.
+const RUN: usize = 16;
+
 #[allow(clippy::too_many_arguments)] // reason: one pass's parts, borrowed apart from each other
 fn stack_back<T: Real>(
     set: &Setting<'_, T>,
@@ -418,15 +438,25 @@ fn stack_back<T: Real>(
         if (set.stop)() {
             return Err(Error::Interrupted);
         }
-        let parts = gradients.add(scene, tape, segment, threads);
+        let steps = plan.range(segment);
+        let runs = if set.level > Level::None { steps.len().div_ceil(RUN) } else { 0 };
+        let entries: Vec<_> = (0..runs * tape.cells.len()).map(|_| Mutex::new(Vec::new())).collect();
+        let parts = gradients.add(scene, tape, segment, threads, entries.len(), &|i| {
+            let (cell, local) = (&tape.cells[i / runs], i % runs * RUN..(i % runs * RUN + RUN).min(steps.len()));
+            let entry = |local: usize| {
+                let t = scene.time(steps.start + local);
+                let lives = (0..plan.batch).filter(|&b| scene.lives(b, t)).count();
+                let figures = if full { &cell.figures[local * chunks..][..chunks] } else { &[] };
+                StepEntry::new(r, &cell.sums[local * chunks..][..chunks], figures, lives)
+            };
+            *entries[i].lock().unwrap_or_else(PoisonError::into_inner) = local.map(entry).collect();
+        });
         if set.level > Level::None {
-            let steps = plan.range(segment);
-            for (c, cell) in scene.stack.cells.iter().zip(&tape.cells) {
-                for (local, at) in steps.clone().enumerate() {
-                    let t = scene.time(at);
-                    let lives = (0..plan.batch).filter(|&b| scene.lives(b, t)).count();
-                    let figures = if full { &cell.figures[local * chunks..][..chunks] } else { &[] };
-                    stats.enter(r, c.index, t, &cell.sums[local * chunks..][..chunks], figures, lives);
+            for (i, list) in entries.into_iter().enumerate() {
+                let index = scene.stack.cells[i / runs].index;
+                let list = list.into_inner().unwrap_or_else(PoisonError::into_inner);
+                for (local, entry) in list.iter().enumerate() {
+                    stats.enter(r, index, scene.time(steps.start + i % runs * RUN + local), entry);
                 }
             }
             for (k, recurrent, at, norm) in parts {

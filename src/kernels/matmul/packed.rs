@@ -1,15 +1,27 @@
 //! kernels: a matrix product whose B was packed before: weights that one pass uses at every time step. Knows no time.
 
 use super::{Matrix, RawStart, Start, micro, pack_rows, pack_transposed, transpose};
-use crate::kernels::matmul::micro::{Tile, shape};
+use crate::kernels::matmul::micro::{Micro, Tile, shape};
 use crate::num::real::Real;
 use crate::num::simd::path;
+
+/// A tile of the output, as far as it is known when B is packed.
+struct Part<T> {
+    /// First element of its panel, and vectors there.
+    panel: usize,
+    vectors: usize,
+    /// First row and first column.
+    row: usize,
+    col: usize,
+    /// Columns of its last vector.
+    last: usize,
+    run: Micro<T>,
+}
 
 /// B (k, n) laid out for tiles of products with `m` rows.
 pub struct Packed<T> {
     panels: Vec<T>,
-    /// First element, first column, columns and vectors of each panel.
-    parts: Vec<(usize, usize, usize, usize)>,
+    tiles: Vec<Part<T>>,
     k: usize,
     n: usize,
     m: usize,
@@ -24,7 +36,7 @@ impl<T: Real> Packed<T> {
         assert!(b.holds(k, n) && (b.row == 1 || b.col == 1), "packed product: B does not fit its shape");
         let lanes = transpose::side::<T>();
         let vectors = n.div_ceil(lanes);
-        let (mut panels, mut parts, mut spare) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut panels, mut tiles, mut spare) = (Vec::new(), Vec::new(), Vec::new());
         let mut v = 0;
         while v < vectors && m > 0 {
             let nv = shape(path(), m, vectors - v).1;
@@ -35,11 +47,15 @@ impl<T: Real> Packed<T> {
             } else {
                 pack_transposed(path(), b, k, col, width, padded, &mut spare);
             }
-            parts.push((panels.len(), col, width, nv));
+            let (most, last) = (shape(path(), m, nv).0, width - (nv - 1) * lanes);
+            for row in (0..m).step_by(most) {
+                let run = micro::micro::<T>(path(), most.min(m - row), nv);
+                tiles.push(Part { panel: panels.len(), vectors: nv, row, col, last, run });
+            }
             panels.extend_from_slice(&spare[..k * padded]);
             v += nv;
         }
-        Self { panels, parts, k, n, m }
+        Self { panels, tiles, k, n, m }
     }
 
     /// `c (m, n) = start + a (m, k) b`, the rows of c `c_row` apart; one chain over k for each element, as in
@@ -57,35 +73,29 @@ impl<T: Real> Packed<T> {
             assert!(r.len() >= n, "packed product: the bias is too short");
         }
         let lanes = transpose::side::<T>();
-        for &(at, col, width, nv) in &self.parts {
-            let mr = shape(path(), m, nv).0;
-            let mut r = 0;
-            while r < m {
-                let rows = mr.min(m - r);
-                let tile = Tile {
-                    k,
-                    a: a.data.as_ptr().wrapping_add(r * a.row),
-                    a_row: a.row,
-                    a_col: a.col,
-                    b: self.panels[at..].as_ptr(),
-                    b_row: nv * lanes,
-                    c: c.as_mut_ptr().wrapping_add(r * c_row + col),
-                    c_row,
-                    last: width - (nv - 1) * lanes,
-                    start: match start {
-                        Start::Zero => RawStart::Zero,
-                        Start::Row(p) => RawStart::Row(p.as_ptr().wrapping_add(col)),
-                        Start::Output => RawStart::Output,
-                    },
-                    // The panels stay in cache from one use to the next: nothing need be fetched.
-                    next: self.panels[at..].as_ptr(),
-                    next_step: 0,
-                };
-                // SAFETY: the assertions at the top put every element of A, C and the bias inside its slice; the panel
-                // holds k rows of nv vectors, as `new` packed it.
-                unsafe { micro::micro::<T>(path(), rows, nv)(&tile) };
-                r += rows;
-            }
+        for part in &self.tiles {
+            let panel = self.panels.as_ptr().wrapping_add(part.panel);
+            let tile = Tile {
+                k,
+                a: a.data.as_ptr().wrapping_add(part.row * a.row),
+                a_row: a.row,
+                a_col: a.col,
+                b: panel,
+                b_row: part.vectors * lanes,
+                c: c.as_mut_ptr().wrapping_add(part.row * c_row + part.col),
+                c_row,
+                last: part.last,
+                start: match start {
+                    Start::Zero => RawStart::Zero,
+                    Start::Row(p) => RawStart::Row(p.as_ptr().wrapping_add(part.col)),
+                    Start::Output => RawStart::Output,
+                },
+                next: panel,
+                next_step: 0,
+            };
+            // SAFETY: the assertions at the top put every element of A, C and the bias inside its slice; the panel holds
+            // k rows of its vectors, as `new` packed it, and `run` is the kernel of the tile's own rows and vectors.
+            unsafe { (part.run)(&tile) };
         }
     }
 }
