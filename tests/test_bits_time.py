@@ -126,3 +126,25 @@ def test_nothing_of_how_a_pass_went_is_compared() -> None:
     net = vg.rnn("gru", 4, in_features=2, rng=0)
     raw = net.probe(np.ones((1, 9, 2), np.float32), cotangent=np.ones((1, 4), np.float32)).raw
     assert set(MANNER) <= set(raw)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "antisymmetric_rnn"])
+def test_a_closed_sample_changes_nothing_for_the_others(cell: str) -> None:
+    """One sample's gates are shut, so that its deltas lie far below its state's gradient; the others take the
+    same way to the bit, alone, beside it and on any number of threads."""
+    rng = np.random.default_rng(8)
+    net = vg.rnn(cell, 20, in_features=3, dtype="float32", rng=1)
+    x = rng.normal(size=(5, 40, 3)).astype(np.float32)
+    x[2] *= 200
+    v = rng.normal(size=(5, 20)).astype(np.float32)
+    others = [0, 1, 3, 4]
+    alone = net.gradients(x[others], cotangent=v[others]).scaled_input
+    seen = set()
+    for threads in (1, 2, 3, 7):
+        vg.set_num_threads(threads)
+        found = net.gradients(x, cotangent=v)
+        mantissa, exponent = found.scaled_input
+        assert mantissa[others].tobytes() == alone[0].tobytes()
+        assert exponent[others].tobytes() == alone[1].tobytes()
+        seen.add(b"".join(found.scaled(name)[0].tobytes() for name in found) + mantissa.tobytes())
+    assert len(seen) == 1

@@ -211,21 +211,29 @@ impl<T: Real> Scene<'_, T> {
             apart |= !none && scale != *e;
         }
         std::mem::swap(&mut cell.g, &mut cell.direct);
-        let pieces = cell.back_hh.iter();
-        for (n, (packed, column)) in pieces.enumerate() {
-            let a = Matrix { data: &delta[column * u..], row: dw, col: 1 };
-            if apart {
-                let start = if n == 0 { Start::Zero } else { Start::Output };
-                packed.product(a, start, &mut cell.spare, h);
-            } else {
-                // Without a direct path the rows hold zeros, save those of samples that do not have the step.
-                let zero = n == 0 && !direct_path && self.lengths.is_none();
-                packed.product(a, if zero { Start::Zero } else { Start::Output }, &mut cell.g, sw);
+        let is_apart = |row: usize, e: i64| exponents[row] != NO_SCALE && exponents[row] != e;
+        if apart {
+            // Which way a row goes must depend on that row alone: rows apart from their deltas take the product by itself,
+            // and their direct path is put aside.
+            for (n, (packed, column)) in cell.back_hh.iter().enumerate() {
+                let a = Matrix { data: &delta[column * u..], row: dw, col: 1 };
+                packed.product(a, if n == 0 { Start::Zero } else { Start::Output }, &mut cell.spare, h);
+            }
+            for row in (0..cell.e.len()).filter(|&row| is_apart(row, cell.e[row])) {
+                cell.direct[row * sw..][..sw].copy_from_slice(&cell.g[row * sw..][..sw]);
             }
         }
-        if apart && !cell.back_hh.is_empty() {
-            for (row, e) in cell.e.iter_mut().enumerate() {
-                join_part(&mut cell.g[row * sw..][..sw], h, e, &cell.spare[row * h..][..h], exponents[row]);
+        for (n, (packed, column)) in cell.back_hh.iter().enumerate() {
+            let a = Matrix { data: &delta[column * u..], row: dw, col: 1 };
+            // Without a direct path the rows hold zeros, save those of samples that do not have the step.
+            let zero = n == 0 && !direct_path && self.lengths.is_none();
+            packed.product(a, if zero { Start::Zero } else { Start::Output }, &mut cell.g, sw);
+        }
+        for (row, e) in cell.e.iter_mut().enumerate().filter(|(row, e)| apart && is_apart(*row, **e)) {
+            let g = &mut cell.g[row * sw..][..sw];
+            g.copy_from_slice(&cell.direct[row * sw..][..sw]);
+            if !cell.back_hh.is_empty() {
+                join_part(g, h, e, &cell.spare[row * h..][..h], exponents[row]);
             }
         }
         for (row, e) in cell.e.iter_mut().enumerate().filter(|_| self.truncate.is_some()) {
