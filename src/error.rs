@@ -31,7 +31,8 @@ pub enum Error {
     },
     /// More memory than allowed or available.
     #[error(
-        "{what} needs about {need} bytes, but {limit} are allowed; lower depth, width or batch, or raise memory_budget"
+        "{what} needs about {}, but {} are allowed; lower depth, length, width or batch, or raise memory_budget",
+        size(*need), size(*limit)
     )]
     Memory {
         /// For what.
@@ -44,6 +45,18 @@ pub enum Error {
     /// The caller asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// Bytes as people read them.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut unit = 0;
+    let mut value = bytes as f64;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
 impl From<crate::num::aligned::NoMemory> for Error {

@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import _core, activations, cells, initializers, losses
+from ._loading import load
 from .config import config, get_num_threads, set_num_threads
 from .errors import (
     ArgumentError,
@@ -33,7 +34,7 @@ from .flow import GradientFlow
 from .gradients import Gradients, Truncation
 from .layers import Activation, Dense, Layer, Repeat, Residual
 from .models import mlp, rnn
-from .network import Network, load
+from .network import Network
 from .recurrent import Recurrent
 
 if TYPE_CHECKING:

@@ -88,7 +88,12 @@ def probe(args: argparse.Namespace) -> int:
         raise ArgumentError(f"--save: expected a file that ends in .npz or .json, got {args.save!r}")
     x, y, loss, settings = _sequences(args) if time else _images(args)
     net = build(settings | {"dtype": args.dtype} | extra, args.seed)
-    options = {} if args.lr is None else {"lr": args.lr}
+    options: dict[str, Any] = {} if args.lr is None else {"lr": args.lr}
+    if args.memory_budget is not None:
+        options["memory_budget"] = args.memory_budget
+        plan = net.memory_plan(len(x), x.shape[1] if time else None, args.memory_budget)
+        if not args.quiet:
+            print(f"plan: {plan}", file=sys.stderr)
     flow = net.probe(x.astype(args.dtype), y, loss=loss, **options)
     diagnosis = flow.diagnose()
     if time:

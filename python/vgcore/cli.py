@@ -160,6 +160,10 @@ def _add_probe(commands: Any, names: dict[str, list[str]]) -> None:
         "--lr", type=_rate, metavar="RATE",
         help="also count the weights that one SGD step of this rate would leave unchanged to the bit",
     )  # fmt: skip
+    data.add_argument(
+        "--memory-budget", metavar="SIZE",
+        help='most memory for the pass, such as "512MB"; the plan that follows is printed first',
+    )  # fmt: skip
     out = parser.add_argument_group("what to keep")
     out.add_argument(
         "--plot", metavar="FILE", help="draw the gradient norm against the layer (.png, .svg, .pdf)"

@@ -6,13 +6,12 @@ several Python threads at once, save that `step` and `load_parameters` change th
 
 from __future__ import annotations
 
-import os
+import logging
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _saving
 from ._built import Built
 from ._checks import as_choice, as_flag, as_real, as_size
 from ._inputs import Inputs, StateLike
@@ -23,8 +22,10 @@ from .flow import GradientFlow
 from .gradients import Gradients, Truncation, truncation
 from .losses import Loss
 
-__all__ = ["Network", "load"]
+__all__ = ["Network"]
 
+#: Says, before a pass with a `memory_budget` runs, what it keeps and computes again.
+_LOG = logging.getLogger("vgcore")
 _STATS = ("norms", "full")
 _MODES = ("probe", "gradients", "step", "loss")
 
@@ -196,8 +197,8 @@ class Network(Built):
             lengths, mask, state: which steps count, and where the state starts; see `forward`.
             truncate: cut the gradient (not the state) at steps k, 2k, ...: truncated backpropagation.
             memory_budget: most bytes that the pass may use: a number or text such as "512MB". The plan (keep,
-                checkpoint, recompute) follows from it; results are the same to the bit. `memory_plan` tells
-                it beforehand.
+                checkpoint, recompute) follows from it and is logged ("vgcore", INFO); `memory_plan` tells it
+                beforehand. The bits are the same.
 
         Raises:
             ShapeError, DTypeError, NonFiniteError, LabelError: an array does not fit.
@@ -408,7 +409,9 @@ class Network(Built):
         if figures >= NEGLIGIBLE or budget is not None:
             along = f"{steps:,} steps" if time else f"{units:,} units"
             what = f"a pass over a batch of {batch:,} through {along}"
-            ensure_fits(figures, what, "make the network less deep, or probe a part of it", budget)
+            ensure_fits(figures, what, "take fewer steps or samples, or probe a part", budget)
+        if budget is not None and _LOG.isEnabledFor(logging.INFO):
+            _LOG.info("plan: %s", self._core.plan(batch, steps, mode, budget))
         if budget is not None or mode == "loss":
             return budget
         if time:
@@ -475,26 +478,3 @@ class Network(Built):
         if inputs.series.lengths is not None:
             meta["shortest"] = int(inputs.series.lengths.min())
         return GradientFlow.from_raw(raw, meta)
-
-
-def load(path: str | os.PathLike[str]) -> Network:
-    """Return the network that ``net.save(path)`` saved: structure, parameters and seed.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ArgumentError: not a saved network, or one of a newer version.
-        MissingDependencyError: the package safetensors is not installed.
-
-    Example:
-        >>> import tempfile, pathlib, vgcore as vg
-        >>> net = vg.mlp(depth=3, width=4, rng=0)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     net.save(pathlib.Path(folder, "net.safetensors"))
-        ...     again = vg.load(pathlib.Path(folder, "net.safetensors"))
-        >>> again
-        Network(in_features=4, out_features=4, steps=3, parameters=60, dtype=float32, seed=0)
-    """
-    structure, layers, parameters = _saving.read(path)
-    return Network._restore(
-        structure["in_features"], layers, structure["dtype"], structure["seed"], parameters
-    )

@@ -95,15 +95,19 @@ fn plans<T: Real>(
     Ok(out)
 }
 
-fn describe(plans: &[Planned]) -> (String, usize, f64) {
+fn describe<T: Real>(net: &Network<T>, plans: &[Planned]) -> (String, usize, f64) {
     let mut words = Vec::new();
     let (mut segments, mut recompute) = (0, 0.0f64);
-    for p in plans {
+    for (stage, p) in net.stages.iter().zip(plans) {
         let (text, n, again) = match p {
             Planned::Feed(p) => (p.describe(), p.segments.len(), p.recompute()),
             Planned::Recurrent(p) => (p.describe(), p.segments(), p.recompute()),
         };
-        words.push(text);
+        let name = match stage {
+            Stage::Recurrent(r) => &r.name,
+            Stage::Feed(_) => "other layers",
+        };
+        words.push(if plans.len() > 1 { format!("{name}: {text}") } else { text });
         segments += n;
         recompute = recompute.max(again);
     }
@@ -114,7 +118,7 @@ fn describe(plans: &[Planned]) -> (String, usize, f64) {
 pub fn plan_text<T: Real>(net: &Network<T>, batch: usize, steps: usize, budget: Option<u64>) -> Result<String, Error> {
     match net.program() {
         Some(p) => Ok(Plan::new(p, batch, size_of::<T>(), budget)?.describe()),
-        None => Ok(describe(&plans(net, batch, steps, budget, true)?).0),
+        None => Ok(describe(net, &plans(net, batch, steps, budget, true)?).0),
     }
 }
 
@@ -244,7 +248,7 @@ fn flow<'a, T: Real>(
         stats: Stats::default(),
         gradients: Vec::new(),
         input_gradient: (Vec::new(), Vec::new()),
-        plan: describe(plans),
+        plan: describe(net, plans),
         time: None,
     };
     if backward {
