@@ -112,7 +112,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         pytest.skip("no cargo on PATH: install Rust to build the copy")
     source = tmp_path_factory.mktemp("copy")
     junk = shutil.ignore_patterns("__pycache__", "*.so", "*.pyd", ".hypothesis", ".*_cache")
-    for name in ("src", "python", "tests", "benches"):
+    for name in ("src", "python", "tests", "benches", "docs"):
         shutil.copytree(ROOT / name, source / name, ignore=junk)
     for name in ("Cargo.toml", "Cargo.lock", "pyproject.toml", "README.md", "LICENSE-MIT", "LICENSE-APACHE"):
         shutil.copy(ROOT / name, source / name)
