@@ -94,7 +94,9 @@ def test_norms_of_every_step_against_the_oracle(cell: str, data: Any) -> None:
         assert np.isnan(found["weight_hh_grad_log2_norm"]).all()
     for name, value in expected.items():
         assert found[name].shape == value.shape, name
-        np.testing.assert_allclose(found[name], value, rtol=1e-12, atol=1e-9, err_msg=name)
+        # a slope of 1e-190 times a state of 1e-141 is zero in the oracle's doubles, not here
+        seen = ~(np.isneginf(value) & (found[name] < -1000))
+        np.testing.assert_allclose(found[name][seen], value[seen], rtol=1e-12, atol=1e-9, err_msg=name)
     assert ("cell_grad_log2_norm" in found) == (cell == "lstm")
     # of the forward pass, over the samples that have the step: NaN where there is none
     np.testing.assert_allclose(
