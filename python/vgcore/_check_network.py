@@ -28,7 +28,7 @@ _STEP = 0.02
 
 def plain(layer: Layer) -> Layer:
     """Return the layer with weights that start at zero: its values are about to be replaced."""
-    values = {f.name: getattr(layer, f.name) for f in fields(layer)}  # type: ignore[arg-type]
+    values = {f.name: getattr(layer, f.name) for f in fields(layer)}  # type: ignore[arg-type]  # every layer is a dataclass
     if isinstance(layer, Dense):
         values |= {"init": "zeros", "bias_init": "zeros"}
     if layer.body:

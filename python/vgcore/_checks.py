@@ -40,7 +40,7 @@ def as_size(value: object, name: str, *, minimum: int = 1, maximum: int = MAX_SI
     if isinstance(value, (bool, np.bool_)):
         raise ArgumentError(f"{name}: expected an integer, got {shown(value)}")
     try:
-        number = operator.index(value)  # type: ignore[arg-type]
+        number = operator.index(value)  # type: ignore[arg-type]  # anything may come: TypeError is caught
     except TypeError:
         hint = f"; write {name}={int(value)}" if isinstance(value, float) and value.is_integer() else ""
         raise ArgumentError(f"{name}: expected an integer, got {shown(value)}{hint}") from None
@@ -61,7 +61,7 @@ def as_real(value: object, name: str, *, minimum: float | None = None) -> float:
     if isinstance(value, (bool, np.bool_, str, bytes)) or value is None:
         raise ArgumentError(f"{name}: expected a number, got {shown(value)}")
     try:
-        number = float(value)  # type: ignore[arg-type]
+        number = float(value)  # type: ignore[arg-type]  # anything may come: TypeError is caught
     except (TypeError, ValueError, OverflowError):
         raise ArgumentError(f"{name}: expected a number, got {shown(value)}") from None
     if not math.isfinite(number):

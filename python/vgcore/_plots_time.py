@@ -59,7 +59,7 @@ def plot(flow: TimeFlow, ax: Any = None, *, kind: str = "lines", **kw: Any) -> A
     kinds = {"lines": plot_time, "heatmap": plot_time_heatmap, "gates": plot_gates}
     if kind not in kinds:
         raise ArgumentError(f"kind: expected one of {', '.join(map(repr, kinds))}, got {kind!r}")
-    return kinds[kind](flow, ax, **kw)  # type: ignore[operator]
+    return kinds[kind](flow, ax, **kw)  # type: ignore[operator]  # the values are functions of one shape
 
 
 def plot_time(

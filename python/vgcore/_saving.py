@@ -104,7 +104,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Layer], Ten
 
 
 def _encode(layer: Layer, initial: Tensors) -> dict[str, Any]:
-    values = {f.name: _encode_value(getattr(layer, f.name), initial) for f in fields(layer)}  # type: ignore[arg-type]
+    values = {f.name: _encode_value(getattr(layer, f.name), initial) for f in fields(layer)}  # type: ignore[arg-type]  # a dataclass
     return {"kind": layer.kind, **values}
 
 

@@ -422,7 +422,7 @@ def as_layers(value: Any, name: str) -> tuple[Layer, ...]:
 
 def replace_name(layer: Layer, name: str | None) -> Layer:
     """Return the layer under another name."""
-    values = {f.name: getattr(layer, f.name) for f in fields(layer)}  # type: ignore[arg-type]
+    values = {f.name: getattr(layer, f.name) for f in fields(layer)}  # type: ignore[arg-type]  # a dataclass
     return layer.from_fields({**values, "name": name})
 
 

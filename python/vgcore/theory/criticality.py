@@ -229,14 +229,14 @@ def _none(phi: Phi, sigma_b2: float) -> str:
         text += (
             f"; for q -> 0 chi_1 -> {half:.4g} sigma_w2, so sigma_w2={1 / half:.5g} is critical there only"
         )
-    corner = half_stable_points(phi)  # type: ignore[arg-type]
+    corner = half_stable_points(phi)  # type: ignore[arg-type]  # resolved phi passes
     if corner:
         p = corner[0]
         return (
             f"{text}; sigma_b2={p.sigma_b2:.6g} with sigma_w2={p.sigma_w2:.6g} is one, at q*={p.q_star:.5g}"
         )
     for b in (0.05, 0.3):
-        if b > sigma_b2 and critical_points(phi, b):  # type: ignore[arg-type]
+        if b > sigma_b2 and critical_points(phi, b):  # type: ignore[arg-type]  # resolved phi passes
             return f"{text}; there is one at sigma_b2={b:g}"
     return (
         f"{text}; use a normalisation layer or residual blocks, or an activation that has one, such as tanh"

@@ -168,7 +168,7 @@ def _phi(name: str, params: tuple[tuple[str, float], ...]) -> Phi:
         kinks=_kinks(value, slope),
         at_zero=float(value([0.0])[0]),
         slopes=(left, right),
-        far_slopes=tuple(float(s) for s in slope([-1e150, 1e150])),  # type: ignore[arg-type]
+        far_slopes=tuple(float(s) for s in slope([-1e150, 1e150])),  # type: ignore[arg-type]  # a list does
         homogeneous=bool(np.allclose(value(sample), straight, rtol=1e-14, atol=0.0)),
     )
 
