@@ -3,16 +3,17 @@
 
 use super::feed::{Feed, Wanted};
 use super::network::{Network, Stage};
-use super::pass::{Mode, Outcome, Request, Stop, Top};
+use super::pass::{Mode, Outcome, Request, Stop, Top, cut};
 use super::plan::{DEFAULT_BUDGET, Plan};
 use super::recurrent::plan::TimePlan;
 use super::recurrent::{NonFinite, Recurrent, Run, Seed, Setting, TimeStats, narrowed};
+use super::shared::step_tensor;
 use super::stats::Stats;
 use super::sweep::{Level, NO_SCALE};
 use super::tape::Tape;
 use super::weights::{Params, ScaledGradient};
 use crate::error::Error;
-use crate::kernels::gradient::{Block, Step, Weights, block, squares};
+use crate::kernels::gradient::squares;
 use crate::num::aligned::Buffer;
 use crate::num::real::Real;
 use crate::num::scaled::ScaledSum;
@@ -115,10 +116,18 @@ fn describe<T: Real>(net: &Network<T>, plans: &[Planned]) -> (String, usize, f64
 }
 
 /// The plan of a pass in words.
-pub fn plan_text<T: Real>(net: &Network<T>, batch: usize, steps: usize, budget: Option<u64>) -> Result<String, Error> {
+pub fn plan_text<T: Real>(
+    net: &Network<T>,
+    batch: usize,
+    steps: usize,
+    mode: Mode,
+    budget: Option<u64>,
+) -> Result<String, Error> {
+    let backward = mode.goes_back();
     match net.program() {
-        Some(p) => Ok(Plan::new(p, batch, size_of::<T>(), budget)?.describe()),
-        None => Ok(describe(net, &plans(net, batch, steps, budget, true)?).0),
+        Some(p) if backward => Ok(Plan::new(p, batch, size_of::<T>(), budget)?.describe()),
+        Some(p) => Ok(Plan::leanest(p, batch, size_of::<T>()).describe()),
+        None => Ok(describe(net, &plans(net, batch, steps, budget, backward)?).0),
     }
 }
 
@@ -133,7 +142,7 @@ pub fn pass<T: Real>(net: &Network<T>, r: &Request<'_, T>) -> Result<Outcome<T>,
             net.in_features
         )));
     }
-    let backward = !matches!(r.mode, Mode::Forward | Mode::Loss);
+    let backward = r.mode.goes_back();
     let stop = Stop::new(r.poll);
     let stop = || stop.now();
     let plans = plans(net, batch, steps, r.budget, backward)?;
@@ -144,13 +153,9 @@ pub fn pass<T: Real>(net: &Network<T>, r: &Request<'_, T>) -> Result<Outcome<T>,
     };
     if let (Mode::Step, Some(rate)) = (r.mode, r.rate) {
         let mut params = net.params.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for ((t, g), w) in net.tensors().zip(&outcome.gradients).zip(params.iter_mut()) {
-            let Some(g) = g else { continue };
-            let copy = g.mantissa.len() / g.exponent.len().max(1);
-            debug_assert!(t.is_empty() || copy > 0);
-            for ((g, w), &e) in g.mantissa.chunks(copy.max(1)).zip(w.chunks_mut(copy.max(1))).zip(&g.exponent) {
-                let step = Some(Step::new(rate, e));
-                block(Block { gradient: g, weights: Weights::Write(w), step, flush: [T::ZERO; 6], full: false });
+        for (g, w) in outcome.gradients.iter().zip(params.iter_mut()) {
+            if let Some(g) = g {
+                step_tensor(g, w, rate);
             }
         }
         outcome.gradients.clear();
@@ -199,13 +204,7 @@ fn flow<'a, T: Real>(
             (Stage::Feed(p), Planned::Feed(plan), Some(tape)) => {
                 let mut feed = Feed::new(p, plan, tape, x, wanted, stop);
                 let mut out = vec![T::ZERO; counts[i + 1] * p.out_features];
-                let mut rest = &mut out[..];
-                let mut items = Vec::new();
-                for n in feed.rows() {
-                    let (a, b) = rest.split_at_mut(n * p.out_features);
-                    items.push(a);
-                    rest = b;
-                }
+                let items = cut(&mut out, &feed.rows(), p.out_features);
                 feed.forward(own, items, &|_, _, z, item: &mut [T]| item.copy_from_slice(z))?;
                 works.push((Work::Feed(feed), at));
                 out

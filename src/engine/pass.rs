@@ -31,6 +31,13 @@ pub enum Mode {
     Step,
 }
 
+impl Mode {
+    /// Whether there is a backward pass.
+    pub fn goes_back(self) -> bool {
+        !matches!(self, Mode::Forward | Mode::Loss)
+    }
+}
+
 /// Where the backward pass begins.
 pub enum Top<'a, T> {
     /// Nowhere: there is none.
@@ -167,7 +174,7 @@ impl<T: Real> Network<T> {
                 r.batch
             )));
         }
-        let backward = !matches!(r.mode, Mode::Forward | Mode::Loss);
+        let backward = r.mode.goes_back();
         // Without a backward pass there is nothing to keep, so the leanest plan is also the fastest.
         let plan = if backward {
             Plan::new(p, r.batch, size_of::<T>(), r.budget)?
@@ -212,7 +219,7 @@ impl<T: Real> Network<T> {
         params: Params<'_, T>,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Outcome<T>, Error> {
-        let backward = !matches!(r.mode, Mode::Forward | Mode::Loss);
+        let backward = r.mode.goes_back();
         let mut feed = Feed::new(p, plan, tape, r.x, r.wanted(), stop);
         let rows = feed.rows();
         let out_width = if r.mode == Mode::Forward { p.out_features } else { 0 };
@@ -287,7 +294,7 @@ fn top<T: Real>(
 }
 
 /// Cuts a buffer into runs of `rows[i] * width`.
-fn cut<'a, X>(mut rest: &'a mut [X], rows: &[usize], width: usize) -> Vec<&'a mut [X]> {
+pub(super) fn cut<'a, X>(mut rest: &'a mut [X], rows: &[usize], width: usize) -> Vec<&'a mut [X]> {
     let mut out = Vec::with_capacity(rows.len());
     for &n in rows {
         let (a, b) = rest.split_at_mut(n * width);

@@ -201,13 +201,20 @@ pub fn settle<T: Real>(p: &Program, kept: &mut [Option<ScaledGradient<T>>]) {
     }
 }
 
+/// The SGD step of a tensor whose gradient is complete, copy by copy.
+pub fn step_tensor<T: Real>(kept: &ScaledGradient<T>, values: &mut [T], rate: f64) {
+    let len = values.len() / kept.exponent.len().max(1);
+    for ((g, w), &e) in kept.mantissa.chunks(len.max(1)).zip(values.chunks_mut(len.max(1))).zip(&kept.exponent) {
+        let step = Some(Step::new(rate, e));
+        block(Block { gradient: g, weights: Weights::Write(w), step, flush: [T::ZERO; 6], full: false });
+    }
+}
+
 /// The SGD step of tensors whose gradient is complete only now.
 pub fn step<T: Real>(p: &Program, kept: &[Option<ScaledGradient<T>>], params: &mut [Buffer<T>], rate: f64) {
     for ((t, kept), values) in p.tensors.iter().zip(kept).zip(params) {
-        let Some(kept) = kept.as_ref().filter(|_| t.shared || t.slope) else { continue };
-        for ((g, w), &e) in kept.mantissa.chunks(t.len()).zip(values.chunks_mut(t.len())).zip(&kept.exponent) {
-            let step = Some(Step::new(rate, e));
-            block(Block { gradient: g, weights: Weights::Write(w), step, flush: [T::ZERO; 6], full: false });
+        if let Some(kept) = kept.as_ref().filter(|_| t.shared || t.slope) {
+            step_tensor(kept, values, rate);
         }
     }
 }

@@ -147,19 +147,7 @@ impl Network {
         truncate: Option<usize>,
         inputs: bool,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let mode = match mode {
-            "loss" => Mode::Loss,
-            "probe" => Mode::Probe,
-            "gradients" => Mode::Gradients,
-            "step" => Mode::Step,
-            other => {
-                return Err(named(
-                    py,
-                    "ArgumentError",
-                    &format!("mode must be loss, probe, gradients or step, got {other:?}"),
-                ));
-            }
-        };
+        let mode = parse_mode(py, mode)?;
         let level = match stats {
             "none" => Level::None,
             "norms" => Level::Norms,
@@ -211,8 +199,8 @@ impl Network {
         mode: &str,
         memory_budget: Option<u64>,
     ) -> PyResult<String> {
-        let _ = mode;
-        with!(self, n => plan_text(n, batch, steps, memory_budget).map_err(|e| raise(py, &e)))
+        let mode = parse_mode(py, mode)?;
+        with!(self, n => plan_text(n, batch, steps, mode, memory_budget).map_err(|e| raise(py, &e)))
     }
 
     /// An independent copy.
@@ -428,6 +416,19 @@ fn run<'py, T: Float>(
     let outcome = detached(py, |poll| n.pass(&Request { x: &x, batch, top, mode, rate, level, budget, time, poll }))?;
     let (gradients, state) = (mode == Mode::Gradients, given.state.is_some());
     to_dict(py, &Names { net: n, dtype, batch, steps, state, gradients, rate }, outcome)
+}
+
+fn parse_mode(py: Python<'_>, mode: &str) -> PyResult<Mode> {
+    Ok(match mode {
+        "loss" => Mode::Loss,
+        "probe" => Mode::Probe,
+        "gradients" => Mode::Gradients,
+        "step" => Mode::Step,
+        other => {
+            let message = format!("mode must be loss, probe, gradients or step, got {other:?}");
+            return Err(named(py, "ArgumentError", &message));
+        }
+    })
 }
 
 /// A loss and whether it can take class labels.

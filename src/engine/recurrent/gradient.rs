@@ -5,6 +5,7 @@ use super::forward::Scene;
 use super::tape::Tape;
 use super::{CellWeights, Recurrent};
 use crate::engine::sweep::{Level, NO_SCALE};
+use crate::engine::weights::lock;
 use crate::kernels::delta::scale_rows;
 use crate::kernels::gradient::{column_sums, squares};
 use crate::kernels::matmul::{Matrix, Scratch, Start, product};
@@ -348,8 +349,4 @@ fn vector_steps<T: Real>(scene: &Scene<'_, T>, tape: &Tape<T>, segment: usize, c
         column_sums(a, width, rows, &mut one);
         sum.add(&one, e);
     }
-}
-
-fn lock<X>(m: &Mutex<X>) -> std::sync::MutexGuard<'_, X> {
-    m.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,6 +9,7 @@ use super::lyapunov::Spectrum;
 use super::plan::TimePlan;
 use super::tape::{Key, Spare, Tape};
 use super::{Recurrent, Stack};
+use crate::engine::pass::cut;
 use crate::engine::sweep::Level;
 use crate::error::Error;
 use crate::kernels::delta::normalise;
@@ -95,17 +96,6 @@ pub struct Backward<T: Real> {
     pub inputs: Option<Seed<T>>,
     /// dL/d(initial state) by state: rows (cell, sample).
     pub states: Vec<Seed<T>>,
-}
-
-/// Cuts a buffer into the workers' runs of rows.
-fn cut<'b, X>(mut rest: &'b mut [X], workers: &[usize], width: usize) -> Vec<&'b mut [X]> {
-    let mut out = Vec::with_capacity(workers.len());
-    for &n in workers {
-        let (a, b) = rest.split_at_mut(n * width);
-        out.push(a);
-        rest = b;
-    }
-    out
 }
 
 impl<'a, T: Real> Run<'a, T> {

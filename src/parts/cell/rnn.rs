@@ -6,6 +6,7 @@ use crate::kernels::pointwise::Pointwise;
 use crate::num::simd::Vector;
 use crate::parts::activation::{Act, ActVisitor, Activation};
 use crate::parts::init::{Init, Value};
+use std::marker::PhantomData;
 
 /// `h' = phi(z)`
 #[derive(Clone, Copy)]
@@ -67,19 +68,53 @@ const SHAPE: Shape = Shape {
     input: None,
 };
 
-/// The activation of a catalogue parameter; the catalogue has checked that there is one.
-fn act(given: &Given) -> Result<Act, CatalogueError> {
-    let name = given.text("activation");
-    Act::parse(name, &[]).map_err(|e| given.info().invalid("activation", name.to_owned(), e.to_string()))
+/// What tells the plain cells apart: their names and their starts.
+pub trait Start: Copy + 'static {
+    /// Its line in the catalogue.
+    const INFO: &'static Info;
+    /// Biases start at zero.
+    const QUIET: bool;
+    /// How a leaf starts, where not as in PyTorch.
+    fn leaf(leaf: Leaf) -> Option<Init>;
 }
 
-/// The plain cell.
+/// A plain cell with a start.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rnn {
+pub struct Elman<S> {
     act: Act,
+    start: PhantomData<S>,
 }
 
-impl CellPart for Rnn {
+impl<S: Start> CellPart for Elman<S> {
+    const INFO: &'static Info = S::INFO;
+    fn new(given: &Given) -> Result<Self, CatalogueError> {
+        let name = given.text("activation");
+        // The catalogue has checked that there is one of that name.
+        let act =
+            Act::parse(name, &[]).map_err(|e| given.info().invalid("activation", name.to_owned(), e.to_string()))?;
+        Ok(Self { act, start: PhantomData })
+    }
+    fn shape(&self) -> Shape {
+        SHAPE
+    }
+    fn visit<V: CellVisitor>(&self, visitor: V) -> V::Out {
+        self.act.visit(Through(visitor))
+    }
+    fn start(&self, leaf: Leaf, _: usize) -> Option<Init> {
+        S::leaf(leaf)
+    }
+    fn quiet(&self) -> bool {
+        S::QUIET
+    }
+}
+
+/// PyTorch's start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Standard;
+/// The plain cell.
+pub type Rnn = Elman<Standard>;
+
+impl Start for Standard {
     const INFO: &'static Info = &Info {
         name: "rnn",
         aliases: &["RNN", "elman", "SimpleRNN", "vanilla_rnn"],
@@ -88,24 +123,19 @@ impl CellPart for Rnn {
         reference: "Elman 1990, Cognitive Science 14:179; equations as in PyTorch torch.nn.RNN",
         params: &[Param::activation("activation", "tanh", "The function phi, by its name.")],
     };
-    fn new(given: &Given) -> Result<Self, CatalogueError> {
-        Ok(Self { act: act(given)? })
-    }
-    fn shape(&self) -> Shape {
-        SHAPE
-    }
-    fn visit<V: CellVisitor>(&self, visitor: V) -> V::Out {
-        self.act.visit(Through(visitor))
+    const QUIET: bool = false;
+    fn leaf(_: Leaf) -> Option<Init> {
+        None
     }
 }
 
-/// The plain cell with relu, started at the identity.
+/// The identity.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Irnn {
-    act: Act,
-}
+pub struct Identity;
+/// The plain cell with relu, started at the identity.
+pub type Irnn = Elman<Identity>;
 
-impl CellPart for Irnn {
+impl Start for Identity {
     const INFO: &'static Info = &Info {
         name: "irnn",
         aliases: &["IRNN", "identity_rnn"],
@@ -114,34 +144,23 @@ impl CellPart for Irnn {
         reference: "Le, Jaitly, Hinton 2015, arXiv:1504.00941, section 2",
         params: &[Param::activation("activation", "relu", "The function phi, by its name.")],
     };
-    fn new(given: &Given) -> Result<Self, CatalogueError> {
-        Ok(Self { act: act(given)? })
-    }
-    fn shape(&self) -> Shape {
-        SHAPE
-    }
-    fn visit<V: CellVisitor>(&self, visitor: V) -> V::Out {
-        self.act.visit(Through(visitor))
-    }
-    fn start(&self, leaf: Leaf, _: usize) -> Option<Init> {
+    const QUIET: bool = true;
+    fn leaf(leaf: Leaf) -> Option<Init> {
         match leaf {
             Leaf::WeightIh => Init::parse("normal", &[("std".into(), Value::Number(0.001))]).ok(),
             Leaf::WeightHh => Init::parse("identity", &[]).ok(),
             Leaf::Vectors => None,
         }
     }
-    fn quiet(&self) -> bool {
-        true
-    }
 }
 
-/// The plain cell started at an orthogonal matrix.
+/// A rotation.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct OrthogonalRnn {
-    act: Act,
-}
+pub struct Rotation;
+/// The plain cell started at an orthogonal matrix.
+pub type OrthogonalRnn = Elman<Rotation>;
 
-impl CellPart for OrthogonalRnn {
+impl Start for Rotation {
     const INFO: &'static Info = &Info {
         name: "orthogonal_rnn",
         aliases: &["ornn", "unitary_rnn", "orthogonal"],
@@ -150,23 +169,12 @@ impl CellPart for OrthogonalRnn {
         reference: "Saxe, McClelland, Ganguli 2014, arXiv:1312.6120; Henaff, Szlam, LeCun 2016, arXiv:1602.06662",
         params: &[Param::activation("activation", "tanh", "The function phi, by its name.")],
     };
-    fn new(given: &Given) -> Result<Self, CatalogueError> {
-        Ok(Self { act: act(given)? })
-    }
-    fn shape(&self) -> Shape {
-        SHAPE
-    }
-    fn visit<V: CellVisitor>(&self, visitor: V) -> V::Out {
-        self.act.visit(Through(visitor))
-    }
-    fn start(&self, leaf: Leaf, _: usize) -> Option<Init> {
+    const QUIET: bool = true;
+    fn leaf(leaf: Leaf) -> Option<Init> {
         match leaf {
             Leaf::WeightIh => Init::parse("glorot_uniform", &[]).ok(),
             Leaf::WeightHh => Init::parse("orthogonal", &[]).ok(),
             Leaf::Vectors => None,
         }
-    }
-    fn quiet(&self) -> bool {
-        true
     }
 }
