@@ -210,6 +210,7 @@ fn step(c: &mut Criterion) {
                         rate: Some(1e-3),
                         level,
                         budget: None,
+                        training: None,
                         time: Time::NONE,
                         poll: &|| false,
                     };

@@ -71,6 +71,7 @@ class Network:
         *,
         lengths: NDArray[Any] | None = None,
         state: list[NDArray[Any]] | None = None,
+        training: tuple[int, int] | None = None,
     ) -> Any: ...
     def run(
         self,
@@ -87,6 +88,7 @@ class Network:
         state: list[NDArray[Any]] | None = None,
         truncate: int | None = None,
         inputs: bool = True,
+        training: tuple[int, int] | None = None,
     ) -> dict[str, Any]: ...
     def lyapunov(
         self, x: NDArray[Any], *, k: int, state: list[NDArray[Any]] | None = None

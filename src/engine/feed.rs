@@ -1,6 +1,7 @@
 //! engine: a feed-forward program over rows: forward by segments, then backward by segments with the weight phase after
 //! each. Knows no losses and does not ask whether a row is a sample or a sample's time step.
 
+use super::pass::Training;
 use super::plan::Plan;
 use super::program::{Kind, Program};
 use super::recurrent::lyapunov::Spectrum;
@@ -27,6 +28,8 @@ pub struct Wanted {
     pub update: bool,
     /// Rate of the step taken or tried.
     pub rate: Option<f64>,
+    /// Set in training.
+    pub training: Option<Training>,
 }
 
 /// One pass through a program.
@@ -186,7 +189,7 @@ impl<'a, T: Real> Feed<'a, T> {
                 Params::Read(x) => Params::Read(x),
                 Params::Write(x) => Params::Write(x),
             };
-            let Wanted { level, rate, update, gradients } = wanted;
+            let Wanted { level, rate, update, gradients, .. } = wanted;
             let mut job = Job { program: p, threads, level, rate, update, params, kept: &mut kept };
             let needed = update || level > Level::None || gradients;
             let sums = if needed { weigh(&mut job, self.tape, &list) } else { Vec::new() };
@@ -271,8 +274,9 @@ impl<'a, T: Real> Feed<'a, T> {
     where
         'a: 's,
     {
-        let (program, level, keep, stop) = (self.program, self.wanted.level, self.plan.keep, self.stop);
-        Scene { program, params, base, inputs, level, chunk, keep, stop }
+        let (program, keep, stop) = (self.program, self.plan.keep, self.stop);
+        let Wanted { level, training, .. } = self.wanted;
+        Scene { program, params, base, inputs, level, training, chunk, keep, stop }
     }
 }
 

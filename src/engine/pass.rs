@@ -48,6 +48,16 @@ pub enum Top<'a, T> {
     Cotangent(&'a [T]),
 }
 
+/// A pass in training: batch statistics, dropout and stochastic depth. Without it a pass infers: running statistics are
+/// used and nothing is dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Training {
+    /// Seed of what is drawn.
+    pub seed: u64,
+    /// Number of the step, which is drawn for alone.
+    pub step: u64,
+}
+
 /// A request for a pass. `x`: (batch, in).
 pub struct Request<'a, T: Real> {
     /// Inputs.
@@ -64,6 +74,8 @@ pub struct Request<'a, T: Real> {
     pub level: Level,
     /// Bytes that may be used.
     pub budget: Option<u64>,
+    /// Set in training.
+    pub training: Option<Training>,
     /// What only networks with time need.
     pub time: Time<'a, T>,
     /// Asked now and then on the calling thread; true means stop.
@@ -260,7 +272,7 @@ impl<T: Real> Request<'_, T> {
     /// What its backward pass is to yield.
     pub(super) fn wanted(&self) -> Wanted {
         let (gradients, update) = (self.mode == Mode::Gradients, self.mode == Mode::Step);
-        Wanted { level: self.level, gradients, update, rate: self.rate }
+        Wanted { level: self.level, gradients, update, rate: self.rate, training: self.training }
     }
 }
 

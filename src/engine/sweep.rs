@@ -7,6 +7,7 @@
 use super::faint::lift_rows;
 use super::look_ahead::Way;
 use super::origin::Made;
+use super::pass::Training;
 use super::plan::Segment;
 use super::program::{ActUse, Kind, Op, Program, Source};
 use super::tape::{ChunkForward, Place, Share, read_write, write_two};
@@ -43,6 +44,8 @@ pub struct Scene<'a, T: Real> {
     pub inputs: &'a [Place],
     /// Figures wanted.
     pub level: Level,
+    /// Set in training.
+    pub training: Option<Training>,
     /// Rows of a chunk.
     pub chunk: usize,
     /// All iterations are on the tape, not just the segment's.

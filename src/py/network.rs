@@ -6,7 +6,7 @@ use super::result::{Names, to_dict};
 use super::spec::{Given, values};
 use crate::engine::chain::plan_text;
 use crate::engine::network::Network as Net;
-use crate::engine::pass::{Mode, Request, Time, Top};
+use crate::engine::pass::{Mode, Request, Time, Top, Training};
 use crate::engine::program::Tensor;
 use crate::engine::recurrent::lyapunov::lyapunov;
 use crate::engine::sweep::Level;
@@ -116,20 +116,21 @@ impl Network {
         with!(self, n => put(py, n, name, value))
     }
 
-    /// The output for a batch; with time, also the final states.
-    #[pyo3(signature = (x, *, lengths=None, state=None))]
+    /// The output for a batch; with time, also the final states. `training`: seed and step of what is drawn.
+    #[pyo3(signature = (x, *, lengths=None, state=None, training=None))]
     fn forward<'py>(
         &self,
         py: Python<'py>,
         x: &Bound<'_, PyAny>,
         lengths: Option<&Bound<'_, PyAny>>,
         state: Option<Vec<Bound<'_, PyAny>>>,
+        training: Option<(u64, u64)>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        with!(self, n => forward(py, n, x, self.dtype(), lengths, state.as_deref()))
+        with!(self, n => forward(py, n, x, self.dtype(), lengths, state.as_deref(), training))
     }
 
     /// One pass.
-    #[pyo3(signature = (x, target, loss, cotangent, *, mode, lr, stats, memory_budget, lengths=None, state=None, truncate=None, inputs=true))]
+    #[pyo3(signature = (x, target, loss, cotangent, *, mode, lr, stats, memory_budget, lengths=None, state=None, truncate=None, inputs=true, training=None))]
     #[allow(clippy::too_many_arguments)] // reason: the arguments of the Python method
     fn run<'py>(
         &self,
@@ -146,6 +147,7 @@ impl Network {
         state: Option<Vec<Bound<'_, PyAny>>>,
         truncate: Option<usize>,
         inputs: bool,
+        training: Option<(u64, u64)>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let mode = parse_mode(py, mode)?;
         let level = match stats {
@@ -161,7 +163,7 @@ impl Network {
         }
         with!(self, n => {
             let given = TimeGiven { lengths, state: state.as_deref(), truncate, inputs };
-            run(py, n, self.dtype(), x, target, loss, cotangent, (mode, level, lr, memory_budget), &given)
+            run(py, n, self.dtype(), x, target, loss, cotangent, (mode, level, lr, memory_budget), &given, training)
         })
     }
 
@@ -330,6 +332,7 @@ fn forward<'py, T: Float>(
     dtype: &str,
     lengths: Option<&Bound<'_, PyAny>>,
     state: Option<&[Bound<'_, PyAny>]>,
+    training: Option<(u64, u64)>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let (x, batch, steps) = batch(py, n, x)?;
     let given = TimeGiven { lengths, state, truncate: None, inputs: false };
@@ -344,6 +347,7 @@ fn forward<'py, T: Float>(
             rate: None,
             level: Level::None,
             budget: None,
+            training: training.map(|(seed, step)| Training { seed, step }),
             time,
             poll,
         })
@@ -365,6 +369,7 @@ fn run<'py, T: Float>(
     cotangent: Option<&Bound<'_, PyAny>>,
     (mode, level, rate, budget): (Mode, Level, Option<f64>, Option<u64>),
     given: &TimeGiven<'_, '_>,
+    training: Option<(u64, u64)>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let (x, batch, steps) = batch(py, n, x)?;
     let read_time = TimeRead::new(py, given, batch, steps.unwrap_or(1))?;
@@ -412,8 +417,10 @@ fn run<'py, T: Float>(
     if given.truncate == Some(0) {
         return Err(named(py, "ArgumentError", "truncate must be at least 1 step, got 0"));
     }
+    let training = training.map(|(seed, step)| Training { seed, step });
     let time = read_time.time(given, steps.unwrap_or(1));
-    let outcome = detached(py, |poll| n.pass(&Request { x: &x, batch, top, mode, rate, level, budget, time, poll }))?;
+    let outcome =
+        detached(py, |poll| n.pass(&Request { x: &x, batch, top, mode, rate, level, budget, training, time, poll }))?;
     let (gradients, state) = (mode == Mode::Gradients, given.state.is_some());
     to_dict(py, &Names { net: n, dtype, batch, steps, state, gradients, rate }, outcome)
 }

@@ -131,7 +131,7 @@ fn deep<T: Real>(
         return Err(Error::Memory { what, need: plan.bytes, limit: DEFAULT_BUDGET });
     }
     let mut tape = Tape::new(p, &plan, false)?;
-    let wanted = Wanted { level: Level::None, gradients: false, update: false, rate: None };
+    let wanted = Wanted { level: Level::None, gradients: false, update: false, rate: None, training: None };
     let mut feed = Feed::on(1, p, &plan, &mut tape, &x.repeat(k), wanted, stop);
     feed.forward(params, vec![()], &|_, _, _, ()| {})?;
     let mut spectrum = Spectrum::new(k);
