@@ -5,6 +5,7 @@ mod faint;
 pub mod feed;
 mod look_ahead;
 pub mod network;
+pub mod op;
 pub mod origin;
 pub mod pass;
 pub mod plan;
