@@ -38,8 +38,9 @@ from .network import Network
 from .recurrent import Recurrent
 
 if TYPE_CHECKING:
-    from . import datasets, plotting, testing, theory
+    from . import callbacks, datasets, plotting, testing, theory
     from .diagnosis import Diagnosis, diagnose
+    from .history import History
     from .stats import Stats, gradient_stats
     from .study import Study, StudyResult
 
@@ -53,6 +54,7 @@ __all__ = [
     "Diagnosis",
     "GradientFlow",
     "Gradients",
+    "History",
     "LabelError",
     "Layer",
     "MemoryBudgetError",
@@ -71,6 +73,7 @@ __all__ = [
     "VgcoreError",
     "__version__",
     "activations",
+    "callbacks",
     "cells",
     "config",
     "datasets",
@@ -91,9 +94,11 @@ __all__ = [
 #: What is loaded when it is first asked for: name here -> module it lives in ("" for a module itself).
 _LAZY = {
     "Diagnosis": "diagnosis",
+    "History": "history",
     "Stats": "stats",
     "Study": "study",
     "StudyResult": "study",
+    "callbacks": "",
     "datasets": "",
     "diagnose": "diagnosis",
     "gradient_stats": "stats",

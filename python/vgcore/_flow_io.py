@@ -20,7 +20,7 @@ from .errors import ArgumentError
 if TYPE_CHECKING:
     from .flow import GradientFlow
 
-__all__ = ["flow_from_dict", "flow_to_dict", "load_flow", "save_flow"]
+__all__ = ["array_from_json", "array_to_json", "flow_from_dict", "flow_to_dict", "load_flow", "save_flow"]
 
 FORMAT: Final = "vgcore.GradientFlow"
 VERSION: Final = 1
@@ -35,14 +35,14 @@ _Parts = tuple[dict[str, Any], dict[str, Any]]
 def flow_to_dict(flow: GradientFlow) -> dict[str, Any]:
     """Return the flow as plain Python; each array is {"dtype", "data"}."""
     values, arrays = _split(flow.raw)
-    return _head(values, flow.meta) | {"arrays": {key: _written(value) for key, value in arrays.items()}}
+    return _head(values, flow.meta) | {"arrays": {key: array_to_json(value) for key, value in arrays.items()}}
 
 
 def flow_from_dict(data: Mapping[str, Any]) -> _Parts:
     """Return (raw, meta) from what ``flow_to_dict`` gave, also after a round trip through strict JSON."""
     if not isinstance(data, Mapping) or data.get("format") != FORMAT or data.get("version") != VERSION:
         raise ArgumentError(_NOT_OURS)
-    arrays = {key: _read(entry) for key, entry in data["arrays"].items()}
+    arrays = {key: array_from_json(entry) for key, entry in data["arrays"].items()}
     meta = {key: _float(value) for key, value in data["meta"].items()}
     return _joined({key: _float(value) for key, value in data["values"].items()}, arrays), meta
 
@@ -74,13 +74,15 @@ def load_flow(path: str | PathLike[str]) -> _Parts:
         raise ArgumentError(f'path: {_NOT_OURS}, got "{source}" ({error})') from error
 
 
-def _written(array: Any) -> dict[str, Any]:
+def array_to_json(array: Any) -> dict[str, Any]:
+    """Return an array as its element type and nested lists."""
     entry = {"dtype": array.dtype.str.lstrip("<=|>"), "data": array.tolist()}
     # Nested lists tell an array's shape, except where an axis has no entries.
     return entry if array.size else entry | {"shape": list(array.shape)}
 
 
-def _read(entry: Mapping[str, Any]) -> Any:
+def array_from_json(entry: Mapping[str, Any]) -> Any:
+    """Return the array that ``array_to_json`` wrote."""
     # Text stands for NaN and infinities (JSON has neither); NumPy reads it as float() does.
     array = np.asarray(entry["data"], dtype=entry["dtype"])
     return array.reshape(entry["shape"]) if "shape" in entry else array

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from ._gates import gate_word
+from ._plot_heat import MOST_COLUMNS, bin_grid, paint
 from ._plot_lines import (
     COLOURS,
     GREY,
@@ -38,8 +39,6 @@ __all__ = ["plot", "plot_gates", "plot_time", "plot_time_heatmap", "plot_times"]
 
 # More curves than this are told apart by nobody; a heat map shows them all.
 MOST_CURVES: Final = 6
-# About the width of a large screen in pixels.
-MOST_COLUMNS: Final = 2000
 _LABELS: Final = {
     "log10_grad_norm": r"$\|\partial L/\partial h_t\|$",
     "log10_cell_grad_norm": r"$\|\partial L/\partial c_t\|$",
@@ -50,8 +49,6 @@ _LABELS: Final = {
     "log10_weight_hh_grad_norm": r"step $t$'s part of $\partial L/\partial W_{hh}$",
     "log10_jacobian_norm": r"Jacobian $\partial s_t/\partial s_{t-1}$, rms singular value",
 }
-_ZERO_COLOUR: Final = "#DDDDDD"
-_LOST_COLOUR: Final = "#D55E00"
 
 
 def plot(flow: TimeFlow, ax: Any = None, *, kind: str = "lines", **kw: Any) -> Any:
@@ -171,12 +168,11 @@ def plot_time_heatmap(
     rows = [(view, values) for view, values in found if values is not None]
     if not rows:
         raise _no_quantity(quantity)
-    grid = np.stack([_binned_row(values, bins, columns) for _, values in rows])
-    lost = np.stack([_any(np.isnan(values) | (values == np.inf), columns) for _, values in rows])
-    zero = ~np.isfinite(grid) & ~lost
+    grid, lost, zero = bin_grid(np.stack([values for _, values in rows]), bins, columns)
     if ax is None:
         ax = new_axes((9.0, 2.2 + 0.32 * min(len(rows), 24)))
-    _paint(ax, grid, lost, zero, flow.steps, cmap, _LABELS.get(quantity, quantity))
+    extent = (-0.5, flow.steps - 0.5, -0.5, len(rows) - 0.5)
+    paint(ax, grid, lost, zero, extent, cmap, _LABELS.get(quantity, quantity))
     names = [f"{view.index}" + (" reverse" if view.direction else "") for view, _ in rows]
     every = 1 + (len(rows) - 1) // 24
     ax.set_yticks(range(0, len(rows), every), names[::every])
@@ -342,51 +338,3 @@ def _time_axis(axes: Any, x: str, steps: int) -> Any:
         if steps:
             axes.set_xlim(-margin, steps - 1 + margin)
     return axes
-
-
-# --- heat map -----------------------------------------------------------------------------------------------
-
-
-def _binned_row(values: FloatArray, bins: str, columns: int) -> FloatArray:
-    _, middle, low, high = binned(values, columns)
-    return {"mean": middle, "min": low, "max": high}[bins]
-
-
-def _any(mask: NDArray[np.bool_], columns: int) -> NDArray[np.bool_]:
-    """Return whether any entry of each bin is marked; the bins are those of ``binned``."""
-    if mask.size <= columns:
-        return mask
-    edges = np.linspace(0, mask.size, columns + 1).astype(np.int64)[:-1]
-    return np.asarray(np.logical_or.reduceat(mask, edges))
-
-
-def _paint(
-    ax: Any,
-    grid: FloatArray,
-    lost: NDArray[np.bool_],
-    zero: NDArray[np.bool_],
-    steps: int,
-    cmap: str,
-    label: str,
-) -> None:
-    from matplotlib.colors import ListedColormap
-    from matplotlib.patches import Patch
-    from matplotlib.ticker import MaxNLocator
-
-    extent = (-0.5, steps - 0.5, -0.5, grid.shape[0] - 0.5)
-    how: dict[str, Any] = {"aspect": "auto", "origin": "lower", "extent": extent, "interpolation": "nearest"}
-    image = ax.imshow(np.ma.masked_where(lost | zero, grid), cmap=cmap, **how)
-    entries = []
-    for mask, colour, text in ((zero, _ZERO_COLOUR, "exactly 0"), (lost, _LOST_COLOUR, "NaN or infinite")):
-        if mask.any():
-            over = np.ma.masked_where(~mask, np.ones(grid.shape))
-            ax.imshow(over, cmap=ListedColormap([colour]), **how)
-            entries.append(Patch(facecolor=colour, edgecolor=GREY, label=text))
-    if entries:
-        ax.legend(handles=entries, fontsize="small", loc="lower left", framealpha=0.9)
-    if (lost | zero).all():
-        return
-    bar = ax.figure.colorbar(image, ax=ax, pad=0.02)
-    bar.set_label(label)
-    bar.locator = MaxNLocator(6)
-    bar.ax.yaxis.set_major_formatter(lambda value, _: f"$10^{{{value:g}}}$")

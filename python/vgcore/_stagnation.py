@@ -1,0 +1,190 @@
+"""Layer: results, training. From which step on a loss no longer improves, and whether that is a failure.
+
+Knows a curve of numbers, nothing of networks. The rule and the reasons for its constants stand here.
+
+The finite part of the curve is cut into at most 60 blocks of equal length, of which the means are taken. The
+noise of a block mean is estimated from second differences, which a trend leaves alone: by their median over
+the run or their root mean square over the tail in question, whichever is larger. The curve is *flat from
+block b on* when the rest of it, of at least a quarter of the run, improves too little, improvement being the
+mean of its first third less the mean of its last third:
+
+- by less than three standard errors, or so slowly that another run as long as this one would win under 1 %;
+- and by its upper bound, three standard errors up, another run as long as this one would win under 10 %. A
+  curve that is too noisy to show that is not called flat: absence of evidence is no evidence.
+
+The first such block dates it. A flat curve that ends at a tenth of where it began, or at a tenth of what
+guessing gives, has converged: that is no stagnation. One that rises for good by over 10 % is told apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+
+from ._table import count, share
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+__all__ = ["Stagnation", "stagnation"]
+
+Kind = Literal["improving", "converged", "plateau", "start", "rising", "unclear", "unknown"]
+
+# Fewer steps hold no trend that could be told from noise.
+LEAST_STEPS: Final = 20
+MOST_BLOCKS: Final = 60
+# Of the run: what comes after it must be long enough to be believed.
+LEAST_TAIL: Final = 0.25
+CERTAIN: Final = 3.0
+# Relative fall of the loss that another run of the same length would bring.
+NOTHING: Final = 0.01
+LITTLE: Final = 0.10
+# What is left of the loss at the start, or of that of guessing, when there is nothing more to ask for.
+DONE: Final = 0.10
+# A network that is still within this share of guessing, or of where it began, has learned nothing.
+UNMOVED: Final = 0.95
+UNMOVED_START: Final = 0.80
+
+
+@dataclass(frozen=True)
+class Stagnation:
+    """Whether and from when on a loss no longer improves; true in a condition where that is a failure.
+
+    Attributes:
+        kind: "improving"; "converged" (flat, but low); "plateau"; "start" (nothing was ever learned);
+            "rising"; "unclear" (too noisy to tell); "unknown" (too short, or never finite).
+        step: first step from which the loss no longer improves; None where it does, or nothing is known.
+        epoch: the epoch of that step.
+        level: mean loss from that step on, or over the last tenth of the steps.
+        begin: loss at the beginning (mean of the first steps).
+        text: a sentence that says it.
+    """
+
+    kind: Kind
+    step: int | None
+    epoch: int | None
+    level: float
+    begin: float
+    text: str
+
+    def __bool__(self) -> bool:
+        """True for "plateau", "start" and "rising"."""
+        return self.kind in ("plateau", "start", "rising")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain Python values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """The sentence."""
+        return self.text
+
+
+def stagnation(loss: Any, epoch: Any = None, guessing: float | None = None) -> Stagnation:
+    """Return from which step on `loss`, one number a step, no longer improves; the module tells the rule.
+
+    `guessing`: the loss of the best constant answer, where it is known (ln 10 for ten equal classes).
+
+    Example:
+        >>> import numpy as np
+        >>> curve = np.r_[np.linspace(2.3, 1.0, 400), np.full(600, 1.0)]
+        >>> found = stagnation(curve + np.random.default_rng(0).normal(0, 0.02, 1000))
+        >>> found.kind, abs(found.step - 400) < 50
+        ('plateau', True)
+    """
+    values = np.asarray(loss, dtype=np.float64)
+    finite = np.isfinite(values)
+    # What comes after the first NaN is no curve any more; `stopped` reports it.
+    values = values[: int(np.argmin(finite))] if not finite.all() else values
+    steps = values.size
+    begin = float(values[: max(1, steps // 50)].mean()) if steps else math.nan
+    if steps < LEAST_STEPS:
+        text = f"{count(steps)} steps with a finite loss are too few to tell a trend from noise"
+        return Stagnation("unknown", None, None, float(values.mean()) if steps else math.nan, begin, text)
+    edges = np.linspace(0, steps, min(MOST_BLOCKS, steps // 2) + 1).astype(np.int64)
+    blocks = np.add.reduceat(values, edges[:-1]) / np.diff(edges)
+    start = _flat_from(blocks)
+    if start is None:
+        level = float(values[-max(1, steps // 10) :].mean())
+        gain, error = _gain(blocks, blocks.size // 2)
+        if gain > CERTAIN * error:
+            return Stagnation(
+                "improving", None, None, level, begin, "the loss improves still, over the second half too"
+            )
+        text = "whether the loss still improves cannot be told from its noise; train for longer"
+        return Stagnation("unclear", None, None, level, begin, text)
+    step = int(edges[start])
+    level = float(values[step:].mean())
+    kind = _kind(blocks, start, begin, level, guessing)
+    when = None if epoch is None else int(np.asarray(epoch)[step])
+    return Stagnation(kind, step, when, level, begin, _text(kind, step, when, level, begin, guessing))
+
+
+def _gain(blocks: Floats, start: int) -> tuple[float, float]:
+    """Return how far the loss falls from block `start` on (first third less last third), and its error."""
+    tail = blocks[start:]
+    third = tail.size // 3
+    second = np.diff(blocks, 2)
+    # 1.4826 makes the median of magnitudes a standard deviation; a second difference adds six variances.
+    # The median sees past jumps elsewhere; the root mean square is the surer where there are few blocks.
+    typical = 1.4826 * float(np.median(np.abs(second)))
+    noise = max(typical, math.sqrt(float((second[start:] ** 2).mean()))) / math.sqrt(6.0)
+    return float(tail[:third].mean() - tail[-third:].mean()), noise * math.sqrt(2.0 / third)
+
+
+def _flat_from(blocks: Floats) -> int | None:
+    total = blocks.size
+    for start in range(total - max(4, math.ceil(LEAST_TAIL * total)) + 1):
+        tail = blocks[start:]
+        third = tail.size // 3
+        gain, error = _gain(blocks, start)
+        # Thirds are two thirds of the tail apart: per run, in units of the loss that the tail begins with.
+        level = abs(float(tail[:third].mean()))
+        pace = total / (tail.size * 2 / 3) / level if level > 0 else math.inf
+        slow = gain < CERTAIN * error or gain * pace < NOTHING
+        if (slow and (gain + CERTAIN * error) * pace < LITTLE) or level == 0:
+            return start
+    return None
+
+
+def _kind(blocks: Floats, start: int, begin: float, level: float, guessing: float | None) -> Kind:
+    gain, error = _gain(blocks, start)
+    if -gain > max(LITTLE * abs(level), CERTAIN * error):
+        return "rising"
+    known = guessing is not None and math.isfinite(guessing) and guessing > 0
+    reference = min(begin, guessing) if known and guessing is not None else begin
+    if level <= DONE * reference:
+        return "converged"
+    if known and guessing is not None:
+        return "start" if level >= UNMOVED * guessing else "plateau"
+    return "start" if level >= UNMOVED_START * begin else "plateau"
+
+
+def _text(
+    kind: Kind, step: int, epoch: int | None, level: float, begin: float, guessing: float | None
+) -> str:
+    when = f"step {count(step)}" + ("" if epoch is None else f" (epoch {epoch})")
+    left = f"{level:.4g}, {share(level / begin)} of the first" if begin > 0 else f"{level:.4g}"
+    if kind == "start":
+        why = f"; guessing gives {guessing:.4g}" if guessing is not None and math.isfinite(guessing) else ""
+        return (
+            f"nothing was learned: from {when} on the loss stays at {level:.4g} (at first {begin:.4g}){why}"
+        )
+    if kind == "rising":
+        return f"the loss rises from {when} on, to {level:.4g} on average; it began at {begin:.4g}"
+    if kind == "converged":
+        return f"the loss has converged: from {when} on it stays at {left}"
+    return f"the loss stagnates: from {when} on it no longer improves and stays at {left}"
+
+
+def guessing_loss(meta: Mapping[str, Any]) -> float | None:
+    """Return the loss of the best constant answer where a run has recorded it."""
+    value = meta.get("guessing_loss")
+    return float(value) if isinstance(value, (int, float)) else None
