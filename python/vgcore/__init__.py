@@ -38,7 +38,7 @@ from .network import Network
 from .recurrent import Recurrent
 
 if TYPE_CHECKING:
-    from . import callbacks, datasets, plotting, testing, theory
+    from . import callbacks, datasets, depth, plotting, testing, theory
     from .diagnosis import Diagnosis, diagnose
     from .history import History
     from .stats import Stats, gradient_stats
@@ -77,6 +77,7 @@ __all__ = [
     "cells",
     "config",
     "datasets",
+    "depth",
     "diagnose",
     "get_num_threads",
     "gradient_stats",
@@ -100,6 +101,7 @@ _LAZY = {
     "StudyResult": "study",
     "callbacks": "",
     "datasets": "",
+    "depth": "",
     "diagnose": "diagnosis",
     "gradient_stats": "stats",
     "plotting": "",

@@ -5,6 +5,10 @@ Knows the parts; how each of them works is theirs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Self
+
+from . import _surgery
 from ._running import Running
 
 __all__ = ["Network"]
@@ -46,3 +50,20 @@ class Network(Running):
     """
 
     __slots__ = ()
+
+    def without(self, steps: Iterable[int]) -> Self:
+        """Return the network without some of its steps; all others keep their weights and names.
+
+        ``vg.depth.removable(net, x, y)`` measures what each step does. Steps are numbered as in a
+        GradientFlow, 0 nearest the input; a Residual that goes leaves its shortcut.
+
+        Raises:
+            ArgumentError: no such step, a step between two widths, none left, or a network along time.
+
+        Example:
+            >>> import vgcore as vg
+            >>> net = vg.mlp(10, 4, in_features=3, rng=0)
+            >>> net.without([1, 5, 9]).parameter_shapes()["hidden.weight"]
+            (7, 4, 4)
+        """
+        return _surgery.without(self, steps)
