@@ -184,7 +184,7 @@ impl<'a, T: Real> Feed<'a, T> {
             if (self.stop)() {
                 return Err(Error::Interrupted);
             }
-            let list = uses(p, self.tape, plan.keep, i, s);
+            let (list, absent) = uses(p, self.tape, plan.keep, (i, s), wanted.training);
             let params = match &mut params {
                 Params::Read(x) => Params::Read(x),
                 Params::Write(x) => Params::Write(x),
@@ -203,6 +203,9 @@ impl<'a, T: Real> Feed<'a, T> {
                         stats.enter_forward(u.unit.1, forward, self.tape.batch * u.op.widths.1);
                     }
                     stats.enter_weights(u.unit.1, sums);
+                }
+                for (unit, op) in absent {
+                    stats.enter_absence(unit, op, self.tape.batch);
                 }
             }
         }
@@ -291,7 +294,11 @@ fn name_units(p: &Program, stats: &mut Stats) {
                 stats.kind[u] = match op.kind {
                     Kind::Dense { .. } => 0,
                     Kind::Pointwise => 1,
-                    Kind::Fork | Kind::Join { .. } => 2,
+                    Kind::Join(_) => 2,
+                    Kind::Gate(_) => 4,
+                    Kind::Concat { .. } => 5,
+                    Kind::Drop { .. } => 6,
+                    Kind::Fork { .. } | Kind::Switch { .. } | Kind::Maybe(_) => continue,
                 };
             }
         }

@@ -1,10 +1,12 @@
 //! engine: programs, memory plans, the sweep, the weight phase, and the passes made of them. Knows no Python.
 
+mod branches;
 pub mod chain;
 mod faint;
 pub mod feed;
 mod look_ahead;
 pub mod network;
+mod noise;
 pub mod op;
 pub mod origin;
 pub mod pass;
@@ -14,5 +16,6 @@ pub mod recurrent;
 pub mod shared;
 pub mod stats;
 pub mod sweep;
+mod sweep_branches;
 pub mod tape;
 pub mod weights;

@@ -1,7 +1,7 @@
 //! engine: where the parameters of an iteration come from: storage or, for initial values that need none, the generator
 //! they were drawn from. Knows no sweep.
 
-use super::program::{Block, Kind, Program, Ref};
+use super::program::{Block, Program, Ref};
 use crate::num::aligned::Buffer;
 use crate::num::real::Real;
 use crate::num::rng::Key;
@@ -45,12 +45,7 @@ impl<T: Real> Made<T> {
     /// Makes what a block's iteration needs and storage does not have.
     pub fn prepare(&mut self, p: &Program, params: &[Buffer<T>], b: &Block, i: usize) {
         for op in &b.ops {
-            let slope = op.act.as_ref().and_then(|a| a.slope);
-            let dense = match &op.kind {
-                Kind::Dense { weight, bias } => [Some(*weight), *bias],
-                _ => [None, None],
-            };
-            for r in dense.into_iter().flatten().chain(slope).filter(|r| is_made(p, params, r.tensor)) {
+            for r in op.refs().filter(|r| is_made(p, params, r.tensor)) {
                 let copy = r.copy(i);
                 let at = self.copies.iter().position(|c| (c.tensor, c.first) == (r.tensor, r.first));
                 let at = at.unwrap_or_else(|| {

@@ -116,7 +116,7 @@ impl Sizes {
         let mut segments: Vec<Segment> = Vec::new();
         let mut filled = u64::MAX;
         for (i, b) in p.blocks.iter().enumerate() {
-            let weights: u64 = b.ops.iter().map(|o| (o.widths.0 * o.widths.1) as u64 * self.element).sum();
+            let weights: u64 = b.ops.iter().map(|o| o.weights() as u64 * self.element).sum();
             let cost = self.tape(b).saturating_add(self.delta(b)).saturating_add(weights).max(1);
             let mut from = 0;
             while from < b.times {

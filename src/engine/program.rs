@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::parts::activation::Act;
 use crate::parts::init::Init;
 use crate::parts::layer::Layer;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A parameter: `copies` equal-shaped arrays one after another.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct Tensor {
     pub key: u32,
     /// Some copy is used by more than one operation instance.
     pub shared: bool,
-    /// The learned parameter of an activation.
+    /// A learned number, an activation's slope or a branch's scale, whose gradient the sweep sums over units.
     pub slope: bool,
     /// Axes in front of a copy's own: one for each untied Repeat around it.
     pub lead: usize,
@@ -94,6 +94,8 @@ pub struct Program {
     pub seed: u64,
     /// Tensors by name.
     names: HashMap<String, usize>,
+    /// Paths of layers that draw.
+    pub(super) drawing: HashSet<String>,
 }
 
 /// The largest product of sizes that is accepted: far above any machine, far below overflow.
@@ -113,6 +115,7 @@ pub fn compile(layers: &[Layer], in_features: usize) -> Result<Program, Error> {
         steps: 0,
         seed: 0,
         names: HashMap::new(),
+        drawing: HashSet::new(),
     };
     let mut i = 0;
     while i < layers.len() {
@@ -133,13 +136,13 @@ pub fn compile(layers: &[Layer], in_features: usize) -> Result<Program, Error> {
 }
 
 /// Around a layer while it is lowered.
-struct Context {
-    block: Block,
+pub(super) struct Context {
+    pub block: Block,
     /// Iterations and tiedness of the block.
     times: (usize, bool),
     /// Unrolled inner Repeats: (n, index, tied).
     inner: Vec<(usize, usize, bool)>,
-    path: Vec<String>,
+    pub path: Vec<String>,
 }
 
 impl Program {
@@ -194,7 +197,7 @@ impl Program {
 
     /// Appends the operations of `layers`; returns where their result is and how wide. Recursion is over the nesting of
     /// the description, never over layers or steps.
-    fn lower(
+    pub(super) fn lower(
         &mut self,
         cx: &mut Context,
         layers: &[Layer],
@@ -250,33 +253,15 @@ impl Program {
                 }
                 Layer::Recurrent(r) => {
                     return Err(Error::Argument(format!(
-                        "Recurrent {} stands inside a Repeat or a Residual; it must be one of the network's own layers \
+                        "Recurrent {} stands inside another layer; it must be one of the network's own layers \
                          (num_layers= stacks cells, residual=True adds shortcuts)",
                         cx.below(&r.name)
                     )));
                 }
-                Layer::Residual { name, scale, body } => {
-                    cx.path.push(name.clone());
-                    let fork = Op {
-                        kind: Kind::Fork,
-                        source,
-                        y: usize::MAX,
-                        act: None,
-                        delta: None,
-                        widths: (width, width),
-                        unit: None,
-                    };
-                    cx.block.ops.push(fork);
-                    let (branch, w) = self.lower(cx, body, source, width)?;
-                    if w != width {
-                        return Err(Error::Shape(format!(
-                            "Residual {} adds its input ({width} features) to its branch ({w} features); end the branch with Dense({width})",
-                            cx.at()
-                        )));
-                    }
-                    cx.path.pop();
-                    source = cx.unit(Kind::Join { scale: *scale, skip: source }, branch, None, (width, width), false);
-                }
+                Layer::Residual(r) => (source, width) = self.residual(cx, r, source, width)?,
+                Layer::Highway(h) => source = self.highway(cx, h, source, width)?,
+                Layer::Concat { name, body } => (source, width) = self.concat(cx, name, body, source, width)?,
+                Layer::Dropout { name, p } => source = self.dropout(cx, name, *p, source, width)?,
             }
             i += 1;
         }
@@ -295,7 +280,7 @@ impl Program {
         Ok(ActUse { act, slope, d, h })
     }
 
-    fn tensor(
+    pub(super) fn tensor(
         &mut self,
         cx: &Context,
         layer: &str,
@@ -326,7 +311,7 @@ impl Program {
         if total.is_none() {
             return Err(Error::Memory { what: format!("parameter {name}"), need: u64::MAX, limit: LIMIT as u64 });
         }
-        let again = cx.inner.iter().any(|&(_, index, _)| index > 0);
+        let again = cx.again();
         if let Some(&t) = self.names.get(&name) {
             if !again {
                 return Err(Error::Argument(format!(
@@ -347,7 +332,7 @@ impl Program {
             fans,
             init: init.clone(),
             shared: false,
-            slope: leaf == "slope",
+            slope: matches!(leaf, "slope" | "scale"),
             lead: lead.len(),
             uses: cx.times.0,
         });
@@ -356,12 +341,19 @@ impl Program {
 }
 
 impl Context {
-    fn slot(&mut self, width: usize) -> usize {
+    pub fn slot(&mut self, width: usize) -> usize {
         self.block.slots.push(width);
         self.block.slots.len() - 1
     }
 
-    fn unit(&mut self, kind: Kind, source: Source, act: Option<ActUse>, widths: (usize, usize), delta: bool) -> Source {
+    pub fn unit(
+        &mut self,
+        kind: Kind,
+        source: Source,
+        act: Option<ActUse>,
+        widths: (usize, usize),
+        delta: bool,
+    ) -> Source {
         let y = self.slot(widths.1);
         let delta = delta.then(|| {
             self.block.deltas.push(widths.1);
@@ -373,11 +365,21 @@ impl Context {
         Source::Slot(y)
     }
 
-    fn at(&self) -> String {
+    /// Whether the layers in work were lowered before, by an unrolled Repeat.
+    pub fn again(&self) -> bool {
+        self.inner.iter().any(|&(_, index, _)| index > 0)
+    }
+
+    /// How many applications of a layer come before this one in an iteration, and how many an iteration has.
+    pub fn applications(&self) -> (usize, usize) {
+        self.inner.iter().fold((0, 1), |(first, all), &(n, index, _)| (first * n + index, all * n))
+    }
+
+    pub fn at(&self) -> String {
         format!("{:?}", self.path.join("."))
     }
 
-    fn below(&self, name: &str) -> String {
+    pub fn below(&self, name: &str) -> String {
         let parts = self.path.iter().map(String::as_str).chain([name]).filter(|s| !s.is_empty());
         format!("{:?}", parts.collect::<Vec<_>>().join("."))
     }

@@ -152,6 +152,10 @@ fn add_uses<T: Real>(
 
 /// `sum * 2^se += x * 2^e`; an exponent of `i64::MIN` marks a sum that has not begun.
 fn add_scaled<T: Real>(sum: &mut [T], se: &mut i64, x: &[T], e: i64) {
+    // Nothing is added, whose scale would hide what is there.
+    if x.iter().all(|x| *x == T::ZERO) {
+        return;
+    }
     if *se == i64::MIN {
         sum.copy_from_slice(x);
         *se = e;
@@ -165,16 +169,17 @@ fn add_scaled<T: Real>(sum: &mut [T], se: &mut i64, x: &[T], e: i64) {
     *se = top;
 }
 
-/// Adds the gradients of learned slopes: sums over rows, from the output to the input.
+/// Adds the gradients of learned numbers: sums over rows, from the output to the input.
 fn slopes<T: Real>(job: &mut Job<'_, T>, tape: &Tape<T>, list: &[Use<'_>]) {
     for u in list.iter().rev() {
-        let (Some(r), Some(delta)) = (u.op.act.as_ref().and_then(|a| a.slope), u.delta) else { continue };
+        let Some((r, at)) = u.scalar else { continue };
         let Some(kept) = &mut job.kept[r.tensor] else { continue };
         let copy = r.copy(u.iteration);
-        let (_, exponents) = tape.delta(delta);
-        let values = &tape.slopes[delta.0][delta.1 * tape.batch..][..tape.batch];
-        let e = exponents.iter().copied().max().unwrap_or(0);
-        let sum: f64 = values.iter().zip(exponents).map(|(v, &x)| v * pow2(x - e)).sum();
+        let (_, exponents) = tape.delta(at);
+        let values = &tape.slopes[at.0][at.1 * tape.batch..][..tape.batch];
+        // Rows that add nothing have no say in the scale.
+        let e = values.iter().zip(exponents).filter(|(v, _)| **v != 0.0).map(|(_, &x)| x).max().unwrap_or(0);
+        let sum: f64 = values.iter().zip(exponents).map(|(v, &x)| if *v == 0.0 { 0.0 } else { v * pow2(x - e) }).sum();
         add_scaled(&mut kept.mantissa[copy..=copy], &mut kept.exponent[copy], &[T::from_f64(sum)], e);
     }
 }

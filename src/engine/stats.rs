@@ -1,5 +1,6 @@
 //! engine: the figures of a pass, one entry a unit, and how chunk and block sums become them. Knows no threads.
 
+use super::op::{Kind, Op};
 use super::sweep::Level;
 use super::tape::{ChunkForward, ChunkGradient};
 use crate::kernels::gradient::GradientSums;
@@ -14,7 +15,7 @@ pub const BINS: usize = 32;
 pub struct Stats {
     /// Step of each unit.
     pub step: Vec<i64>,
-    /// 0 dense, 1 activation, 2 residual.
+    /// 0 dense, 1 activation, 2 residual, 4 gate, 5 concatenation, 6 dropout.
     pub kind: Vec<u8>,
     /// Output width.
     pub width: Vec<i64>,
@@ -163,6 +164,35 @@ impl Stats {
             if n > 1.0 {
                 f.grad_spread[u] = (m2 / (n - 1.0)).sqrt() * std::f64::consts::LOG10_2;
             }
+        }
+    }
+
+    /// Enters a unit of a branch that was left out: the loss does not depend on it, so all its gradients are zero.
+    pub fn enter_absence(&mut self, u: usize, op: &Op, batch: usize) {
+        self.grad_log2_norm[u] = f64::NEG_INFINITY;
+        if op.delta.is_some() {
+            self.delta_log2_norm[u] = f64::NEG_INFINITY;
+        }
+        let weights = op.weights();
+        if let Kind::Dense { bias, .. } = &op.kind {
+            self.weight_grad_log2_norm[u] = f64::NEG_INFINITY;
+            if bias.is_some() {
+                self.bias_grad_log2_norm[u] = f64::NEG_INFINITY;
+            }
+        }
+        let Some(f) = &mut self.full else { return };
+        f.grad_zero_samples[u] = batch as i64;
+        if op.delta.is_some() {
+            f.delta_count[u] = (batch * op.widths.1) as i64;
+            f.delta_zero[u] = f.delta_count[u];
+            f.delta_log2_max[u] = f64::NEG_INFINITY;
+            f.delta_log2_mean_abs[u] = f64::NEG_INFINITY;
+        }
+        if weights > 0 {
+            f.weight_grad_count[u] = weights as i64;
+            f.weight_grad_zero[u] = weights as i64;
+            f.weight_grad_log2_max[u] = f64::NEG_INFINITY;
+            f.weight_grad_log2_mean_abs[u] = f64::NEG_INFINITY;
         }
     }
 

@@ -10,8 +10,9 @@ use super::origin::Made;
 use super::pass::Training;
 use super::plan::Segment;
 use super::program::{ActUse, Kind, Op, Program, Source};
+use super::sweep_branches::{Spot, Stack};
 use super::tape::{ChunkForward, Place, Share, read_write, write_two};
-use crate::kernels::delta::{RowDelta, delta_rows, join_rows, normalise, on_grid, rescale};
+use crate::kernels::delta::{RowDelta, delta_rows, normalise, on_grid, rescale};
 use crate::kernels::matmul::{Matrix, Scratch, Start, product};
 use crate::kernels::pointwise::RowForward;
 use crate::num::aligned::Buffer;
@@ -66,7 +67,8 @@ pub struct Worker<T> {
     pub e: Vec<i64>,
     pub(super) spare: Vec<T>,
     lifts: Vec<i64>,
-    skips: Vec<(Vec<T>, Vec<i64>)>,
+    pub(super) stack: Stack<T>,
+    pub(super) numbers: Vec<f32>,
     pub(super) scratch: Scratch<T>,
     pub(super) made: Made<T>,
     forward: Vec<RowForward>,
@@ -93,7 +95,8 @@ impl<T: Real> Worker<T> {
             e: vec![0; n],
             spare: vec![T::ZERO; n * widest],
             lifts: vec![0; n],
-            skips: Vec::new(),
+            stack: Stack::default(),
+            numbers: Vec::new(),
             scratch: Scratch::default(),
             made: Made::default(),
             forward: vec![RowForward::default(); n],
@@ -169,20 +172,25 @@ impl<T: Real> Scene<'_, T> {
     ) {
         let b = &self.program.blocks[block];
         let base = self.base[block].0;
-        let place = |s: Source| match s {
-            Source::Input => input,
-            Source::Slot(s) => (base + s, t),
-        };
         let m = w.rows.len();
         w.made.prepare(self.program, self.params, b, i);
+        let spot = Spot { iteration: i, base, t, input };
+        let mut next = 0;
         for (index, op) in b.ops.iter().enumerate() {
+            if index < next {
+                continue;
+            }
             let (n_in, n_out) = op.widths;
-            let y = (base + op.y, t);
+            let y = (base.wrapping_add(op.y), t);
             match &op.kind {
-                Kind::Fork => continue,
+                Kind::Fork { .. } | Kind::Switch { .. } => continue,
+                Kind::Maybe(chance) => {
+                    next = self.leaves_out(Some(chance), i).unwrap_or(0);
+                    continue;
+                }
                 Kind::Dense { weight, bias } => {
                     self.look_ahead(&mut w.scratch.ahead, share, (block, index, i), (t, t), Way::Forward);
-                    let (x, y) = read_write(&mut share.slots, place(op.source), y);
+                    let (x, y) = read_write(&mut share.slots, spot.place(op.source), y);
                     let weights = Matrix::columns(self.copy(&w.made, weight, i), n_in);
                     let start = bias.as_ref().map_or(Start::Zero, |r| Start::Row(self.copy(&w.made, r, i)));
                     let linear = bias.as_ref().is_none_or(|r| self.copy(&w.made, r, i).iter().all(|b| *b == T::ZERO));
@@ -199,20 +207,13 @@ impl<T: Real> Scene<'_, T> {
                     }
                 }
                 Kind::Pointwise => {
-                    let (x, y) = read_write(&mut share.slots, place(op.source), y);
+                    let (x, y) = read_write(&mut share.slots, spot.place(op.source), y);
                     y.copy_from_slice(x);
                 }
-                Kind::Join { scale, skip } => {
-                    let a = T::from_f64(*scale);
-                    {
-                        let (x, y) = read_write(&mut share.slots, place(*skip), y);
-                        y.copy_from_slice(x);
-                    }
-                    let (f, y) = read_write(&mut share.slots, place(op.source), y);
-                    for (y, &f) in y.iter_mut().zip(f) {
-                        *y = a.fma(f, *y);
-                    }
-                }
+                Kind::Join(join) => self.join_forward(w, share, join, op, spot),
+                Kind::Gate(gate) => self.gate_forward(share, gate, op, spot, &mut w.spare),
+                Kind::Concat { skip } => self.concat_forward(share, *skip, op, spot),
+                Kind::Drop { p, noise } => self.drop_forward(w, share, (*p, noise), op, spot),
             }
             if let Some(a) = &op.act {
                 if let Some(h) = a.h {
@@ -291,13 +292,24 @@ impl<T: Real> Scene<'_, T> {
         let (base, delta_base) = self.base[block];
         let m = w.rows.len();
         w.made.prepare(self.program, self.params, b, i);
+        let spot = Spot { iteration: i, base, t, input };
+        let mut from = usize::MAX;
         for (index, op) in b.ops.iter().enumerate().rev() {
-            let (n_in, n_out) = op.widths;
-            if let Kind::Fork = op.kind {
-                if let Some((g, e)) = w.skips.pop() {
-                    join_rows(&mut w.g[..m * n_in], &mut w.e, &g, &e, n_in);
-                }
+            if index > from {
                 continue;
+            }
+            let (n_in, n_out) = op.widths;
+            match op.kind {
+                Kind::Fork { joins } => {
+                    self.fork_backward(w, joins, n_in);
+                    continue;
+                }
+                Kind::Switch { back } => {
+                    self.switch_backward(w, back, n_in);
+                    continue;
+                }
+                Kind::Maybe(_) => continue,
+                _ => {}
             }
             let sums = self.level >= Level::Norms;
             if let (Some(delta), kind) = (op.delta, &op.kind) {
@@ -342,17 +354,20 @@ impl<T: Real> Scene<'_, T> {
                     }
                     _ => w.g[..m * n_out].copy_from_slice(out),
                 }
-            } else if let Kind::Join { scale, .. } = op.kind {
+            } else {
                 delta_rows(&w.g, None, &mut w.spare, n_out, &mut w.backward, sums);
                 if sums {
                     self.chunk_gradient(w, share, first_unit, op);
                 }
-                w.skips.push((w.g[..m * n_out].to_vec(), w.e.clone()));
-                if scale != 1.0 {
-                    let a = T::from_f64(scale).to_f64();
-                    for g in &mut w.g[..m * n_out] {
-                        *g = T::from_f64(a * g.to_f64());
+                match &op.kind {
+                    Kind::Join(join) => {
+                        let scalar = join.learned.map(|(_, delta)| (delta_base + delta, k));
+                        from = self.join_backward(w, share, join, op, spot, scalar).unwrap_or(usize::MAX);
                     }
+                    Kind::Gate(gate) => self.gate_backward(w, share, gate, op, spot),
+                    Kind::Concat { .. } => self.concat_backward(w, op),
+                    Kind::Drop { p, noise } => self.drop_backward(w, (*p, noise), op, spot),
+                    _ => {}
                 }
             }
         }

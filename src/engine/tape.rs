@@ -53,7 +53,7 @@ pub struct Tape<T: Real> {
     delta_widths: Vec<usize>,
     /// Exponents of the rows of each delta.
     pub exponents: Vec<Vec<i64>>,
-    /// Per row, the gradient of a learned slope (beside each delta; empty where there is none).
+    /// Per row, the gradient of a learned number (beside each delta; empty where there is none).
     pub slopes: Vec<Vec<f64>>,
     /// Forward sums of all units; empty unless asked for.
     pub forward: Vec<ChunkForward>,
@@ -102,7 +102,7 @@ impl<T: Real> Tape<T> {
                 deltas.push(Buffer::zeroed(size(longest, w))?);
                 delta_widths.push(w);
                 exponents.push(vec![0; longest * batch]);
-                let learned = b.ops.iter().any(|o| o.delta == Some(j) && o.act.is_some_and(|a| a.slope.is_some()));
+                let learned = b.ops.iter().any(|o| o.scalar().is_some_and(|(_, delta)| delta == j));
                 slopes.push(vec![0.0; if learned { longest * batch } else { 0 }]);
             }
         }

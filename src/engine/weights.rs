@@ -1,7 +1,9 @@
 //! engine: the weight phase: gradients of weights and biases from the deltas of a segment, their statistics and, where
 //! training, the update, each output owned by one task while it is in cache. Knows no sweep.
 
+use super::noise::left_out;
 use super::origin::{is_made, make};
+use super::pass::Training;
 use super::plan::Segment;
 use super::program::{Kind, Op, Program, Ref, Source};
 use super::stats::UnitSums;
@@ -42,11 +44,20 @@ pub struct Use<'a> {
     pub d: Option<Place>,
     /// The delta.
     pub delta: Option<Place>,
+    /// A learned number, and where its gradient lies row by row.
+    pub scalar: Option<(Ref, Place)>,
 }
 
-/// The units of a segment, input first.
-pub fn uses<'a, T: Real>(p: &'a Program, tape: &Tape<T>, keep: bool, index: usize, s: &Segment) -> Vec<Use<'a>> {
-    let mut out = Vec::new();
+/// The units of a segment, input first. Those of branches that the pass left out are in the second list: the unit within
+/// the network.
+pub fn uses<'a, T: Real>(
+    p: &'a Program,
+    tape: &Tape<T>,
+    keep: bool,
+    (index, s): (usize, &Segment),
+    training: Option<Training>,
+) -> (Vec<Use<'a>>, Vec<(usize, &'a Op)>) {
+    let (mut out, mut absent) = (Vec::new(), Vec::new());
     let mut input = tape.inputs[index];
     let mut unit = 0;
     for piece in &s.pieces {
@@ -55,8 +66,18 @@ pub fn uses<'a, T: Real>(p: &'a Program, tape: &Tape<T>, keep: bool, index: usiz
         for i in piece.from..piece.to {
             let k = i - piece.from;
             let t = if keep { i } else { k };
-            for op in &b.ops {
+            let mut next = 0;
+            for (at, op) in b.ops.iter().enumerate() {
+                if let Kind::Maybe(chance) = &op.kind
+                    && left_out(training, chance, i)
+                {
+                    next = chance.end.max(next);
+                }
                 let Some(u) = op.unit else { continue };
+                if at < next {
+                    absent.push((b.first_unit + i * b.units + u, op));
+                    continue;
+                }
                 let x = match op.source {
                     Source::Input => input,
                     Source::Slot(s) => (base + s, t),
@@ -69,6 +90,7 @@ pub fn uses<'a, T: Real>(p: &'a Program, tape: &Tape<T>, keep: bool, index: usiz
                     y: (base + op.y, t),
                     d: op.act.as_ref().map(|a| (base + a.d, t)),
                     delta: op.delta.map(|d| (delta_base + d, k)),
+                    scalar: op.scalar().map(|(r, d)| (r, (delta_base + d, k))),
                 });
             }
             unit += b.units;
@@ -77,7 +99,7 @@ pub fn uses<'a, T: Real>(p: &'a Program, tape: &Tape<T>, keep: bool, index: usiz
             }
         }
     }
-    out
+    (out, absent)
 }
 
 /// What the phase does with a gradient.

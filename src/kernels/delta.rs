@@ -95,7 +95,7 @@ fn one_row<T: Real, I: Isa, const SLOPE: bool, const SUMS: bool>(g: &[T], slope:
 
 /// The largest lane of a vector without NaN.
 #[inline(always)]
-fn largest<T: Real, V: Vector<Elem = T>>(v: V) -> f64 {
+pub(super) fn largest<T: Real, V: Vector<Elem = T>>(v: V) -> f64 {
     let mut a = [T::ZERO; 16];
     // SAFETY: 16 elements hold the lanes of any vector.
     unsafe { v.store(a.as_mut_ptr()) };
@@ -112,7 +112,7 @@ fn largest<T: Real, V: Vector<Elem = T>>(v: V) -> f64 {
 
 /// Lanes added in a fixed tree: by halves.
 #[inline(always)]
-fn fold<W: Vector<Elem = f64>>(v: W) -> f64 {
+pub(super) fn fold<W: Vector<Elem = f64>>(v: W) -> f64 {
     let mut a = [0.0f64; 8];
     // SAFETY: a vector of doubles has eight lanes.
     unsafe { v.store(a.as_mut_ptr()) };

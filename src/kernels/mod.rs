@@ -1,6 +1,7 @@
 //! kernels: slices in, slices out, forward beside backward. Know numbers, not networks.
 
 mod bins;
+pub mod branch;
 pub mod cell;
 pub mod cell_figures;
 pub mod delta;

@@ -36,17 +36,58 @@ pub enum Layer {
         /// The layers of the body.
         body: Vec<Layer>,
     },
-    /// `y = x + scale * body(x)` (He et al. 2016, eq. 1, with a branch scale).
-    Residual {
+    /// `y = shortcut(x) + scale * body(x)`.
+    Residual(Residual),
+    /// `y = t h + (1 - t) x`.
+    Highway(Highway),
+    /// `y = [x, body(x)]` (Huang et al. 2017; Ronneberger et al. 2015).
+    Concat {
         /// Component of the parameters' names.
         name: String,
-        /// Factor of the branch.
-        scale: f64,
         /// The layers of the branch.
         body: Vec<Layer>,
     },
+    /// In training, each unit is zero with probability `p`, else `x / (1 - p)` (Srivastava et al. 2014).
+    Dropout {
+        /// Part of what names its random numbers.
+        name: String,
+        /// Probability, below 1.
+        p: f64,
+    },
     /// Time steps of a cell.
     Recurrent(Box<Recurrent>),
+}
+
+/// `y = shortcut(x) + scale * body(x)` (He et al. 2016, eq. 1, with a branch scale).
+#[derive(Clone, Debug)]
+pub struct Residual {
+    /// Component of the parameters' names.
+    pub name: String,
+    /// Factor of the branch, or its start where it is learned (De, Smith 2020; Bachlechner et al. 2021).
+    pub scale: f64,
+    /// The factor is a parameter.
+    pub learned: bool,
+    /// Factor of the shortcut.
+    pub gain: f64,
+    /// Layers of the shortcut; none for the identity.
+    pub shortcut: Vec<Layer>,
+    /// Probability that the branch is there, drawn once a batch in training (Huang et al. 2016).
+    pub survival: f64,
+    /// The layers of the branch.
+    pub body: Vec<Layer>,
+}
+
+/// `y = t h + c x` with gates t and c that see x (Srivastava, Greff, Schmidhuber 2015).
+#[derive(Clone, Debug)]
+pub struct Highway {
+    /// Component of the parameters' names.
+    pub name: String,
+    /// Layers of h.
+    pub transform: Vec<Layer>,
+    /// Layers of t, which end in a sigmoid.
+    pub gate: Vec<Layer>,
+    /// Layers of c; none where it is `1 - t`.
+    pub carry: Vec<Layer>,
 }
 
 /// A stack of recurrent cells.

@@ -6,7 +6,7 @@ use crate::parts::activation::{Act, ActError};
 use crate::parts::catalogue::Value;
 use crate::parts::cell::Cell;
 use crate::parts::init::Init;
-use crate::parts::layer::{GateBias, Layer, Recurrent};
+use crate::parts::layer::{GateBias, Highway, Layer, Recurrent, Residual};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -46,14 +46,32 @@ fn layer<'py>(d: &Bound<'py, PyDict>, path: &[String], given: &mut Given<'py>) -
             Layer::Repeat { name, n: get(d, "n")?.extract()?, tied: get(d, "tied")?.extract()?, body: body(given)? }
         }
         "recurrent" => recurrent(d, name, &below, given)?,
-        "residual" => Layer::Residual { name, scale: get(d, "scale")?.extract()?, body: body(given)? },
+        "residual" => Layer::Residual(Residual {
+            name,
+            scale: get(d, "scale")?.extract()?,
+            learned: get(d, "learned")?.extract()?,
+            gain: get(d, "gain")?.extract()?,
+            shortcut: {
+                let inside: Vec<String> = below.iter().cloned().chain(["shortcut".into()]).collect();
+                layers(get(d, "shortcut")?.cast::<PyList>()?, &inside, given)?
+            },
+            survival: get(d, "survival")?.extract()?,
+            body: body(given)?,
+        }),
+        "highway" => {
+            let mut part = |key: &str| layers(get(d, key)?.cast::<PyList>()?, &below, given);
+            let (transform, gate, carry) = (part("body")?, part("gate")?, part("carry")?);
+            Layer::Highway(Highway { name, transform, gate, carry })
+        }
+        "concat" => Layer::Concat { name, body: body(given)? },
+        "dropout" => Layer::Dropout { name, p: get(d, "p")?.extract()? },
         other => {
             return Err(raise(
                 d.py(),
                 &Error::Unknown {
                     kind: "layer",
                     name: other.into(),
-                    known: "dense, activation, repeat, residual, recurrent".into(),
+                    known: "dense, activation, repeat, residual, highway, concat, dropout, recurrent".into(),
                 },
             ));
         }
