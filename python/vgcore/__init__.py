@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _core, activations, cells, initializers, losses
 from ._loading import load
+from .branches import Concat, Dropout, Highway, Residual
 from .config import config, get_num_threads, set_num_threads
 from .errors import (
     ArgumentError,
@@ -32,7 +33,7 @@ from .errors import (
 )
 from .flow import GradientFlow
 from .gradients import Gradients, Truncation
-from .layers import Activation, Dense, Layer, Repeat, Residual
+from .layers import Activation, Dense, Layer, Repeat
 from .models import mlp, rnn
 from .network import Network
 from .recurrent import Recurrent
@@ -49,11 +50,14 @@ __version__: str = _core.config()["version"]
 __all__ = [
     "Activation",
     "ArgumentError",
+    "Concat",
     "DTypeError",
     "Dense",
     "Diagnosis",
+    "Dropout",
     "GradientFlow",
     "Gradients",
+    "Highway",
     "History",
     "LabelError",
     "Layer",

@@ -24,14 +24,20 @@ __all__ = ["KIND_NAMES", "Steps", "has_parameter"]
 
 DENSE: Final = 0
 RESIDUAL: Final = 2
-KIND_NAMES: Final = ("dense", "activation", "residual")
+GATE: Final = 4
+CONCAT: Final = 5
+DROPOUT: Final = 6
+KIND_NAMES: Final = ("dense", "activation", "residual", "norm", "gate", "concat", "dropout")
+#: Units without a pre-activation.
+_ENDS: Final = (RESIDUAL, GATE, CONCAT, DROPOUT)
 
 
 class Steps:
     """Groups of consecutive units, one group per step.
 
     ``step`` (U,) gives each unit's step and never falls; ``kind`` (U,) is 0 for a Dense with the
-    activation that follows it, 1 for an activation alone, 2 for the end of a Residual.
+    activation that follows it, 1 for an activation alone, 2 for the end of a Residual, 4 of a Highway, 5 of a
+    Concat, 6 for a Dropout.
     """
 
     __slots__ = ("count", "ends", "kind", "single", "starts", "units")
@@ -56,8 +62,8 @@ class Steps:
         return values if self.single else values[self.ends]
 
     def last_delta(self, values: FloatArray) -> FloatArray:
-        """Value of each step's last unit that is no Residual's end; NaN when there is none."""
-        has = self.kind != RESIDUAL
+        """Value of each step's last unit that has a pre-activation; NaN when there is none."""
+        has = ~np.isin(self.kind, _ENDS)
         if self.single:
             return np.where(has, values, np.nan)
         index = np.maximum.reduceat(np.where(has, np.arange(self.units), -1), self.starts)

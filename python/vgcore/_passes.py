@@ -69,8 +69,9 @@ def with_zeros(spec: dict[str, Any]) -> dict[str, Any]:
             result[key] = {"name": "zeros", "params": {}}
     if "gate_bias" in spec:
         result["gate_bias"] = None
-    if "body" in spec:
-        result["body"] = [with_zeros(inner) for inner in spec["body"]]
+    for key in ("body", "shortcut", "gate", "carry"):
+        if key in spec:
+            result[key] = [with_zeros(inner) for inner in spec[key]]
     return result
 
 
@@ -129,8 +130,6 @@ def kept_bytes(batch: int, steps: int, recurrent: Sequence[Recurrent], itemsize:
 
 def _functions(layers: Sequence[Layer]) -> Iterator[str]:
     for layer in layers:
-        if isinstance(layer, Activation):
-            yield layer.function
-        elif isinstance(layer, Recurrent):
-            yield from layer.unit.functions
-        yield from _functions(layer.body)
+        yield from layer.functions()
+        for _, inner in layer.branches():
+            yield from _functions(inner)

@@ -111,6 +111,8 @@ def _encode(layer: Layer, initial: Tensors) -> dict[str, Any]:
 def _encode_value(value: Any, initial: Tensors) -> Any:
     if isinstance(value, tuple):
         return [_encode(layer, initial) for layer in value]
+    if isinstance(value, Layer):
+        return _encode(value, initial)
     if isinstance(value, Initializer):
         return {"initializer": value.name, "params": dict(value.params)}
     if isinstance(value, Cell):
@@ -141,6 +143,8 @@ def _decode(item: Any, tensors: Tensors) -> Layer:
 def _decode_value(value: Any, tensors: Tensors) -> Any:
     if isinstance(value, list):
         return [_decode(layer, tensors) for layer in value]
+    if isinstance(value, dict) and "kind" in value:
+        return _decode(value, tensors)
     if isinstance(value, dict) and "initializer" in value:
         return Initializer(value["initializer"], value["params"])
     if isinstance(value, dict) and "cell" in value:

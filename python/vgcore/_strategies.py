@@ -16,9 +16,10 @@ import numpy as np
 from . import activations as _activations
 from . import initializers as _initializers
 from . import losses as _losses
+from .branches import Residual
 from .errors import missing_dependency
 from .initializers import Initializer
-from .layers import Activation, Dense, Layer, Repeat, Residual
+from .layers import Activation, Dense, Layer, Repeat
 from .losses import Loss
 from .network import Network
 

@@ -21,7 +21,7 @@ from ._checks import as_flag, as_real, as_size, shown
 from .errors import ArgumentError, DTypeError, ShapeError
 from .initializers import AnyInitializer, FromArray, Initializer, as_initializer
 
-__all__ = ["Activation", "Dense", "Layer", "Repeat", "Residual"]
+__all__ = ["Activation", "Container", "Dense", "Layer", "Repeat"]
 
 InitLike: TypeAlias = "str | Initializer | FromArray | ArrayLike"
 
@@ -65,6 +65,14 @@ class Layer(ABC):
     def out_features(self, in_features: int) -> int:
         """Return the output's width for an input's width; the same unless a layer says otherwise."""
         return in_features
+
+    def branches(self) -> tuple[tuple[tuple[str, ...], tuple[Layer, ...]], ...]:
+        """Return the chains of layers inside, each with what its names have beside the layer's own."""
+        return (((), self.body),) if self.body else ()
+
+    def functions(self) -> tuple[str, ...]:
+        """Return the names of the activations that this layer itself applies, not its body."""
+        return ()
 
     def own_parameters(self, in_features: int) -> dict[str, tuple[int, ...]]:
         """Return leaf name and shape of each parameter of this layer itself, not of its body."""
@@ -228,6 +236,10 @@ class Activation(Layer):
         """Return the layer in one line for `Network.summary`."""
         return repr(replace_name(self, None))
 
+    def functions(self) -> tuple[str, ...]:
+        """Return its name."""
+        return (self.function,)
+
     def own_parameters(self, in_features: int) -> dict[str, tuple[int, ...]]:
         """Return the learned slope, if this activation has one."""
         return {"slope": (1,)} if activations.describe(self.function).extra.get("learned") else {}
@@ -243,16 +255,14 @@ class Activation(Layer):
         return cls(values["function"], name=values["name"], **values["params"])
 
 
-class _Container(Layer, ABC):
-    """What Repeat and Residual share; it is no layer of its own."""
+class Container(Layer, ABC):
+    """What layers that hold others share; it is no layer of its own."""
 
     kind: ClassVar[str] = ""
 
     def out_features(self, in_features: int) -> int:
         """Return the width after the whole body."""
-        for layer in self.body:
-            in_features = layer.out_features(in_features)
-        return in_features
+        return width_after(self.body, in_features)
 
     def _check_width(self, context: Context, reason: str) -> None:
         out = self.out_features(context.in_features)
@@ -265,7 +275,7 @@ class _Container(Layer, ABC):
 
 
 @dataclass(frozen=True, init=False)
-class Repeat(_Container):
+class Repeat(Container):
     """`n` steps of a body, one after the other: the way to depth.
 
     Each step owns its parameters, which are stacked: one array with leading axis `n`. With ``tied=True`` all
@@ -311,40 +321,6 @@ class Repeat(_Container):
         return {"kind": self.kind, "n": self.n, "tied": self.tied, "body": body}
 
 
-@dataclass(frozen=True, init=False)
-class Residual(_Container):
-    """A body with an identity shortcut: ``y = x + scale * body(x)``.
-
-    Raises:
-        ArgumentError: `scale` is not a finite number, or the body is empty or not made of layers.
-
-    Example:
-        >>> import vgcore as vg
-        >>> vg.Residual([vg.Activation("relu"), vg.Dense(64)], scale=0.5).scale
-        0.5
-    """
-
-    kind: ClassVar[str] = "residual"
-    body: tuple[Layer, ...] = field()
-    scale: float = field(default=1.0, kw_only=True)
-    name: str | None = field(default=None, kw_only=True)
-
-    def __init__(self, body: Layer | Sequence[Layer], *, scale: float = 1.0, name: str | None = None) -> None:
-        """Check every argument."""
-        put = object.__setattr__
-        put(self, "body", as_layers(body, "body"))
-        put(self, "scale", as_real(scale, "scale"))
-        check_name(name)
-        put(self, "name", name)
-
-    def to_spec(self, context: Context) -> dict[str, Any]:
-        """Return the description that the compiled module takes."""
-        inner = replace(context, where=f"{context.where}.body", inside="Residual")
-        body = chain_specs(self.body, inner)
-        self._check_width(context, "the shortcut is added to it")
-        return {"kind": self.kind, "scale": self.scale, "body": body}
-
-
 @dataclass(frozen=True)
 class Placed:
     """A layer at its place in a network, as `walk` yields it."""
@@ -373,9 +349,16 @@ def walk(layers: Sequence[Layer], in_features: int, _outer: Placed | None = None
         part = str(index) if layer.name is None else layer.name
         placed = Placed(layer, (*path, part) if part else path, in_features, level, copies, times)
         yield placed
-        if layer.body:
-            yield from walk(layer.body, in_features, placed)
+        for prefix, inner in layer.branches():
+            yield from walk(inner, in_features, replace(placed, path=(*placed.path, *prefix)))
         in_features = layer.out_features(in_features)
+
+
+def width_after(layers: Sequence[Layer], in_features: int) -> int:
+    """Return the width that comes out of a chain of layers."""
+    for layer in layers:
+        in_features = layer.out_features(in_features)
+    return in_features
 
 
 def chain_specs(layers: Sequence[Layer], context: Context) -> list[dict[str, Any]]:
@@ -435,7 +418,8 @@ def _inside(outer: Placed) -> tuple[tuple[str, ...], int, tuple[int, ...], int]:
 
 
 def _nesting(layer: Layer) -> int:
-    return 1 + max(map(_nesting, layer.body)) if layer.body else 0
+    inner = [_nesting(one) for _, layers in layer.branches() for one in layers]
+    return 1 + max(inner) if inner else 0
 
 
 def check_name(name: Any) -> None:

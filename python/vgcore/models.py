@@ -10,10 +10,11 @@ from typing import Any
 from . import cells
 from ._checks import as_real, as_size, shown
 from ._rng import RngLike
+from .branches import Residual
 from .cells import Cell, GateBias
 from .errors import ArgumentError, nearest
 from .initializers import AnyInitializer, FromArray, as_initializer
-from .layers import Activation, Dense, InitLike, Layer, Repeat, Residual
+from .layers import Activation, Dense, InitLike, Layer, Repeat
 from .network import Network
 from .recurrent import Recurrent
 

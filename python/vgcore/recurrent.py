@@ -150,6 +150,10 @@ class Recurrent(Layer):
         """Return the width of h, of both directions together."""
         return self.hidden_size * self.directions
 
+    def functions(self) -> tuple[str, ...]:
+        """Return the activations of the cell."""
+        return tuple(self.unit.functions)
+
     def own_parameters(self, in_features: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of every leaf of every layer and direction, and of a learned start."""
         shapes: dict[str, tuple[int, ...]] = {}
