@@ -33,8 +33,11 @@ OPTIONAL = {
     "safetensors",
     "scipy",
     "sklearn",
+    "tensorboard",
+    "tensorboardX",
     "torch",
     "tqdm",
+    "wandb",
 }
 
 RUST_FILES = sorted(RUST.rglob("*.rs"))

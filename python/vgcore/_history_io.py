@@ -6,6 +6,7 @@ Knows the two containers and that records are a tree of arrays and plain values;
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import fields
@@ -51,17 +52,22 @@ def records_from_dict(data: Mapping[str, Any]) -> Records:
 
 
 def save_records(records: Records, path: str | PathLike[str]) -> None:
-    """Write `records` as the suffix of `path` says."""
+    """Write `records` as the suffix of `path` says; the file appears whole or not at all."""
     target = Path(path)
-    if target.suffix == ".json":
-        text = json.dumps(json_safe(records_to_dict(records)), allow_nan=False)
-        target.write_text(text, encoding="utf-8")
-    elif target.suffix == ".npz":
-        head, arrays = _split(records)
-        with target.open("wb") as stream:
-            np.savez_compressed(stream, _head=np.array(json.dumps(json_safe(head))), **arrays)
-    else:
+    if target.suffix not in (".json", ".npz"):
         raise ArgumentError(f'path: expected a name that ends in .json or .npz, got "{target.name}"')
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    try:
+        if target.suffix == ".json":
+            text = json.dumps(json_safe(records_to_dict(records)), allow_nan=False)
+            partial.write_text(text, encoding="utf-8")
+        else:
+            head, arrays = _split(records)
+            with partial.open("wb") as stream:
+                np.savez_compressed(stream, _head=np.array(json.dumps(json_safe(head))), **arrays)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_records(path: str | PathLike[str]) -> Records:
