@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import vgcore as vg
 from _fake_records import fake_records
+from vgcore import callbacks
 from vgcore._fit_records import Records, Validation
 from vgcore.callbacks import (
     Callback,
@@ -46,7 +47,7 @@ def until(records: Records, epochs: int) -> Records:
 
 
 def train(
-    callbacks: Any, records: Records, network: vg.Network | None = None, touch: bool = True
+    observers: Any, records: Records, network: vg.Network | None = None, touch: bool = True
 ) -> EpochEnd:
     """Call `observers` as a training would whose records are `records`; weights become the epoch's number."""
     network = net() if network is None else network
@@ -232,4 +233,4 @@ def test_other_fields_than_the_epoch_are_refused() -> None:
     ],
 )
 def test_representations_are_calls(text: str) -> None:
-    assert repr(eval(f"callbacks.{text}")) == text
+    assert repr(eval(text, dict(vars(callbacks)))) == text
