@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from . import _surgery, activations
 from ._checks import as_real, as_size, shown
+from .branches import Residual
 from .errors import ArgumentError, unknown_name
-from .layers import Activation, Dense, Placed, Repeat, Residual, walk
+from .layers import Activation, Dense, Placed, Repeat, walk
 from .network import Network
 
 __all__ = ["find_repeat", "grow"]
