@@ -10,18 +10,17 @@ from typing import Any
 from . import cells
 from ._checks import as_real, as_size, shown
 from ._rng import RngLike
-from .branches import Residual
+from ._skips import Parts, build
 from .cells import Cell, GateBias
 from .errors import ArgumentError, nearest
 from .initializers import AnyInitializer, FromArray, as_initializer
-from .layers import Activation, Dense, InitLike, Layer, Repeat
+from .layers import Activation, Dense, InitLike, Layer
 from .network import Network
 from .recurrent import Recurrent
 
 __all__ = ["mlp", "rnn"]
 
 _NORMS: tuple[str, ...] = ()
-_SKIPS: tuple[str, ...] = ("residual",)
 
 
 def mlp(
@@ -58,7 +57,11 @@ def mlp(
             (depth, width, width).
         bias: whether Dense layers have a bias.
         norm: None; no other value exists yet.
-        skip: None, or "residual": each step becomes ``x + activation(dense(x))``.
+        skip: how steps are bridged: None, "residual" ``x + act(dense(x))``, "pre_activation"
+            ``x + dense(act(x))``, "rezero" and "skipinit" (the same two with a learned factor from 0),
+            "scaled" (a factor 1 / sqrt(depth)), "fixup", "deepnorm", "highway", "dense" (each step beside all
+            before it), "unet", or "long:k" (a shortcut around every k steps). A step of fixup and deepnorm
+            has two Dense layers, ``lower`` and ``upper``.
         sigma_w2: mean-field shorthand, instead of `init`: weights N(0, sigma_w2 / fan_in).
         sigma_b2: mean-field shorthand: biases N(0, sigma_b2).
         dtype: "float32" or "float64".
@@ -78,7 +81,6 @@ def mlp(
     """
     depth, width = as_size(depth, "depth"), as_size(width, "width")
     norm = _option(norm, "norm", _NORMS)
-    skip = _option(skip, "skip", _SKIPS)
     nonlinearity = _activation(activation)
     if sigma_w2 is not None and init is not None:
         raise ArgumentError("sigma_w2 and init both say how the weights start: give one of them")
@@ -91,10 +93,8 @@ def mlp(
 
     # An array has the shape of a step's weight; the layers at both ends have other shapes.
     ends = None if isinstance(weights, FromArray) else weights
-    step: list[Layer] = [dense(width, "", weights), nonlinearity]
-    if skip == "residual":
-        step = [Residual(step, name="")]
-    layers: list[Layer] = [Repeat(step, depth, name="hidden")]
+    parts = Parts(depth, width, nonlinearity, lambda features, name: dense(features, name, weights))
+    layers = build(skip, parts)
     if in_features is not None:
         in_features = as_size(in_features, "in_features")
         layers = [dense(width, "input", ends), nonlinearity, *layers]
