@@ -20,7 +20,7 @@ use crate::num::simd::{Path, path};
 pub use ahead::Ahead;
 pub use micro::Start as RawStart;
 use micro::{Tile, micro, shape};
-use pack::{pack_rows, pack_strips, pack_transposed};
+use pack::{on_a_line, pack_rows, pack_strips, pack_transposed};
 pub use packed::Packed;
 
 /// A matrix inside a slice: element (r, c) is at `r * row + c * col`.
@@ -170,11 +170,9 @@ fn multiply<T: Real>(
         // will be read often is copied; a transposed or ragged one must be.
         let copied = last < lanes || (m > 2 * mr && k * b.row > 8192);
         let (panel, panel_row) = if b.col != 1 {
-            pack_transposed(path, b, k, col, width, nv * lanes, packed);
-            (packed.as_ptr(), nv * lanes)
+            (pack_transposed(path, b, k, col, width, nv * lanes, packed).as_ptr(), nv * lanes)
         } else if copied {
-            pack_rows(path, b, k, col, width, nv * lanes, packed);
-            (packed.as_ptr(), nv * lanes)
+            (pack_rows(path, b, k, col, width, nv * lanes, packed).as_ptr(), nv * lanes)
         } else {
             (b.data.as_ptr().wrapping_add(col), b.row)
         };

@@ -49,31 +49,31 @@ impl<T: Real> Kernel for Copy<'_, T> {
 }
 
 /// Rows of B, `width` wide from column `col`, side by side with zeros up to `padded`.
-pub fn pack_rows<T: Real>(
+pub fn pack_rows<'p, T: Real>(
     path: Path,
     b: Matrix<'_, T>,
     k: usize,
     col: usize,
     width: usize,
     padded: usize,
-    panel: &mut Vec<T>,
-) {
-    grow(panel, k * padded);
-    let (from, to) = (&b.data[col.min(b.data.len())..], &mut panel[..]);
-    dispatch_on(path, Copy { from, from_row: b.row, to, to_row: padded, rows: k, width, padded });
+    panel: &'p mut Vec<T>,
+) -> &'p [T] {
+    let (from, to) = (&b.data[col.min(b.data.len())..], on_a_line(panel, k * padded));
+    dispatch_on(path, Copy { from, from_row: b.row, to: &mut *to, to_row: padded, rows: k, width, padded });
+    to
 }
 
 /// The same for a B whose columns are contiguous: transposed block by block in registers.
-pub fn pack_transposed<T: Real>(
+pub fn pack_transposed<'p, T: Real>(
     path: Path,
     b: Matrix<'_, T>,
     k: usize,
     col: usize,
     width: usize,
     padded: usize,
-    panel: &mut Vec<T>,
-) {
-    grow(panel, k * padded);
+    panel: &'p mut Vec<T>,
+) -> &'p [T] {
+    let panel = on_a_line(panel, k * padded);
     let side = transpose::side::<T>();
     let whole = k - k % side;
     for j in (0..padded).step_by(side) {
@@ -82,8 +82,12 @@ pub fn pack_transposed<T: Real>(
                 let src = &b.data[(col + j) * b.col + i..];
                 let dst = &mut panel[i * padded + j..];
                 assert!(src.len() > (side - 1) * b.col + side - 1 && dst.len() > (side - 1) * padded + side - 1);
+                // Two blocks on, in these columns or the next: turning a block takes less time than its lines take to
+                // come from the second-level cache, and so many streams are not foreseen by the processor.
+                let (on, cols) = if i + 2 * side < whole { (i + 2 * side, 0) } else { (i + 2 * side - whole, side) };
+                let ahead = b.data.as_ptr().wrapping_add((col + j + cols) * b.col + on);
                 // SAFETY: the assertion puts both blocks inside their slices; one is a shared and one a unique borrow.
-                unsafe { transpose::block(path, src.as_ptr(), b.col, dst.as_mut_ptr(), padded) };
+                unsafe { transpose::block(path, src.as_ptr(), b.col, dst.as_mut_ptr(), padded, ahead) };
             }
         }
         let done = if j + side <= width { whole } else { 0 };
@@ -100,6 +104,16 @@ pub fn pack_transposed<T: Real>(
             }
         }
     }
+    panel
+}
+
+/// The first `len` elements of a buffer, grown as needed, that begin on a cache line: a vector that straddles two of
+/// them is stored and loaded twice.
+pub fn on_a_line<T: Real>(panel: &mut Vec<T>, len: usize) -> &mut [T] {
+    let line = 64 / size_of::<T>();
+    grow(panel, len + line);
+    let at = panel.as_ptr().align_offset(64).min(line);
+    &mut panel[at..at + len]
 }
 
 /// Elements between the copied rows of A beyond their length: rows then start in different cache sets.

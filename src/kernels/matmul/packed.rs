@@ -1,13 +1,13 @@
 //! kernels: a matrix product whose B was packed before: weights that one pass uses at every time step. Knows no time.
 
-use super::{Matrix, RawStart, Start, micro, pack_rows, pack_transposed, transpose};
+use super::{Matrix, RawStart, Start, micro, on_a_line, pack_rows, pack_transposed, transpose};
 use crate::kernels::matmul::micro::{Micro, Tile, shape};
 use crate::num::real::Real;
 use crate::num::simd::path;
 
 /// A tile of the output, as far as it is known when B is packed.
 struct Part<T> {
-    /// First element of its panel, and vectors there.
+    /// Where its panel begins, and vectors there.
     panel: usize,
     vectors: usize,
     /// First row and first column.
@@ -21,6 +21,8 @@ struct Part<T> {
 /// B (k, n) laid out for tiles of products with `m` rows.
 pub struct Packed<T> {
     panels: Vec<T>,
+    /// Element of `panels` that begins on a cache line: the first that is used.
+    first: usize,
     tiles: Vec<Part<T>>,
     k: usize,
     n: usize,
@@ -42,20 +44,21 @@ impl<T: Real> Packed<T> {
             let nv = shape(path(), m, vectors - v).1;
             let (col, padded) = (v * lanes, nv * lanes);
             let width = (n - col).min(padded);
-            if b.col == 1 {
-                pack_rows(path(), b, k, col, width, padded, &mut spare);
+            let packed = if b.col == 1 {
+                pack_rows(path(), b, k, col, width, padded, &mut spare)
             } else {
-                pack_transposed(path(), b, k, col, width, padded, &mut spare);
-            }
+                pack_transposed(path(), b, k, col, width, padded, &mut spare)
+            };
+            on_a_line(&mut panels, k * vectors * lanes)[k * col..][..packed.len()].copy_from_slice(packed);
             let (most, last) = (shape(path(), m, nv).0, width - (nv - 1) * lanes);
             for row in (0..m).step_by(most) {
                 let run = micro::micro::<T>(path(), most.min(m - row), nv);
-                tiles.push(Part { panel: panels.len(), vectors: nv, row, col, last, run });
+                tiles.push(Part { panel: k * col, vectors: nv, row, col, last, run });
             }
-            panels.extend_from_slice(&spare[..k * padded]);
             v += nv;
         }
-        Self { panels, tiles, k, n, m }
+        let first = panels.as_ptr().align_offset(64);
+        Self { panels, first, tiles, k, n, m }
     }
 
     /// `c (m, n) = start + a (m, k) b`, the rows of c `c_row` apart; one chain over k for each element, as in
@@ -74,7 +77,7 @@ impl<T: Real> Packed<T> {
         }
         let lanes = transpose::side::<T>();
         for part in &self.tiles {
-            let panel = self.panels.as_ptr().wrapping_add(part.panel);
+            let panel = self.panels.as_ptr().wrapping_add(self.first + part.panel);
             let tile = Tile {
                 k,
                 a: a.data.as_ptr().wrapping_add(part.row * a.row),

@@ -10,14 +10,21 @@ pub const fn side<T: Real>() -> usize {
     if T::MANTISSA_BITS == 23 { 16 } else { 8 }
 }
 
-/// Writes `dst[c * dst_row + r] = src[r * src_row + c]` for a block of [`side`] rows and columns.
+/// Writes `dst[c * dst_row + r] = src[r * src_row + c]` for a block of [`side`] rows and columns, and asks for the rows
+/// at `ahead`, any address at all, as far apart as those of `src`.
 ///
 /// # Safety
 /// Both blocks are valid, `dst` for writing; they do not overlap; `path` is available.
 #[inline]
-pub unsafe fn block<T: Real>(path: Path, src: *const T, src_row: usize, dst: *mut T, dst_row: usize) {
+pub unsafe fn block<T: Real>(path: Path, src: *const T, src_row: usize, dst: *mut T, dst_row: usize, ahead: *const T) {
     // SAFETY: the pointer casts keep the element type, told by its size; the rest is the caller's contract.
     unsafe {
+        #[cfg(target_arch = "x86_64")]
+        for r in 0..side::<T>() {
+            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(r * src_row).cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = ahead;
         match (path, side::<T>()) {
             #[cfg(target_arch = "x86_64")]
             (Path::Avx512, 16) => avx512_f32(src.cast(), src_row, dst.cast(), dst_row),
