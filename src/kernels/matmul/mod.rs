@@ -133,10 +133,14 @@ pub fn product_on<T: Real>(
     scratch.ahead.clear();
 }
 
-/// True where the rows or columns of A that a tile reads would push each other out of the first-level cache.
+/// True where lines so many elements apart fall into so few sets of the first-level cache that they push each other out.
+fn crowds<T>(stride: usize) -> bool {
+    (stride * size_of::<T>()).is_multiple_of(2048)
+}
+
+/// True where the rows or columns of A that a tile reads should be copied before many panels read them again.
 fn conflicts<T>(a: Matrix<'_, T>, k: usize) -> bool {
-    let bytes = size_of::<T>();
-    if a.col == 1 { (a.row * bytes).is_multiple_of(2048) } else { a.col * k * bytes > 1 << 14 }
+    crowds::<T>(a.row.max(a.col)) || (a.col > 1 && a.col * k * size_of::<T>() > 1 << 18)
 }
 
 /// One round over one band of rows: `c += a b` for a B that is packed panel by panel.
@@ -166,9 +170,10 @@ fn multiply<T: Real>(
         let col = v * lanes;
         let width = (n - col).min(nv * lanes);
         let last = width - (nv - 1) * lanes;
-        // B is read once per tile of rows. Rows that lie a power of two apart fall into few cache sets, so a panel that
-        // will be read often is copied; a transposed or ragged one must be.
-        let copied = last < lanes || (m > 2 * mr && k * b.row > 8192);
+        // B is read once per tile of rows, so a panel that will be read often is copied, sooner where its rows push each
+        // other out of the cache; a transposed or ragged one must be. The limits are measured.
+        let often = if crowds::<T>(b.row) { 2 } else { 8 };
+        let copied = last < lanes || (m > often * mr && k * b.row > 8192);
         let (panel, panel_row) = if b.col != 1 {
             (pack_transposed(path, b, k, col, width, nv * lanes, packed).as_ptr(), nv * lanes)
         } else if copied {

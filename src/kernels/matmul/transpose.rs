@@ -10,8 +10,8 @@ pub const fn side<T: Real>() -> usize {
     if T::MANTISSA_BITS == 23 { 16 } else { 8 }
 }
 
-/// Writes `dst[c * dst_row + r] = src[r * src_row + c]` for a block of [`side`] rows and columns, and asks for the rows
-/// at `ahead`, any address at all, as far apart as those of `src`.
+/// Writes `dst[c * dst_row + r] = src[r * src_row + c]` for a block of [`side`] rows and columns. Where the path's
+/// own block does so, it asks for the rows at `ahead`, any address at all, as far apart as those of `src`.
 ///
 /// # Safety
 /// Both blocks are valid, `dst` for writing; they do not overlap; `path` is available.
@@ -19,17 +19,11 @@ pub const fn side<T: Real>() -> usize {
 pub unsafe fn block<T: Real>(path: Path, src: *const T, src_row: usize, dst: *mut T, dst_row: usize, ahead: *const T) {
     // SAFETY: the pointer casts keep the element type, told by its size; the rest is the caller's contract.
     unsafe {
-        #[cfg(target_arch = "x86_64")]
-        for r in 0..side::<T>() {
-            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(r * src_row).cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = ahead;
         match (path, side::<T>()) {
             #[cfg(target_arch = "x86_64")]
-            (Path::Avx512, 16) => avx512_f32(src.cast(), src_row, dst.cast(), dst_row),
+            (Path::Avx512, 16) => avx512_f32(src.cast(), src_row, dst.cast(), dst_row, ahead.cast()),
             #[cfg(target_arch = "x86_64")]
-            (Path::Avx512, _) => avx512_f64(src.cast(), src_row, dst.cast(), dst_row),
+            (Path::Avx512, _) => avx512_f64(src.cast(), src_row, dst.cast(), dst_row, ahead.cast()),
             #[cfg(target_arch = "x86_64")]
             (Path::Avx2, 16) => {
                 for half in 0..2 {
@@ -48,13 +42,13 @@ pub unsafe fn block<T: Real>(path: Path, src: *const T, src_row: usize, dst: *mu
 }
 
 /// Rows i, i+4, i+8, i+12 are gathered into one register by loads, so that only the 4 x 4 transposes inside the 128-bit
-/// lanes cost shuffles: 32 instead of 64.
+/// lanes cost shuffles: 32 instead of 64. The lines ahead are asked for in between: all at once they fill the queue.
 ///
 /// # Safety
 /// As [`block`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
-unsafe fn avx512_f32(src: *const f32, src_row: usize, dst: *mut f32, dst_row: usize) {
+unsafe fn avx512_f32(src: *const f32, src_row: usize, dst: *mut f32, dst_row: usize, ahead: *const f32) {
     // SAFETY: addresses lie in the 16 x 16 blocks the caller vouches for.
     unsafe {
         let quarter = |r: usize, c: usize| _mm_loadu_ps(src.add(r * src_row + c));
@@ -65,6 +59,9 @@ unsafe fn avx512_f32(src: *const f32, src_row: usize, dst: *mut f32, dst_row: us
                 let v = _mm512_insertf32x4::<2>(v, quarter(i + 8, c));
                 _mm512_insertf32x4::<3>(v, quarter(i + 12, c))
             };
+            for r in c..c + 4 {
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(r * src_row).cast());
+            }
             let (t0, t1, t2, t3) = (gather(0), gather(1), gather(2), gather(3));
             let (a, b) = (_mm512_castps_pd(_mm512_unpacklo_ps(t0, t1)), _mm512_castps_pd(_mm512_unpacklo_ps(t2, t3)));
             let (p, q) = (_mm512_castps_pd(_mm512_unpackhi_ps(t0, t1)), _mm512_castps_pd(_mm512_unpackhi_ps(t2, t3)));
@@ -85,7 +82,7 @@ unsafe fn avx512_f32(src: *const f32, src_row: usize, dst: *mut f32, dst_row: us
 /// As [`block`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
-unsafe fn avx512_f64(src: *const f64, src_row: usize, dst: *mut f64, dst_row: usize) {
+unsafe fn avx512_f64(src: *const f64, src_row: usize, dst: *mut f64, dst_row: usize, ahead: *const f64) {
     // SAFETY: addresses lie in the 8 x 8 blocks the caller vouches for.
     unsafe {
         let pair = |r: usize, c: usize| _mm_loadu_pd(src.add(r * src_row + c));
@@ -96,6 +93,9 @@ unsafe fn avx512_f64(src: *const f64, src_row: usize, dst: *mut f64, dst_row: us
                 let v = _mm512_insertf64x2::<2>(v, pair(i + 4, c));
                 _mm512_insertf64x2::<3>(v, pair(i + 6, c))
             };
+            for r in c..c + 2 {
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(r * src_row).cast());
+            }
             let (t0, t1) = (gather(0), gather(1));
             _mm512_storeu_pd(dst.add(c * dst_row), _mm512_unpacklo_pd(t0, t1));
             _mm512_storeu_pd(dst.add((c + 1) * dst_row), _mm512_unpackhi_pd(t0, t1));
