@@ -286,3 +286,78 @@ def test_a_gradient_that_needs_every_step_has_no_shorter_truncation() -> None:
     assert found.truncate is None
     assert found.difference == 0.0
     assert "none shorter keeps it" in repr(found)
+
+
+@pytest.mark.parametrize("rule", ["linear", "uniform"])
+def test_stochastic_depth_keeps_every_value_and_throws_its_coins_in_training_alone(rule: str) -> None:
+    net = residual(6)
+    thin = vg.depth.stochastic(net, 0.5, rule=rule)
+    values = thin.parameters()
+    if rule == "linear":
+        chances = [layer.survival for layer in thin.layers if isinstance(layer, vg.Residual)]
+        assert chances == vg.depth.linear_survival(6).tolist()
+        stacked = np.stack([values[f"hidden{block}.1.weight"] for block in range(6)])
+    else:
+        chances, stacked = [0.5] * 6, values["hidden.0.1.weight"]
+    assert stacked.tobytes() == net.parameters()["hidden.0.1.weight"].tobytes()
+    assert thin.num_steps == net.num_steps
+    expected = by_hand_scaled(net, chances)  # inference: each branch times its probability
+    np.testing.assert_allclose(thin.forward(X), expected, rtol=1e-5)
+    assert np.abs(thin.forward(X, training=True) - expected).max() > 1e-3
+    again = vg.depth.stochastic(thin, 0.5, rule=rule)
+    assert again.forward(X).tobytes() == thin.forward(X).tobytes()
+
+
+def by_hand_scaled(net: vg.Network, chances: list[float]) -> np.ndarray:
+    p = {name: value.astype(np.float64) for name, value in net.parameters().items()}
+    h = np.tanh(X @ p["0.weight"].T + p["0.bias"])
+    for block, chance in enumerate(chances):
+        branch = np.maximum(h, 0) @ p["hidden.0.1.weight"][block].T + p["hidden.0.1.bias"][block]
+        h = h + chance * 0.3 * branch
+    return h @ p["3.weight"].T + p["3.bias"]
+
+
+def test_a_repeat_is_written_out_with_the_rows_of_its_initial_arrays() -> None:
+    stack = np.random.default_rng(3).normal(size=(3, 8, 8)).astype(np.float32)
+    step = vg.Residual([vg.Activation("relu", name="act"), vg.Dense(8, init=stack, name="d")], name="r")
+    net = vg.Network(8, [vg.Repeat([step, vg.Activation("tanh", name="t")], 3, name="h"), vg.Dense(2)], rng=0)
+    thin = vg.depth.stochastic(net, 1.0)
+    assert thin.forward(X).tobytes() == net.forward(X).tobytes()
+    assert list(thin.parameters()) == [f"h{i}_r.d.{k}" for i in range(3) for k in ("weight", "bias")] + [
+        "1.weight",
+        "1.bias",
+    ]
+    assert thin.layers[2].body[1].init.array.tobytes() == stack[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: vg.depth.stochastic(vg.mlp(3, 8)),
+            r"net: expected Residual blocks that can be left out, got none",
+        ),
+        (lambda: vg.depth.stochastic(residual(2), 0.0), r"survival: expected 0 < survival <= 1, got 0"),
+        (
+            lambda: vg.depth.stochastic(residual(2), rule="no"),
+            r"rule: expected 'linear' or 'uniform', got 'no'",
+        ),
+    ],
+)
+def test_stochastic_depth_says_what_it_needs(call: Any, message: str) -> None:
+    with pytest.raises(vg.ArgumentError, match=message):
+        call()
+
+
+def test_a_learned_scale_of_zero_grows_exactly_whatever_the_branch() -> None:
+    step = vg.Residual([vg.Dense(8), vg.Activation("sigmoid")], learned=True, scale=0.7)
+    net = vg.Network(8, [vg.Repeat(step, 3, name="h"), vg.Dense(3)], rng=0)
+    grown = vg.depth.grow(net, 9)
+    assert grown.forward(X).tobytes() == net.forward(X).tobytes()
+    assert grown.parameters()["h.0.scale"].ravel().tolist() == [np.float32(0.7)] * 3 + [0.0] * 6
+    assert (np.abs(grown.gradients(X, LABELS, loss="cross_entropy")["h.0.scale"]) > 0).all()
+    gained = vg.Network(8, [vg.Repeat(vg.Residual(vg.Dense(8), shortcut=0.9), 3)], rng=0)
+    with pytest.raises(vg.ArgumentError, match=r"shortcut=0.9 \(float\) cannot start as the identity"):
+        vg.depth.grow(gained, 4)
+    with pytest.raises(vg.ArgumentError, match=r"a new step with Highway.* cannot start as the identity"):
+        vg.depth.grow(vg.Network(8, [vg.Repeat(vg.Highway(), 3)], rng=0), 4)

@@ -5,13 +5,20 @@ Knows layers and how networks are rebuilt; the coin itself is thrown by Residual
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _surgery
 from ._checks import as_real, as_size
+from .branches import Residual
 from .errors import ArgumentError
+from .layers import Layer, Repeat, walk
+from .network import Network
 
-__all__ = ["linear_survival"]
+__all__ = ["linear_survival", "stochastic"]
 
 
 def linear_survival(count: int, last: float = 0.5) -> NDArray[np.float64]:
@@ -35,6 +42,69 @@ def linear_survival(count: int, last: float = 0.5) -> NDArray[np.float64]:
     """
     blocks, end = as_size(count, "count"), _probability(last, "last")
     return np.asarray(1.0 - np.arange(1, blocks + 1) / blocks * (1.0 - end))
+
+
+def stochastic(net: Network, last: float = 0.5, *, rule: str = "linear") -> Network:
+    """Return the network with stochastic depth: in training each Residual block is left out now and then.
+
+    Every batch throws a coin for each block; inference takes all of them, each branch times its probability.
+    With rule "linear" the probability of being there falls from the input to the output as
+    `linear_survival` says: a Repeat of Residual blocks is then written out, one layer a copy, named
+    ``hidden0``, ``hidden1``, ... for one named "hidden". With "uniform" all blocks have `last` and a Repeat
+    stays one. Parameters keep their values.
+
+    Args:
+        net: a network along depth with Residual blocks at its top level or as the steps of a Repeat.
+        last: probability that the last block is there.
+        rule: "linear" or "uniform".
+
+    Raises:
+        ArgumentError: no Residual blocks, a probability outside [0, 1], or an unknown rule.
+
+    Source: Huang et al. 2016, arXiv:1603.09382, sections 3 and 4.
+
+    Example:
+        >>> import vgcore as vg
+        >>> net = vg.mlp(4, 8, skip="residual", rng=0)
+        >>> [block.survival for block in vg.depth.stochastic(net).layers]
+        [0.875, 0.75, 0.625, 0.5]
+    """
+    if rule not in ("linear", "uniform"):
+        raise ArgumentError(f"rule: expected 'linear' or 'uniform', got {rule!r}")
+    end = _probability(last, "last")
+    if rule == "linear":
+        net = _surgery.unrolled(net, lambda layer: any(isinstance(inner, Residual) for inner in layer.body))
+        blocks = sum(isinstance(layer, Residual) for layer in net.layers)
+        chances = iter(linear_survival(blocks, end).tolist() if blocks else [])
+        layers = [
+            _with_fields(layer, survival=next(chances)) if isinstance(layer, Residual) else layer
+            for layer in net.layers
+        ]
+    else:
+        layers = [_thinned(layer, end) for layer in net.layers]
+    if layers == list(net.layers):
+        if any(isinstance(placed.layer, Residual) for placed in walk(net.layers, net.in_features)):
+            return net.copy()  # they have these probabilities already
+        raise ArgumentError(
+            "net: expected Residual blocks that can be left out, got none; put the layers of a step into "
+            "vg.Residual([...]), as vg.mlp(..., skip='residual') does"
+        )
+    arrays = _surgery.arrays_of(net)
+    return Network._restore(net.in_features, layers, net.dtype.name, net.seed, arrays)
+
+
+def _thinned(layer: Layer, survival: float) -> Layer:
+    """Return the layer with its outermost Residual blocks left out now and then."""
+    if isinstance(layer, Residual):
+        return _with_fields(layer, survival=survival)
+    if isinstance(layer, Repeat):
+        return _with_fields(layer, body=tuple(_thinned(inner, survival) for inner in layer.body))
+    return layer
+
+
+def _with_fields(layer: Layer, **values: Any) -> Layer:
+    old = {f.name: getattr(layer, f.name) for f in fields(layer)}  # type: ignore[arg-type]  # a dataclass
+    return layer.from_fields({**old, **values})
 
 
 def _probability(value: float, name: str) -> float:

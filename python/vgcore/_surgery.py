@@ -257,8 +257,9 @@ def _cut(layer: Layer, n: int, rows: Sequence[int] | int, level: int) -> Layer:
             array = np.ascontiguousarray(value.array[rows])
             array.flags.writeable = False
             values[key], changed = replace(value, array=array), True
-    if layer.body:
-        deeper = level + (isinstance(layer, Repeat) and not layer.tied)
-        values["body"] = tuple(_cut(inner, n, rows, deeper) for inner in layer.body)
-        changed = True
+    deeper = level + (isinstance(layer, Repeat) and not layer.tied)
+    for key, value in values.items():
+        if isinstance(value, tuple) and value and isinstance(value[0], Layer):  # a body, or a projection
+            values[key] = tuple(_cut(inner, n, rows, deeper) for inner in value)
+            changed = True
     return layer.from_fields(values) if changed else layer

@@ -9,13 +9,14 @@ GradientFlow, 0 nearest the input.
 ``prune(net, x, y)``                        without all steps that the loss does not need
 ``grow(net, to)``                           more steps, which start as the identity
 ``linear_survival(count)``                  probabilities of stochastic depth
+``stochastic(net)``                         the network with stochastic depth
 ``shortest_truncation(net, x, y)``          the shortest truncated backpropagation that keeps the gradient
 ==========================================  =============================================================
 """
 
 from __future__ import annotations
 
-from ._depth_drop import linear_survival
+from ._depth_drop import linear_survival, stochastic
 from ._depth_grow import grow
 from ._depth_remove import Pruned, Removable, prune, removable, remove
 from ._depth_time import ShortestTruncation, shortest_truncation
@@ -30,4 +31,5 @@ __all__ = [
     "removable",
     "remove",
     "shortest_truncation",
+    "stochastic",
 ]
