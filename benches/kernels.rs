@@ -190,7 +190,8 @@ fn step(c: &mut Criterion) {
         else {
             panic!("the catalogues have no glorot_normal, zeros, tanh or mse");
         };
-        let dense = Layer::Dense { name: String::new(), features: width, weight, bias: Some(bias) };
+        let dense =
+            Layer::Dense { name: String::new(), features: width, weight, bias: Some(bias), parametrization: None };
         let body = vec![dense, Layer::Activation { name: "1".into(), act }];
         let layers = [Layer::Repeat { name: "hidden".into(), n: depth, tied: false, body }];
         let network = match Network::<f32>::new(&layers, width, 0, true) {

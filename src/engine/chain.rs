@@ -158,6 +158,7 @@ pub fn pass<T: Real>(net: &Network<T>, r: &Request<'_, T>) -> Result<Outcome<T>,
                 step_tensor(g, w, rate);
             }
         }
+        net.refresh(&mut params);
         outcome.gradients.clear();
     }
     Ok(outcome)

@@ -164,7 +164,7 @@ impl<'a, T: Real> Feed<'a, T> {
         let last = plan.segments.len() - 1;
         let mut kept: Vec<Option<ScaledGradient<T>>> = Vec::with_capacity(p.tensors.len());
         for (i, t) in p.tensors.iter().enumerate() {
-            let keep = wanted.gradients || t.shared || (t.slope && wanted.update);
+            let keep = t.derived().is_none() && (wanted.gradients || t.shared || (t.slope && wanted.update));
             kept.push(keep.then(|| room(p, i)).transpose()?);
         }
         let mut stats = Stats::new(p.units, wanted.level);

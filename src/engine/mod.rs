@@ -2,6 +2,7 @@
 
 mod branches;
 pub mod chain;
+pub mod derived;
 mod faint;
 pub mod feed;
 mod look_ahead;

@@ -1,5 +1,6 @@
 //! engine: a network: its program, its parameters and their initial values. Knows no passes.
 
+use super::derived;
 use super::pass::Spare;
 use super::program::{Program, Tensor, compile};
 use super::recurrent::{Recurrent, TimeSpare};
@@ -103,13 +104,36 @@ impl<T: Real> Network<T> {
             }
             at += n;
         }
-        Ok(Self {
+        let net = Self {
             stages,
             in_features,
             params: RwLock::new(params),
             spare: Mutex::new(None),
             time_spare: TimeSpare::default(),
-        })
+        };
+        net.restart();
+        Ok(net)
+    }
+
+    /// Puts the vectors of parametrized weights where their matrices say they start.
+    pub fn restart(&self) {
+        let mut params = self.params.write().unwrap_or_else(PoisonError::into_inner);
+        self.by_stage(&mut params, |tensors, params| derived::restart(tensors, params));
+        self.refresh(&mut params);
+    }
+
+    /// Makes weights that are made from parameters again, after those have changed.
+    pub fn refresh(&self, params: &mut [Buffer<T>]) {
+        self.by_stage(params, |tensors, params| derived::refresh(tensors, params, None));
+    }
+
+    fn by_stage(&self, params: &mut [Buffer<T>], f: impl Fn(&[Tensor], &mut [Buffer<T>])) {
+        let mut rest = params;
+        for s in &self.stages {
+            let (own, others) = rest.split_at_mut(s.tensors().len());
+            f(s.tensors(), own);
+            rest = others;
+        }
     }
 
     /// The parameters' descriptions, in order.
@@ -147,7 +171,12 @@ impl<T: Real> Network<T> {
         found.ok_or_else(|| Error::Unknown {
             kind: "parameter",
             name: name.into(),
-            known: self.tensors().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", "),
+            known: self
+                .tensors()
+                .filter(|t| t.derived().is_none())
+                .map(|t| t.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", "),
         })
     }
 
@@ -184,12 +213,20 @@ impl<T: Real> Network<T> {
             )));
         }
         params[tensor].copy_from_slice(values);
+        let mut at = 0;
+        for s in &self.stages {
+            let end = at + s.tensors().len();
+            if (at..end).contains(&tensor) {
+                derived::refresh(s.tensors(), &mut params[at..end], Some(tensor - at));
+            }
+            at = end;
+        }
         Ok(())
     }
 
     /// Number of parameters in all.
     pub fn num_parameters(&self) -> usize {
-        self.tensors().map(|t| t.copies * t.len()).sum()
+        self.tensors().filter(|t| t.derived().is_none()).map(|t| t.copies * t.len()).sum()
     }
 
     /// Copies the values of another network of the same program.

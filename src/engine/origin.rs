@@ -1,7 +1,7 @@
 //! engine: where the parameters of an iteration come from: storage or, for initial values that need none, the generator
 //! they were drawn from. Knows no sweep.
 
-use super::program::{Block, Program, Ref};
+use super::program::{Block, Origin, Program, Ref};
 use crate::num::aligned::Buffer;
 use crate::num::real::Real;
 use crate::num::rng::Key;
@@ -34,6 +34,25 @@ pub fn is_made<T: Real>(p: &Program, params: &[Buffer<T>], tensor: usize) -> boo
 pub fn make<T: Real>(p: &Program, tensor: usize, copy: usize, out: &mut Vec<T>) {
     let t = &p.tensors[tensor];
     out.resize(t.len(), T::ZERO);
+    let from = match t.origin {
+        Origin::Drawn => None,
+        Origin::Started(rule, matrix) => Some((rule, matrix)),
+        Origin::Derived(d) => Some((d.rule, d.matrix)),
+    };
+    if let Some((rule, matrix)) = from {
+        // Initial values of the matrix say where the vector starts, and both what the weights are.
+        let mut v = Vec::new();
+        make(p, matrix, copy, &mut v);
+        let cols = p.tensors[matrix].cols.max(1);
+        for (out, v) in out.chunks_mut(if t.derived().is_some() { cols } else { 1 }).zip(v.chunks(cols)) {
+            let g: T = rule.start(v);
+            match out {
+                [one] if t.derived().is_none() => *one = g,
+                row => rule.forward(v, g, row),
+            }
+        }
+        return;
+    }
     let key = Key { seed: p.seed, tensor: t.key, layer: copy as u32 };
     // The same call succeeded when the network was built: shapes and fans are the program's own.
     if t.init.fill(out, t.rows, t.cols, t.fans.0, t.fans.1, key).is_err() {

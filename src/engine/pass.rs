@@ -209,7 +209,10 @@ impl<T: Real> Network<T> {
         };
         let outcome = if r.mode == Mode::Step {
             let mut params = self.params.write().unwrap_or_else(PoisonError::into_inner);
-            self.carry_out(p, r, &plan, &mut tape, Params::Write(&mut params), &|| stop.now())
+            let outcome = self.carry_out(p, r, &plan, &mut tape, Params::Write(&mut params), &|| stop.now());
+            // Also where the pass was stopped: some parameters may have been stepped.
+            self.refresh(&mut params);
+            outcome
         } else {
             let params = self.params.read().unwrap_or_else(PoisonError::into_inner);
             self.carry_out(p, r, &plan, &mut tape, Params::Read(&params), &|| stop.now())

@@ -6,7 +6,30 @@ use crate::error::Error;
 use crate::parts::activation::Act;
 use crate::parts::init::Init;
 use crate::parts::layer::Layer;
+use crate::parts::parametrization::Parametrization;
 use std::collections::{HashMap, HashSet};
+
+/// Where a tensor's values come from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Origin {
+    /// Drawn by its initializer: a parameter.
+    Drawn,
+    /// A parameter, one number a row of another tensor, which say where it starts.
+    Started(Parametrization, usize),
+    /// No parameter: made from a matrix and a vector whenever they change.
+    Derived(Derived),
+}
+
+/// What a derived tensor is made from: copy by copy, and row by row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Derived {
+    /// How.
+    pub rule: Parametrization,
+    /// Tensor of the matrix v, of the same shape.
+    pub matrix: usize,
+    /// Tensor of the vector g, one number a row.
+    pub vector: usize,
+}
 
 /// A parameter: `copies` equal-shaped arrays one after another.
 #[derive(Debug)]
@@ -33,6 +56,8 @@ pub struct Tensor {
     pub slope: bool,
     /// Axes in front of a copy's own: one for each untied Repeat around it.
     pub lead: usize,
+    /// Where its values come from.
+    pub origin: Origin,
     /// Operation instances that use it.
     pub(super) uses: usize,
 }
@@ -45,6 +70,13 @@ impl Tensor {
     /// Whether its values need no storage while they are the initial ones: one copy for each use.
     pub fn makes_again(&self) -> bool {
         self.copies > 1 && !self.shared && self.lead > 0
+    }
+    /// What it is made from, if it is no parameter itself.
+    pub fn derived(&self) -> Option<Derived> {
+        match self.origin {
+            Origin::Derived(d) => Some(d),
+            _ => None,
+        }
     }
     /// Whether a copy has no elements.
     pub fn is_empty(&self) -> bool {
@@ -97,6 +129,9 @@ pub struct Program {
     /// Paths of layers that draw.
     pub(super) drawing: HashSet<String>,
 }
+
+/// Leaf name of weights that are made from others: no layer's or parameter's name has a dot.
+pub const DERIVED: &str = "weight.effective";
 
 /// The largest product of sizes that is accepted: far above any machine, far below overflow.
 const LIMIT: usize = 1 << 48;
@@ -207,7 +242,7 @@ impl Program {
         let mut i = 0;
         while i < layers.len() {
             match &layers[i] {
-                Layer::Dense { name, features, weight, bias } => {
+                Layer::Dense { name, features, weight, bias, parametrization } => {
                     if *features == 0 {
                         return Err(Error::Argument(format!(
                             "Dense {} needs at least 1 feature, got 0",
@@ -215,7 +250,11 @@ impl Program {
                         )));
                     }
                     let fans = (width, *features);
-                    let weight = self.tensor(cx, name, "weight", &[*features, width], fans, weight)?;
+                    let shape = [*features, width];
+                    let weight = match parametrization {
+                        None => self.tensor(cx, name, "weight", &shape, fans, weight)?,
+                        Some(rule) => self.parametrized(cx, name, &shape, weight, *rule)?,
+                    };
                     let bias =
                         bias.as_ref().map(|b| self.tensor(cx, name, "bias", &[*features], fans, b)).transpose()?;
                     let act = match layers.get(i + 1) {
@@ -266,6 +305,29 @@ impl Program {
             i += 1;
         }
         Ok((source, width))
+    }
+
+    /// The weights that a parametrization makes, and the parameters they are made from.
+    fn parametrized(
+        &mut self,
+        cx: &mut Context,
+        layer: &str,
+        shape: &[usize; 2],
+        init: &Init,
+        rule: Parametrization,
+    ) -> Result<Ref, Error> {
+        let fans = (shape[1], shape[0]);
+        let [v, g] = rule.leaves();
+        let matrix = self.tensor(cx, layer, v, shape, fans, init)?.tensor;
+        let vector = self.tensor(cx, layer, g, &shape[..1], fans, &Init::constant(0.0))?.tensor;
+        let made = self.tensor(cx, layer, DERIVED, shape, fans, init)?;
+        // The matrix starts with the numbers that weights without a parametrization would have.
+        let name = &self.tensors[made.tensor].name;
+        self.tensors[matrix].key =
+            fnv1a(name.strip_suffix(DERIVED).map_or(name.clone(), |n| format!("{n}weight")).as_str());
+        self.tensors[vector].origin = Origin::Started(rule, matrix);
+        self.tensors[made.tensor].origin = Origin::Derived(Derived { rule, matrix, vector });
+        Ok(made)
     }
 
     fn act_use(&mut self, cx: &mut Context, name: &str, act: Act, width: usize) -> Result<ActUse, Error> {
@@ -334,6 +396,7 @@ impl Program {
             shared: false,
             slope: matches!(leaf, "slope" | "scale"),
             lead: lead.len(),
+            origin: Origin::Drawn,
             uses: cx.times.0,
         });
         Ok(Ref { tensor: self.tensors.len() - 1, first, stride })

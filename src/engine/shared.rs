@@ -1,7 +1,8 @@
 //! engine: gradients of weights that several operations share (tied layers): summed over their uses, from the output
 //! to the input, with a running exponent. Knows no sweep. The order is fixed, so no plan or thread changes a bit.
 
-use super::program::{Kind, Program, Ref};
+use super::derived::{self, Parts};
+use super::program::{Derived, Kind, Program, Ref};
 use super::stats::UnitSums;
 use super::sweep::Level;
 use super::tape::Tape;
@@ -28,8 +29,8 @@ pub fn room<T: Real>(p: &Program, tensor: usize) -> Result<ScaledGradient<T>, Er
     Ok(ScaledGradient { mantissa: Buffer::zeroed(t.copies * t.len())?, exponent: vec![i64::MIN; t.copies * blocks] })
 }
 
-/// The bias that goes with a shared weight, and the uses of both, output first.
-type Group = (Option<Ref>, Vec<usize>);
+/// The bias that goes with a shared weight, what the weight is made from, and the uses of all, output first.
+type Group = (Option<Ref>, Option<Derived>, Vec<usize>);
 
 /// One block of rows of a shared weight and bias, with all its uses in the segment.
 struct Task<'a, T: Real> {
@@ -37,10 +38,18 @@ struct Task<'a, T: Real> {
     rows: Range<usize>,
     weight: (&'a mut [T], &'a mut i64),
     bias: Option<(&'a mut [T], &'a mut i64)>,
+    /// Where the weight is made from others: from what, the vector's gradient, and the power of two that is taken out.
+    made: Option<(Derived, (&'a mut [T], &'a mut i64), i64)>,
 }
 
 /// Adds the segment's uses of shared weights to the kept gradients, and their own norms to `out`.
-pub fn accumulate<T: Real>(job: &mut Job<'_, T>, tape: &Tape<T>, list: &[Use<'_>], out: &mut [UnitSums]) {
+pub fn accumulate<T: Real>(
+    job: &mut Job<'_, T>,
+    tape: &Tape<T>,
+    list: &[Use<'_>],
+    shifts: &[i64],
+    out: &mut [UnitSums],
+) {
     slopes(job, tape, list);
     let mut groups: BTreeMap<(usize, usize), Group> = BTreeMap::new();
     for (index, u) in list.iter().enumerate().rev() {
@@ -48,7 +57,8 @@ pub fn accumulate<T: Real>(job: &mut Job<'_, T>, tape: &Tape<T>, list: &[Use<'_>
             && job.program.tensors[weight.tensor].shared
         {
             let key = (weight.tensor, weight.copy(u.iteration));
-            groups.entry(key).or_insert_with(|| (*bias, Vec::new())).1.push(index);
+            let made = job.program.tensors[weight.tensor].derived();
+            groups.entry(key).or_insert_with(|| (*bias, made, Vec::new())).2.push(index);
         }
     }
     if groups.is_empty() {
@@ -68,13 +78,14 @@ pub fn accumulate<T: Real>(job: &mut Job<'_, T>, tape: &Tape<T>, list: &[Use<'_>
         }
     }
     let mut tasks = Vec::new();
-    for ((tensor, copy), (bias, uses)) in groups {
+    for ((tensor, copy), (bias, made, uses)) in groups {
         let rows = job.program.tensors[tensor].rows;
         let bias = bias.map(|b| (b.tensor, b.copy(list[uses[0]].iteration)));
         for (b, from) in (0..rows).step_by(ROWS).enumerate() {
-            if let Some(weight) = pieces.remove(&(tensor, copy, b)) {
+            if let Some(weight) = pieces.remove(&(made.map_or(tensor, |d| d.matrix), copy, b)) {
                 let bias = bias.and_then(|(t, c)| pieces.remove(&(t, c, b)));
-                tasks.push(Task { uses: uses.clone(), rows: from..rows.min(from + ROWS), weight, bias });
+                let vector = made.and_then(|d| Some((d, pieces.remove(&(d.vector, copy, b))?, shifts[uses[0]])));
+                tasks.push(Task { uses: uses.clone(), rows: from..rows.min(from + ROWS), weight, bias, made: vector });
             }
         }
     }
@@ -112,7 +123,8 @@ fn add_uses<T: Real>(
 ) -> Vec<Sums> {
     let (mut scratch, mut copy) = (Scratch::default(), Vec::new());
     let mut one = vec![T::ZERO; task.weight.0.len()];
-    let mut bias = vec![T::ZERO; task.rows.len()];
+    let (mut bias, mut vector) = (vec![T::ZERO; task.rows.len()], vec![T::ZERO; task.rows.len()]);
+    let mut parts = Parts::default();
     let mut out = Vec::with_capacity(task.uses.len());
     for &index in &task.uses {
         let u = &list[index];
@@ -124,25 +136,34 @@ fn add_uses<T: Real>(
         let x = Matrix::rows(tape.at(u.x), n_in);
         let shape = (task.rows.len(), n_in, row_exponents.len());
         product(shape, Matrix::columns(a, width), x, Start::Zero, &mut one, &mut scratch);
-        let len = program.tensors[weight.tensor].len();
+        let mut scale = e;
+        let mut tensor = weight.tensor;
+        if let Some((d, sum, shift)) = &mut task.made {
+            let (v, g) = parts.get(program, params, d, weight.copy(u.iteration));
+            let rows = task.rows.clone();
+            derived::backward(d, &v[rows.start * n_in..rows.end * n_in], &g[rows], &mut one, *shift, &mut vector);
+            add_scaled(sum.0, sum.1, &vector, e);
+            scale += *shift;
+            tensor = d.matrix;
+        }
+        let len = program.tensors[tensor].len();
         let at = weight.copy(u.iteration) * len + task.rows.start * n_in;
         let weights =
-            if level == Level::Full { Weights::Read(&params[weight.tensor][at..][..one.len()]) } else { Weights::None };
-        let step = rate.map(|r| Step::new(r, e));
-        let flush = thresholds::<T>(e);
-        let figures = |g: &[T], weights, full| {
+            if level == Level::Full { Weights::Read(&params[tensor][at..][..one.len()]) } else { Weights::None };
+        let figures = |g: &[T], weights, full, e| {
+            let (step, flush) = (rate.map(|r| Step::new(r, e)), thresholds::<T>(e));
             if level == Level::None {
                 GradientSums::default()
             } else {
                 block(Block { gradient: g, weights, step, flush, full })
             }
         };
-        let sums = figures(&one, weights, level == Level::Full);
-        add_scaled(task.weight.0, task.weight.1, &one, e);
+        let sums = figures(&one, weights, level == Level::Full, scale);
+        add_scaled(task.weight.0, task.weight.1, &one, scale);
         let mut bias_sums = None;
         if let Some((mantissa, exponent)) = &mut task.bias {
             column_sums(a, width, row_exponents.len(), &mut bias);
-            bias_sums = Some(figures(&bias, Weights::None, false));
+            bias_sums = Some(figures(&bias, Weights::None, false, e));
             add_scaled(mantissa, exponent, &bias, e);
         }
         out.push((sums, bias_sums));

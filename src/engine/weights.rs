@@ -1,11 +1,12 @@
 //! engine: the weight phase: gradients of weights and biases from the deltas of a segment, their statistics and, where
 //! training, the update, each output owned by one task while it is in cache. Knows no sweep.
 
+use super::derived;
 use super::noise::left_out;
 use super::origin::{is_made, make};
 use super::pass::Training;
 use super::plan::Segment;
-use super::program::{Kind, Op, Program, Ref, Source};
+use super::program::{Derived, Kind, Op, Program, Ref, Source};
 use super::stats::UnitSums;
 use super::sweep::{Level, NO_SCALE};
 use super::tape::{Place, Tape};
@@ -143,7 +144,18 @@ fn block_rows(n_in: usize) -> usize {
     (32_768 / n_in.max(1)).clamp(128, 1024)
 }
 
-/// One block of rows of one weight gradient.
+/// One block of rows of what a use's weights learn by.
+struct Cut {
+    index: usize,
+    weight: Ref,
+    bias: Option<Ref>,
+    vector: Option<Ref>,
+    iteration: usize,
+    rows: std::ops::Range<usize>,
+    n_in: usize,
+}
+
+/// The same with the memory that its task owns.
 struct Task<'a, T: Real> {
     index: usize,
     of: usize,
@@ -154,6 +166,17 @@ struct Task<'a, T: Real> {
     bias: Weights<'a, T>,
     keep: Option<&'a mut [T]>,
     keep_bias: Option<&'a mut [T]>,
+    /// Where the weights are made from others.
+    made: Option<Made<'a, T>>,
+}
+
+/// The vector that a block of weights is made from; its matrix stands in the weights' place in the task.
+struct Made<'a, T: Real> {
+    from: Derived,
+    /// The power of two that is taken out of dL/dv.
+    shift: i64,
+    vector: Weights<'a, T>,
+    keep: Option<&'a mut [T]>,
 }
 
 /// Scratch of a thread.
@@ -164,6 +187,8 @@ struct Local<T: Real> {
     inputs: Vec<T>,
     bias: Vec<T>,
     made: Vec<T>,
+    vector_made: Vec<T>,
+    vector: Vec<T>,
 }
 
 /// Runs the phase over a segment; the results are in the order of `list`.
@@ -189,11 +214,19 @@ pub fn run<T: Real>(job: &mut Job<'_, T>, tape: &Tape<T>, list: &[Use<'_>]) -> V
                 inputs: Vec::new(),
                 bias: Vec::new(),
                 made: Vec::new(),
+                vector_made: Vec::new(),
+                vector: Vec::new(),
             })
         })
         .collect();
-    own(job, tape, list, &mut out, &locals);
-    super::shared::accumulate(job, tape, list, &mut out);
+    let shifts = derived::shifts(job.program, job.params.get(), list, job.threads);
+    own(job, tape, list, &shifts, &mut out, &locals);
+    super::shared::accumulate(job, tape, list, &shifts, &mut out);
+    for (o, shift) in out.iter_mut().zip(shifts) {
+        // Figures of weights that are made are those of the matrix; the bias knows nothing of it.
+        o.exponent += shift;
+        o.lift += shift;
+    }
     if job.level == Level::Full {
         let results: Vec<_> = out.iter_mut().zip(list).collect();
         pool::each_owned(job.threads, results, &|_, (o, u)| unit_sums(tape, o, u));
@@ -206,6 +239,7 @@ fn own<T: Real>(
     job: &mut Job<'_, T>,
     tape: &Tape<T>,
     list: &[Use<'_>],
+    shifts: &[i64],
     out: &mut [UnitSums],
     locals: &[Mutex<Local<T>>],
 ) {
@@ -219,61 +253,75 @@ fn own<T: Real>(
         }
         let (n_in, n_out) = u.op.widths;
         let step = block_rows(n_in);
+        // What is learned: the weights, or the matrix and the vector they are made from.
+        let made = p.tensors[weight.tensor].derived();
+        let learned = made.map_or(*weight, |d| Ref { tensor: d.matrix, ..*weight });
+        let vector = made.map(|d| Ref { tensor: d.vector, ..*weight });
         for from in (0..n_out).step_by(step) {
-            plan.push((index, *weight, *bias, u.iteration, from..n_out.min(from + step), n_in));
+            let rows = from..n_out.min(from + step);
+            plan.push(Cut { index, weight: learned, bias: *bias, vector, iteration: u.iteration, rows, n_in });
         }
     }
-    let span = |r: &Ref, i: usize, rows: &std::ops::Range<usize>, width: usize| {
-        let at = r.copy(i) * p.tensors[r.tensor].len() + rows.start * width;
-        (r.tensor, at, rows.len() * width)
+    let span = |r: &Ref, c: &Cut, width: usize| {
+        let at = r.copy(c.iteration) * p.tensors[r.tensor].len() + c.rows.start * width;
+        (r.tensor, at, c.rows.len() * width)
     };
-    let weight_spans: Vec<_> = plan.iter().map(|(_, w, _, i, rows, n)| Some(span(w, *i, rows, *n))).collect();
-    let bias_spans: Vec<_> =
-        plan.iter().map(|(_, _, b, i, rows, _)| b.as_ref().map(|b| span(b, *i, rows, 1))).collect();
-    let reads_weights = job.level == Level::Full || job.update;
+    let weight_spans = plan.iter().map(|c| Some(span(&c.weight, c, c.n_in)));
+    let bias_spans = plan.iter().map(|c| c.bias.as_ref().map(|b| span(b, c, 1)));
+    let vector_spans = plan.iter().map(|c| c.vector.as_ref().map(|g| span(g, c, 1)));
+    let spans: Vec<_> = weight_spans.chain(bias_spans).chain(vector_spans).collect();
+    // Beside figures and updates, a gradient that goes on to what its weights are made from reads that.
+    let reads = |c: &Cut| job.level == Level::Full || job.update || c.vector.is_some();
     let makes: Vec<_> = plan
         .iter()
-        .map(|(_, w, _, i, ..)| {
-            (reads_weights && is_made(p, job.params.get(), w.tensor)).then(|| (w.tensor, w.copy(*i)))
+        .map(|c| {
+            let tensor = c.weight.tensor;
+            (reads(c) && is_made(p, job.params.get(), tensor)).then(|| (tensor, c.weight.copy(c.iteration)))
         })
         .collect();
-    let (weights, biases): (Vec<_>, Vec<_>) = match &mut job.params {
-        Params::Write(params) => {
-            let mut all = carve(
-                params.iter_mut().map(|b| Some(&mut b[..])).collect(),
-                &[&weight_spans[..], &bias_spans[..]].concat(),
-            );
-            let biases = all.split_off(plan.len());
-            let wrap = |v: Vec<Option<_>>| v.into_iter().map(|w| w.map_or(Weights::None, Weights::Write)).collect();
-            (wrap(all), wrap(biases))
-        }
-        Params::Read(params) => {
-            let read = |s: &Option<(usize, usize, usize)>| match s {
-                Some((t, at, len)) if reads_weights && !is_made(p, params, *t) => {
+    let mut weights: Vec<_> = match &mut job.params {
+        Params::Write(params) => carve(params.iter_mut().map(|b| Some(&mut b[..])).collect(), &spans)
+            .into_iter()
+            .map(|w| w.map_or(Weights::None, Weights::Write))
+            .collect(),
+        Params::Read(params) => spans
+            .iter()
+            .zip(plan.iter().cycle())
+            .map(|(s, c)| match s {
+                Some((t, at, len)) if reads(c) && !is_made(p, params, *t) => {
                     Weights::Read(&params[*t][*at..*at + *len])
                 }
                 _ => Weights::None,
-            };
-            (weight_spans.iter().map(read).collect(), bias_spans.iter().map(read).collect())
-        }
+            })
+            .collect(),
     };
+    let vectors = weights.split_off(2 * plan.len());
+    let biases = weights.split_off(plan.len());
     let kept = job.kept.iter_mut().map(|k| k.as_mut().map(|k| &mut k.mantissa[..])).collect();
-    let mut keeps = carve(kept, &[&weight_spans[..], &bias_spans[..]].concat());
+    let mut keeps = carve(kept, &spans);
+    let keep_vectors = keeps.split_off(2 * plan.len());
     let keep_biases = keeps.split_off(plan.len());
     let tasks: Vec<_> = plan
         .iter()
         .zip(weights.into_iter().zip(biases))
         .zip(keeps.into_iter().zip(keep_biases))
+        .zip(vectors.into_iter().zip(keep_vectors))
         .enumerate()
-        .map(|(of, ((t, (weights, bias)), (keep, keep_bias)))| Task {
-            index: t.0,
+        .map(|(of, (((c, (weights, bias)), (keep, keep_bias)), (vector, keep_vector)))| Task {
+            index: c.index,
             of,
-            rows: t.4.clone(),
+            rows: c.rows.clone(),
             weights,
             make: makes[of],
             bias,
             keep,
             keep_bias,
+            made: derived::of(p, &list[c.index].op.kind).map(|(_, from)| Made {
+                from,
+                shift: shifts[c.index],
+                vector,
+                keep: keep_vector,
+            }),
         })
         .collect();
     let results: Vec<_> = tasks.iter().map(|_| Mutex::new((GradientSums::default(), None))).collect();
@@ -287,16 +335,17 @@ fn own<T: Real>(
         let sums = weight_block(p, tape, u, task, e, (rate, update, level), &mut local);
         *lock(&results[of]) = sums;
     });
-    for (t, r) in plan.iter().zip(results) {
+    for (c, r) in plan.iter().zip(results) {
         let (weight, bias) = r.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        out[t.0].weight.get_or_insert_default().add(&weight);
+        out[c.index].weight.get_or_insert_default().add(&weight);
         if let Some(b) = bias {
-            out[t.0].bias.get_or_insert_default().add(&b);
+            out[c.index].bias.get_or_insert_default().add(&b);
         }
-        let (e, lift) = exponents[t.0];
-        for (r, e) in [Some((t.1, e)), t.2.map(|b| (b, e - lift))].into_iter().flatten() {
+        let (e, lift) = exponents[c.index];
+        let learned = [(Some(c.weight), e + shifts[c.index]), (c.bias, e - lift), (c.vector, e)];
+        for (r, e) in learned.into_iter().filter_map(|(r, e)| Some((r?, e))) {
             if let Some(k) = &mut job.kept[r.tensor] {
-                k.exponent[r.copy(t.3)] = e;
+                k.exponent[r.copy(c.iteration)] = e;
             }
         }
     }
@@ -316,7 +365,7 @@ fn weight_block<T: Real>(
     let (d, exponents) = tape.delta(delta);
     let (n_in, n_out) = u.op.widths;
     let n = task.rows.len();
-    let Local { scratch, block: spare, rows, inputs, bias, made } = local;
+    let Local { scratch, block: spare, rows, inputs, bias, made, vector_made, vector } = local;
     let (a, width) = aligned(d, exponents, e - lift, n_out, task.rows.clone(), rows);
     spare.resize(spare.len().max(n * n_in), T::ZERO);
     let gradient = match task.keep {
@@ -332,18 +381,39 @@ fn weight_block<T: Real>(
         gradient,
         scratch,
     );
-    let step = rate.map(|r| Step::new(r, e));
+    if let Some((tensor, copy)) = task.make {
+        make(p, tensor, copy, made);
+    }
+    let mut scale = e;
     let full = level == Level::Full;
-    let flush = if full { thresholds::<T>(e) } else { [T::ZERO; 6] };
-    let needed = full || update || level == Level::Norms;
+    if let Some(m) = task.made {
+        // From dL/dw to dL/dv and dL/dg, before anything is counted or stepped.
+        if let Some((_, copy)) = task.make {
+            make(p, m.from.vector, copy, vector_made);
+        }
+        let v = task.weights.get().unwrap_or_else(|| &made[task.rows.start * n_in..task.rows.end * n_in]);
+        let g = m.vector.get().unwrap_or_else(|| &vector_made[task.rows.clone()]);
+        vector.resize(vector.len().max(n), T::ZERO);
+        let out = match m.keep {
+            Some(k) => k,
+            None => &mut vector[..n],
+        };
+        derived::backward(&m.from, v, g, gradient, m.shift, out);
+        if update {
+            let step = rate.map(|r| Step::new(r, e));
+            block(Block { gradient: out, weights: m.vector, step, flush: [T::ZERO; 6], full: false });
+        }
+        scale += m.shift;
+    }
+    let step = rate.map(|r| Step::new(r, scale));
+    let flush = if full { thresholds::<T>(scale) } else { [T::ZERO; 6] };
+    let (needed, reads) = (full || update || level == Level::Norms, full || update);
     let mut sums = GradientSums::default();
     if needed {
         let weights = match task.make {
-            Some((tensor, copy)) => {
-                make(p, tensor, copy, made);
-                Weights::Read(&made[task.rows.start * n_in..task.rows.end * n_in])
-            }
-            None => task.weights,
+            Some(_) if reads => Weights::Read(&made[task.rows.start * n_in..task.rows.end * n_in]),
+            None if reads => task.weights,
+            _ => Weights::None,
         };
         sums = block(Block { gradient, weights, step, flush, full });
     }

@@ -94,6 +94,17 @@ pub enum Weights<'a, T> {
     Write(&'a mut [T]),
 }
 
+impl<T> Weights<'_, T> {
+    /// The weights, to read, where there are any.
+    pub fn get(&self) -> Option<&[T]> {
+        match self {
+            Weights::None => None,
+            Weights::Read(w) => Some(w),
+            Weights::Write(w) => Some(w),
+        }
+    }
+}
+
 impl<T: Real> Kernel for Block<'_, T> {
     type Out = GradientSums;
     #[inline(always)]

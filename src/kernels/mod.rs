@@ -10,4 +10,5 @@ pub mod gram_schmidt;
 pub mod magnitudes;
 pub mod matmul;
 pub mod pointwise;
+pub mod row_affine;
 pub mod unit;

@@ -3,6 +3,7 @@
 use super::activation::Act;
 use super::cell::Cell;
 use super::init::Init;
+use super::parametrization::Parametrization;
 
 /// One layer of a description. `name` is a component of its parameters' names; an empty name adds none.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub enum Layer {
         weight: Init,
         /// Start of the bias; none without one.
         bias: Option<Init>,
+        /// How the weights are made from what is learned; none where they are learned themselves.
+        parametrization: Option<Parametrization>,
     },
     /// `y = phi(x)`, unit by unit.
     Activation {

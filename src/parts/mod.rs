@@ -6,3 +6,4 @@ pub mod cell;
 pub mod init;
 pub mod layer;
 pub mod loss;
+pub mod parametrization;

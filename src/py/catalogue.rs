@@ -7,6 +7,7 @@ use crate::parts::catalogue::{Info, Value};
 use crate::parts::cell::Cell;
 use crate::parts::init::Init;
 use crate::parts::loss::Loss;
+use crate::parts::parametrization::Parametrization;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -41,6 +42,13 @@ pub fn catalogue<'py>(py: Python<'py>, kind: &str) -> PyResult<Bound<'py, PyList
                 list.append(d)?;
             }
         }
+        "parametrization" => {
+            for (info, leaves) in Parametrization::all() {
+                let d = plain(py, info)?;
+                d.set_item("leaves", leaves.to_vec())?;
+                list.append(d)?;
+            }
+        }
         "cell" => {
             for cell in Cell::all() {
                 let (d, shape) = (plain(py, cell.info())?, cell.shape());
@@ -53,7 +61,7 @@ pub fn catalogue<'py>(py: Python<'py>, kind: &str) -> PyResult<Bound<'py, PyList
             }
         }
         other => {
-            let known = "activation, cell, initializer, loss".into();
+            let known = "activation, cell, initializer, loss, parametrization".into();
             return Err(raise(py, &Error::Unknown { kind: "catalogue", name: other.into(), known }));
         }
     }

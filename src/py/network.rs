@@ -99,7 +99,13 @@ impl Network {
 
     /// Names and shapes of the parameters.
     fn parameters(&self) -> Vec<(String, Vec<usize>)> {
-        with!(self, n => n.tensors().map(|t: &Tensor| (t.name.clone(), t.shape.clone())).collect())
+        let learned = |t: &&Tensor| t.derived().is_none();
+        with!(self, n => n.tensors().filter(learned).map(|t: &Tensor| (t.name.clone(), t.shape.clone())).collect())
+    }
+
+    /// Names of weights that are made from parameters; `get` gives their values.
+    fn derived(&self) -> Vec<String> {
+        with!(self, n => n.tensors().filter(|t| t.derived().is_some()).map(|t| t.name.clone()).collect())
     }
 
     /// A copy of a parameter.
@@ -238,6 +244,9 @@ fn build<T: Float>(
     let net = py.detach(|| Net::new(list, in_features, seed, stored)).map_err(|e| raise(py, &e))?;
     for (name, value) in given {
         put(py, &net, name, value)?;
+    }
+    if !given.is_empty() {
+        py.detach(|| net.restart());
     }
     Ok(net)
 }

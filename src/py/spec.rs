@@ -7,6 +7,7 @@ use crate::parts::catalogue::Value;
 use crate::parts::cell::Cell;
 use crate::parts::init::Init;
 use crate::parts::layer::{GateBias, Highway, Layer, Recurrent, Residual};
+use crate::parts::parametrization::Parametrization;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -30,11 +31,17 @@ fn layer<'py>(d: &Bound<'py, PyDict>, path: &[String], given: &mut Given<'py>) -
     Ok(match kind.as_str() {
         "dense" => {
             let bias: bool = get(d, "bias")?.extract()?;
+            let parametrization = match d.get_item("parametrization")? {
+                Some(p) if !p.is_none() => Some(parametrization(p.cast::<PyDict>()?)?),
+                _ => None,
+            };
+            let leaf = parametrization.map_or("weight", |p| p.leaves()[0]);
             Layer::Dense {
                 name,
                 features: get(d, "features")?.extract()?,
-                weight: init(&get(d, "init")?, &below, "weight", given)?,
+                weight: init(&get(d, "init")?, &below, leaf, given)?,
                 bias: bias.then(|| init(&get(d, "bias_init")?, &below, "bias", given)).transpose()?,
+                parametrization,
             }
         }
         "activation" => {
@@ -163,6 +170,15 @@ pub fn values(params: &Bound<'_, PyDict>) -> PyResult<Vec<(String, Value)>> {
             Ok((k.extract()?, v.extract::<f64>().map(Value::Number).or_else(|_| v.extract().map(Value::Text))?))
         })
         .collect()
+}
+
+/// A parametrization by name and parameters.
+fn parametrization(d: &Bound<'_, PyDict>) -> PyResult<Parametrization> {
+    let name: String = get(d, "name")?.extract()?;
+    Parametrization::parse(&name, &values(get(d, "params")?.cast::<PyDict>()?)?).map_err(|e| {
+        let class = if e.is_unknown_name() { "UnknownNameError" } else { "ArgumentError" };
+        named(d.py(), class, &e.to_string())
+    })
 }
 
 /// An initializer by name and parameters.

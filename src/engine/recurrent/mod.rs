@@ -12,7 +12,7 @@ pub mod plan;
 mod run;
 mod tape;
 
-use super::program::{Tensor, fnv1a};
+use super::program::{Origin, Tensor, fnv1a};
 use crate::error::Error;
 use crate::num::aligned::Buffer;
 use crate::num::real::Real;
@@ -227,6 +227,7 @@ impl Recurrent {
             shared: true,
             slope: false,
             lead: 0,
+            origin: Origin::Drawn,
             uses: usize::MAX,
         });
         Ok(self.tensors.len() - 1)
