@@ -15,6 +15,7 @@ MODULES: dict[str, Any] = {
     "activation": vg.activations,
     "initializer": vg.initializers,
     "loss": vg.losses,
+    "parametrization": vg.parametrizations,
 }
 ENTRIES = [(kind, name) for kind, module in MODULES.items() for name in module.names()]
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import _core, activations, cells, initializers, losses
+from . import _core, activations, cells, initializers, losses, parametrizations
 from ._loading import load
 from .branches import Concat, Dropout, Highway, Residual
 from .config import config, get_num_threads, set_num_threads
@@ -89,6 +89,7 @@ __all__ = [
     "load",
     "losses",
     "mlp",
+    "parametrizations",
     "plotting",
     "rnn",
     "set_num_threads",

@@ -20,7 +20,7 @@ from ._memory import ensure_fits
 from ._passes import provenance, sizes, with_zeros
 from ._rng import RngLike, key_of, seed_of
 from .errors import ArgumentError, unknown_name
-from .layers import Context, Layer, as_layers, chain_specs
+from .layers import Context, Dense, Layer, as_layers, chain_specs, walk
 from .recurrent import recurrent_layers
 
 __all__ = ["Built"]
@@ -206,6 +206,31 @@ class Built:
         """
         self._needs_stored("parameters")
         return {name: self._core.get(name) for name in self.parameter_shapes()}
+
+    def effective_weights(self) -> dict[str, NDArray[Any]]:
+        """Return a copy of the weight that each Dense multiplies with, by name: ``<layer>.weight``.
+
+        Without a parametrization that is the parameter itself; with one it is what the parameters make, in
+        the formula that ``vg.parametrizations.describe(name)`` shows. Shapes as in `parameters`.
+
+        Raises:
+            ArgumentError: the network was built with ``stored=False``.
+
+        Example:
+            >>> import numpy as np, vgcore as vg
+            >>> net = vg.Network(8, [vg.Dense(4, parametrization="weight_norm", name="a")], rng=0)
+            >>> w, p = net.effective_weights()["a.weight"], net.parameters()
+            >>> bool((w == p["a.weight_v"]).all())  # at the start; later g v / |v|
+            True
+        """
+        self._needs_stored("effective_weights")
+        made = set(self._core.derived())
+        found = {}
+        for placed in walk(self._layers, self._in_features):
+            if isinstance(placed.layer, Dense):
+                name = ".".join((*placed.path, "weight"))
+                found[name] = self._core.get(f"{name}.effective" if f"{name}.effective" in made else name)
+        return found
 
     def load_parameters(self, parameters: Mapping[str, ArrayLike]) -> None:
         """Replace every parameter. All are checked before any is changed. NaN and infinity are let through.

@@ -21,6 +21,7 @@ from .cells import Cell, GateBias
 from .errors import ArgumentError, VgcoreError, missing_dependency
 from .initializers import FromArray, Initializer
 from .layers import Layer
+from .parametrizations import Parametrization
 
 #: Version of the structure's JSON. Readers refuse what is newer.
 FORMAT_VERSION = 1
@@ -115,6 +116,8 @@ def _encode_value(value: Any, initial: Tensors) -> Any:
         return _encode(value, initial)
     if isinstance(value, Initializer):
         return {"initializer": value.name, "params": dict(value.params)}
+    if isinstance(value, Parametrization):
+        return {"parametrization": value.name, "params": dict(value.params)}
     if isinstance(value, Cell):
         return {"cell": value.name, "params": dict(value.params)}
     if isinstance(value, GateBias):
@@ -147,6 +150,8 @@ def _decode_value(value: Any, tensors: Tensors) -> Any:
         return _decode(value, tensors)
     if isinstance(value, dict) and "initializer" in value:
         return Initializer(value["initializer"], value["params"])
+    if isinstance(value, dict) and "parametrization" in value:
+        return Parametrization(value["parametrization"], value["params"])
     if isinstance(value, dict) and "cell" in value:
         return Cell(value["cell"], value["params"])
     if isinstance(value, dict) and "gate_bias" in value:

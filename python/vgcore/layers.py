@@ -20,6 +20,7 @@ from ._arrays import check_finite, check_shape
 from ._checks import as_flag, as_real, as_size, shown
 from .errors import ArgumentError, DTypeError, ShapeError
 from .initializers import AnyInitializer, FromArray, Initializer, as_initializer
+from .parametrizations import Parametrization, as_parametrization
 
 __all__ = ["Activation", "Container", "Dense", "Layer", "Repeat"]
 
@@ -112,6 +113,10 @@ class Dense(Layer):
         bias_init: how the bias starts, in the same forms.
         sigma_w2: mean-field shorthand, instead of `init`: weights N(0, sigma_w2 / in_features).
         sigma_b2: mean-field shorthand, instead of `bias_init`: biases N(0, sigma_b2).
+        parametrization: how the weight is made from what is learned: None for the weight itself, or a name
+            from ``vg.parametrizations.names()``, or an object. "weight_norm" learns ``weight_v`` (features,
+            in_features) and ``weight_g`` (features,), "weight_standardized" ``weight`` and ``gain``, of the
+            same shapes; `init` is then that of the matrix. ``net.effective_weights()`` has the result.
         name: its part of the parameters' names; None takes the position in the list, "" adds no part.
 
     Raises:
@@ -130,6 +135,7 @@ class Dense(Layer):
     bias: bool = field(default=True, kw_only=True)
     init: InitLike | None = field(default=None, kw_only=True)
     bias_init: InitLike = field(default="zeros", kw_only=True)
+    parametrization: str | Parametrization | None = field(default=None, kw_only=True)
     name: str | None = field(default=None, kw_only=True)
     sigma_w2: InitVar[float | None] = field(default=None, kw_only=True)
     sigma_b2: InitVar[float | None] = field(default=None, kw_only=True)
@@ -140,6 +146,7 @@ class Dense(Layer):
         put(self, "features", as_size(self.features, "features"))
         put(self, "bias", as_flag(self.bias, "bias"))
         check_name(self.name)
+        put(self, "parametrization", as_parametrization(self.parametrization))
         init = None if self.init is None else as_initializer(self.init, "init")
         bias_init = as_initializer(self.bias_init, "bias_init")
         if sigma_w2 is not None:
@@ -162,8 +169,11 @@ class Dense(Layer):
         return self.features
 
     def own_parameters(self, in_features: int) -> dict[str, tuple[int, ...]]:
-        """Return the weight's shape, and the bias's if there is one."""
+        """Return the weight's shape, or those of what it is made from, and the bias's if there is one."""
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.features, in_features)}
+        if isinstance(self.parametrization, Parametrization):
+            matrix, vector = self.parametrization.leaves
+            shapes = {matrix: shapes["weight"], vector: (self.features,)}
         if self.bias:
             shapes["bias"] = (self.features,)
         return shapes
@@ -175,6 +185,7 @@ class Dense(Layer):
             following = context.following.function if context.following else "identity"
             init = str(activations.describe(following).extra["fits"])
         weight_shape, bias_shape = (self.features, context.in_features), (self.features,)
+        made = as_parametrization(self.parametrization)
         return {
             "kind": self.kind,
             "features": self.features,
@@ -183,6 +194,7 @@ class Dense(Layer):
             "bias_init": init_spec(
                 as_initializer(self.bias_init), f"{context.where}.bias_init", bias_shape, context
             ),
+            "parametrization": None if made is None else made.to_spec(),
         }
 
 

@@ -3,7 +3,7 @@
 
 use super::origin::{is_made, make};
 use super::program::{Derived, Kind, Program, Ref, Tensor};
-use super::weights::Use;
+use super::uses::Use;
 use crate::num::aligned::Buffer;
 use crate::num::pool;
 use crate::num::real::Real;

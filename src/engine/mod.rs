@@ -19,4 +19,5 @@ pub mod stats;
 pub mod sweep;
 mod sweep_branches;
 pub mod tape;
+pub mod uses;
 pub mod weights;

@@ -6,7 +6,8 @@ use super::program::{Derived, Kind, Program, Ref};
 use super::stats::UnitSums;
 use super::sweep::Level;
 use super::tape::Tape;
-use super::weights::{Job, ScaledGradient, Use, aligned, lock, thresholds};
+use super::uses::Use;
+use super::weights::{Job, ScaledGradient, aligned, lock, thresholds};
 use crate::error::Error;
 use crate::kernels::gradient::{Block, GradientSums, Step, Weights, block, column_sums};
 use crate::kernels::matmul::{Matrix, Scratch, Start, product};
@@ -32,14 +33,17 @@ pub fn room<T: Real>(p: &Program, tensor: usize) -> Result<ScaledGradient<T>, Er
 /// The bias that goes with a shared weight, what the weight is made from, and the uses of all, output first.
 type Group = (Option<Ref>, Option<Derived>, Vec<usize>);
 
+/// A running sum and its exponent.
+type Sum<'a, T> = (&'a mut [T], &'a mut i64);
+
 /// One block of rows of a shared weight and bias, with all its uses in the segment.
 struct Task<'a, T: Real> {
     uses: Vec<usize>,
     rows: Range<usize>,
-    weight: (&'a mut [T], &'a mut i64),
-    bias: Option<(&'a mut [T], &'a mut i64)>,
+    weight: Sum<'a, T>,
+    bias: Option<Sum<'a, T>>,
     /// Where the weight is made from others: from what, the vector's gradient, and the power of two that is taken out.
-    made: Option<(Derived, (&'a mut [T], &'a mut i64), i64)>,
+    made: Option<(Derived, Sum<'a, T>, i64)>,
 }
 
 /// Adds the segment's uses of shared weights to the kept gradients, and their own norms to `out`.

@@ -1,4 +1,4 @@
-//! Every parametrization against differences of its own forward map, and what each promises.
+//! parts: tests of parametrizations: each against differences of its own forward map, and what it promises. Know no network.
 
 use super::*;
 
