@@ -126,7 +126,7 @@ class Dense(Layer):
     Example:
         >>> import vgcore as vg
         >>> vg.Dense(64, init="kaiming_normal")
-        Dense(features=64, bias=True, init=he_normal(), bias_init=zeros(), name=None)
+        Dense(features=64, bias=True, init=he_normal(), bias_init=zeros(), parametrization=None, name=None)
     """
 
     kind: ClassVar[str] = "dense"
