@@ -11,7 +11,6 @@ See benches/README.md for what is compared and how.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -21,51 +20,23 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from _machine import describe, fix_threads, log
+from _options import emit, parsed, parser
+from _texts import machine_text, milliseconds, table
 
 ROWS = ("training", "probe", "stats")
 
 
 def arguments() -> argparse.Namespace:
     """Return what was asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="fewer layers, a smaller array, three rounds")
-    parser.add_argument(
-        "--repeats", type=int, default=0, metavar="N", help="rounds, at least 1 (default 11; quick 3)"
-    )
-    parser.add_argument(
-        "--threads", type=int, default=2, metavar="N", help="threads for everybody (default 2)"
-    )
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="which parts to run")
-    parser.add_argument(
+    options = parser(__doc__, "a tenth of the layers, a smaller array", 11, ROWS)
+    options.add_argument(
         "--workloads", nargs="+", metavar="L,W,B", help="other training workloads: layers,width,batch"
     )
-    parser.add_argument("--peers", nargs="*", choices=("torch", "jax"), default=["torch", "jax"],
-                        help="optional peers to ask (NumPy always takes part)")  # fmt: skip
-    parser.add_argument("--no-bias", action="store_true", help="leave the bias out, for everybody")
-    parser.add_argument(
+    options.add_argument("--no-bias", action="store_true", help="leave the bias out, for everybody")
+    options.add_argument(
         "--openblas", metavar="CORE", help="run with OPENBLAS_CORETYPE=CORE, for example SkylakeX or Haswell"
     )
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help='write every figure to FILE ("-": standard output)'
-    )
-    options = parser.parse_args()
-    if options.threads < 1 or options.repeats < 0:
-        parser.error("--threads and --repeats must be positive")
-    options.repeats = options.repeats or (3 if options.quick else 11)
-    return options
-
-
-def milliseconds(seconds: float) -> str:
-    """Return a time in ms with three digits."""
-    return f"{seconds * 1e3:.3g}" if seconds < 1 else f"{seconds * 1e3:.0f}"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return parsed(options)
 
 
 def training_text(rows: list[dict[str, Any]]) -> str:
@@ -130,19 +101,6 @@ def stats_text(row: dict[str, Any]) -> str:
     return title + table(["", "ms", "time / vgcore's"], body) + "\n\n" + note
 
 
-def machine_text(machine: dict[str, Any], peak: float) -> str:
-    """Return what the figures depend on as Markdown."""
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    load = "/".join(f"{x:.1f}" for x in machine["load_average"])
-    return (
-        f"{machine['cpu']}, {machine['cpus']} processors, {machine['threads']} threads each; "
-        f"{machine['system']}; "
-        f"vgcore on {machine['isa']}, OpenBLAS kernels {machine['openblas_kernels'] or 'unknown'}; "
-        f"{versions}; "
-        f"measured float32 peak {peak:.0f} GFLOP/s; load average at the start {load}."
-    )
-
-
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Run what was asked for and return every figure."""
     import _deep
@@ -192,14 +150,7 @@ def main() -> int:
         parts.append(probe_text(result["probe"]))
     if "stats" in result:
         parts.append(stats_text(result["stats"]))
-    text = json.dumps(result, indent=1)
-    if options.json == Path("-"):
-        print(text)
-        return 0
-    if options.json:
-        options.json.write_text(text + "\n")
-    print("\n\n".join(parts))
-    return 0
+    return emit(result, "\n\n".join(parts), options.json)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ mean squared error of the last state. See benches/README.md for what is compared
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,47 +19,27 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from _machine import describe, fix_threads, log
+from _options import emit, parsed, parser
+from _texts import machine_text, milliseconds, table
 
 ROWS = ("table", "long")
 
 
 def arguments() -> argparse.Namespace:
     """Return what was asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="a tenth of the steps, three rounds")
-    parser.add_argument(
-        "--repeats", type=int, default=0, metavar="N", help="rounds, at least 1 (default 9; quick 3)"
-    )
-    parser.add_argument(
-        "--threads", type=int, default=2, metavar="N", help="threads for everybody (default 2)"
-    )
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="which parts to run")
-    parser.add_argument(
+    options = parser(__doc__, "a tenth of the steps", 9, ROWS)
+    options.add_argument(
         "--workloads", nargs="+", metavar="CELL,T,B,H", help="other rows: cell,steps,batch,hidden"
     )
-    parser.add_argument(
-        "--peers", nargs="*", choices=("torch", "jax"), default=["torch", "jax"], help="whom to ask"
-    )
-    parser.add_argument(
+    options.add_argument(
         "--patience", type=float, default=30.0, metavar="S",
         help="leave out a peer's form whose one call takes longer (default %(default)s s)",
     )  # fmt: skip
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help='write every figure to FILE ("-": standard output)'
-    )
-    options = parser.parse_args()
-    if options.threads < 1 or options.repeats < 0:
-        parser.error("--threads and --repeats must be positive")
-    options.repeats = options.repeats or (3 if options.quick else 9)
-    return options
+    return parsed(options)
 
 
 def table_text(rows: list[dict[str, Any]]) -> str:
     """Return the rows as Markdown: times, ratios, fraction of the peak, and notes."""
-    from peers import milliseconds, table
-
     peers = list(dict.fromkeys(peer for row in rows for peer in row["ratios"]))
     head = ["cell, steps, batch, hidden", "vgcore ms", *(f"{p} ms" for p in peers)]
     head += ["best peer / vgcore", "GFLOP/s", "of peak", "probe ms", "probe, full stats ms"]
@@ -97,8 +76,6 @@ def title(row: dict[str, Any]) -> str:
 
 def long_text(rows: list[dict[str, Any]]) -> str:
     """Return the long runs as Markdown."""
-    from peers import table
-
     body = [
         [r["what"], r["budget"] or "automatic", f"{r['seconds']:.1f}", f"{r['input_bytes'] / 2**20:.0f}",
          f"{r['beyond_bytes'] / 2**20:.0f}", r["plan"]]
@@ -138,21 +115,12 @@ def main() -> int:
     options = arguments()
     fix_threads(options.threads)
     result = run(options)
-    text = json.dumps(result, indent=1)
-    if options.json == Path("-"):
-        print(text)
-        return 0
-    if options.json:
-        options.json.write_text(text + "\n")
-    from peers import machine_text
-
     parts = [machine_text(result["machine"], result["peak_gflops"])]
     if "table" in result:
         parts.append(table_text(result["table"]))
     if "long" in result:
         parts.append(long_text(result["long"]))
-    print("\n\n".join(parts))
-    return 0
+    return emit(result, "\n\n".join(parts), options.json)
 
 
 if __name__ == "__main__":
