@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from _fake_records import noisy
-from vgcore._stagnation import stagnation
+from vgcore import losses
+from vgcore._stagnation import guessing, stagnation
 
 SEEDS = range(20)
 
@@ -137,3 +138,31 @@ def test_it_can_be_kept_as_plain_values() -> None:
     found = stagnation(np.ones(100), epoch=np.arange(100) // 10)
     assert found.to_dict()["kind"] == "start"
     assert found.to_dict()["epoch"] == 0
+
+
+def test_guessing_is_the_best_constant_answer() -> None:
+    random = np.random.default_rng(0)
+    labels = random.choice(4, 300, p=[0.1, 0.2, 0.3, 0.4])
+    shares = np.bincount(labels) / 300
+    soft = random.dirichlet(np.ones(4), 300)
+    ones = (random.random((300, 4)) < shares).astype(np.float64)
+    numbers = random.normal(3.0, 2.0, (300, 4))
+    cases = (
+        ("cross_entropy", labels, np.log(shares)),
+        ("cross_entropy", soft, np.log(soft.mean(axis=0))),
+        ("bce_with_logits", ones, np.log(ones.mean(axis=0) / (1 - ones.mean(axis=0)))),
+        ("mse", numbers, numbers.mean(axis=0)),
+    )
+    for name, y, best in cases:
+        value = getattr(losses, name)().value(np.tile(best, (300, 1)), y)
+        found = guessing(name, y)
+        assert found is not None
+        assert math.isclose(found, value, rel_tol=1e-9), name
+        for way in np.eye(4):  # whichever way one steps from there, it gets worse
+            assert getattr(losses, name)().value(np.tile(best + 1e-3 * way, (300, 1)), y) > value
+
+
+def test_guessing_that_is_not_known_is_not_made_up() -> None:
+    assert guessing("smooth_l1", np.ones((3, 2))) is None
+    assert guessing("mse", np.zeros((0, 2))) is None
+    assert guessing("cross_entropy", np.full(50, 3)) == 0.0

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-__all__ = ["Stagnation", "stagnation"]
+__all__ = ["Stagnation", "guessing", "guessing_loss", "stagnation"]
 
 Kind = Literal["improving", "converged", "plateau", "start", "rising", "unclear", "unknown"]
 
@@ -188,3 +188,35 @@ def guessing_loss(meta: Mapping[str, Any]) -> float | None:
     """Return the loss of the best constant answer where a run has recorded it."""
     value = meta.get("guessing_loss")
     return float(value) if isinstance(value, (int, float)) else None
+
+
+def guessing(loss: str, y: Any) -> float | None:
+    """Return the least mean loss of any answer that is the same for all samples; None where it is not known.
+
+    For cross_entropy the entropy of the shares of the classes, for bce_with_logits the mean entropy of each
+    output's share of ones, for mse the mean variance of the outputs. `loss` is the name of a loss whose
+    parameters have their defaults.
+
+    Example:
+        >>> guessing("mse", [[1.0], [3.0]]), round(guessing("cross_entropy", [0, 1, 2, 3]), 4)
+        (1.0, 1.3863)
+    """
+    target = np.asarray(y)
+    if not target.size:
+        return None
+    if loss == "cross_entropy" and target.dtype.kind in "iu":
+        return _entropy(np.bincount(target.ravel()) / target.size)
+    if target.dtype.kind != "f" or target.ndim < 2:
+        return None
+    rows = target.reshape(-1, target.shape[-1]).astype(np.float64)
+    shares = rows.mean(axis=0)
+    if loss == "cross_entropy":
+        return _entropy(shares)
+    if loss == "bce_with_logits":
+        return (_entropy(shares) + _entropy(1 - shares)) / shares.size
+    return float(rows.var(axis=0).mean()) if loss == "mse" else None
+
+
+def _entropy(shares: Floats) -> float:
+    present = shares[shares > 0]
+    return float(-(present * np.log(present)).sum())
