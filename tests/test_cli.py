@@ -248,7 +248,14 @@ def test_a_mistake_of_our_own_is_one_line_too(
 def test_ctrl_c_stops_a_long_probe_at_once() -> None:
     shape = ["--depth", "100000", "--width", "32", "--input", "random", "--batch", "4000"]
     argv = [sys.executable, "-m", "vgcore", "probe", *shape]
-    process = subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        argv,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        # A shell's background job begins with SIGINT ignored, and its children too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     time.sleep(3.0)
     if process.poll() is not None:
         pytest.skip("the probe was over before it could be stopped")

@@ -17,6 +17,9 @@ PREPARE = """
 import os, signal, sys, threading, time
 import numpy as np, vgcore as vg
 
+# A shell's background job begins with SIGINT ignored, and its children too: what is tested is a terminal's.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def interrupt_after(seconds):
     timer = threading.Timer(seconds, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.daemon = True
@@ -80,6 +83,24 @@ def test_building_a_network_can_be_interrupted() -> None:
 
 def test_gradient_stats_can_be_interrupted() -> None:
     run("a = np.ones(20_000_000, np.float32)\nuntil_interrupted(lambda: vg.gradient_stats(a))\n")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "rnn.probe(seq, cotangent=v)",
+        "rnn.gradients(seq, cotangent=v)",
+        "rnn.forward(seq)",
+        "rnn.lyapunov(seq[:1], k=4)",
+    ],
+)
+def test_passes_along_time_can_be_interrupted(call: str) -> None:
+    run(
+        "rnn = vg.rnn('lstm', 64, in_features=8, rng=0)\n"
+        "seq = np.random.default_rng(0).normal(size=(4, 30_000, 8)).astype(np.float32)\n"
+        "v = np.ones((4, 64), np.float32)\n"
+        f"until_interrupted(lambda: {call})\n"
+    )
 
 
 def test_a_real_ctrl_c_from_outside() -> None:
