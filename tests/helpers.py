@@ -110,15 +110,30 @@ def to_oracle(layers: Any) -> list[tuple[Any, ...]]:
             found.append(("activation", layer.function, dict(layer.params)))
         elif layer.kind == "repeat":
             found.append(("repeat", to_oracle(layer.body), layer.n, layer.tied))
+        elif layer.kind == "highway":
+            function = layer.activation
+            plain = None if function is None else (function.function, dict(function.params), layer.bias)
+            found.append(("highway", to_oracle(layer.body) if layer.body else None, plain, layer.coupled))
+        elif layer.kind == "concat":
+            found.append(("concat", to_oracle(layer.body)))
+        elif layer.kind == "dropout":
+            found.append(("dropout", layer.p))
         else:
-            found.append(("residual", to_oracle(layer.body), layer.scale))
+            shortcut = layer.projection
+            options = {
+                "learned": layer.learned,
+                "gain": 1.0 if shortcut else layer.shortcut,
+                "shortcut": to_oracle(shortcut),
+                "survival": layer.survival,
+            }
+            found.append(("residual", to_oracle(layer.body), layer.scale, options))
     return found
 
 
 def functions_of(layers: Any) -> set[str]:
     """Names of the activations that a list of layers uses."""
-    names = {layer.function for layer in layers if layer.kind == "activation"}
-    return names.union(*(functions_of(layer.body) for layer in layers))
+    names = {name for layer in layers for name in layer.functions()}
+    return names.union(*(functions_of(inner) for layer in layers for _, inner in layer.branches()))
 
 
 def double(array: ArrayLike) -> NDArray[np.float64]:
@@ -150,7 +165,8 @@ def in_range(layers: Any, parameters: Any, x: Any, lowest: float) -> bool:
     """Whether every value of the forward pass is zero or well inside the float range; only gradients are
     scaled."""
     _, inputs = forward(compile_program(layers), parameters, double(x))
-    sizes = np.abs(np.concatenate([h.ravel() for h in inputs]))
+    arrays = [a for h in inputs for a in (h if isinstance(h, list) else [h])]
+    sizes = np.abs(np.concatenate([a.ravel() for a in arrays]))
     return bool(np.all(sizes < 1 / lowest) and np.all((sizes == 0) | (sizes > lowest)))
 
 

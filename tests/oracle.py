@@ -6,7 +6,9 @@ derivative along d).  The backward pass keeps one exponent per row, so its range
 of vgcore.
 
     ("dense", features, bias)      ("activation", name, params)
-    ("repeat", body, n, tied)      ("residual", body, scale)
+    ("repeat", body, n, tied)      ("residual", body, scale[, {"learned", "gain", "shortcut", "survival"}])
+    ("highway", body or None, (function, params, bias), coupled)
+    ("concat", body)               ("dropout", p)
 """
 
 from __future__ import annotations
@@ -18,35 +20,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from oracle_activations import activation
+from oracle_branches import BRANCHES, Chain, Training, mask, meet, numbered, part, presence
 from oracle_losses import loss_and_gradient
 
 Array = NDArray[Any]
 Layer = tuple[Any, ...]
-DENSE, LONE, JOIN = 0, 1, 2
+#: Numbers of the kinds of units, by their operation; an activation behind a Dense is the Dense's.
+KINDS = {"dense": 0, "activation": 1, "join": 2, "gate": 4, "concat": 5, "drop": 6}
 
 
 @dataclass(frozen=True)
 class Op:
     """One line of the flat program; `unit` and `step` are the numbers its result has."""
 
-    what: str  # dense | activation | fork | join
+    what: str  # one of KINDS, fork (branches begin) or next (one of them ends, another begins)
     unit: int
     step: int
     names: Mapping[str, str] = field(default_factory=dict)
     at: tuple[int, ...] = ()  # position in the stacked parameters, one number for each untied Repeat around
     function: str = ""
     params: Mapping[str, float] = field(default_factory=dict)
-    scale: float = 1.0
     last: bool = True  # its result is the unit's result (false for a Dense that an Activation follows)
+    end: Mapping[str, Any] = field(default_factory=dict)  # what ends branches: its options
+    path: str = ""
+    times: int = 0  # how often the layer was applied before
 
 
 def parameter_shapes(
-    layers: Sequence[Layer], width: int, prefix: str = "", stack: tuple[int, ...] = ()
+    layers: Sequence[Layer] | Chain, width: int, prefix: str = "", stack: tuple[int, ...] = ()
 ) -> tuple[dict[str, tuple[int, ...]], int]:
     """Name -> shape of every parameter for `width` input features, and the number of output features."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for position, layer in enumerate(layers):
-        path = f"{prefix}{position}"
+    for name, layer in _chain(layers):
+        path = f"{prefix}{name}"
         if layer[0] == "dense":
             shapes[f"{path}.weight"] = (*stack, layer[1], width)
             if layer[2]:
@@ -55,51 +61,72 @@ def parameter_shapes(
         elif layer[0] == "activation":
             if layer[1] == "prelu":
                 shapes[f"{path}.slope"] = (*stack, 1)
-        else:
-            untied = layer[0] == "repeat" and not layer[3]
-            body, width = parameter_shapes(
-                layer[1], width, f"{path}.", (*stack, layer[2]) if untied else stack
-            )
+        elif layer[0] == "repeat":
+            inner = stack if layer[3] else (*stack, layer[2])
+            body, width = parameter_shapes(layer[1], width, f"{path}.", inner)
             shapes.update(body)
+        elif layer[0] != "dropout":
+            end, branches = BRANCHES[layer[0]](layer, width)
+            out = width
+            for begins, chain in branches:
+                body, out = parameter_shapes(chain, width, f"{path}.{begins}", stack)
+                shapes.update(body)
+            if end.get("learned"):
+                shapes[f"{path}.scale"] = (*stack, 1)
+            width = out + (width if layer[0] == "concat" else 0)
     return shapes, width
+
+
+def _chain(layers: Sequence[Layer] | Chain) -> Chain:
+    named = all(isinstance(entry[0], str) and isinstance(entry[1], tuple) for entry in layers)
+    return list(layers) if named else numbered(layers)  # type: ignore[arg-type]  # asked one line above
 
 
 def compile_program(layers: Sequence[Layer]) -> list[Op]:
     """The flat program.
 
-    A unit is a Dense with a directly following Activation, a lone Activation, or a Residual's end; a step is
-    a top-level unit, a top-level Residual, or one iteration of a top-level Repeat.
+    A unit is a Dense with a directly following Activation, a lone Activation, or where branches end; a step
+    is a top-level layer with what is in it, or one iteration of a top-level Repeat.
     """
     program: list[Op] = []
     unit = step = -1
 
-    def lower(body: Sequence[Layer], prefix: str, at: tuple[int, ...], top: bool) -> None:
+    def lower(chain: Chain, prefix: str, at: tuple[int, ...], times: int, top: bool) -> None:
         nonlocal unit, step
-        for position, layer in enumerate(body):
-            path, what = f"{prefix}{position}", layer[0]
-            follows = position > 0 and body[position - 1][0] == "dense" and what == "activation"
+        for position, (name, layer) in enumerate(chain):
+            path, what = f"{prefix}{name}", layer[0]
+            follows = position > 0 and chain[position - 1][1][0] == "dense" and what == "activation"
             if what == "repeat":
                 for iteration in range(layer[2]):
                     step += top
-                    lower(layer[1], f"{path}.", at if layer[3] else (*at, iteration), False)
+                    inner = at if layer[3] else (*at, iteration)
+                    lower(numbered(layer[1]), f"{path}.", inner, times * layer[2] + iteration, False)
                 continue
             step += top and not follows
             if what == "dense":
                 unit += 1
                 names = {"weight": f"{path}.weight"} | ({"bias": f"{path}.bias"} if layer[2] else {})
-                last = position + 1 == len(body) or body[position + 1][0] != "activation"
+                last = position + 1 == len(chain) or chain[position + 1][1][0] != "activation"
                 program.append(Op("dense", unit, step, names, at, last=last))
             elif what == "activation":
                 unit += not follows
                 names = {"slope": f"{path}.slope"} if layer[1] == "prelu" else {}
                 program.append(Op("activation", unit, step, names, at, layer[1], layer[2]))
-            else:
-                program.append(Op("fork", unit, step))
-                lower(layer[1], f"{path}.", at, False)
+            elif what == "dropout":
                 unit += 1
-                program.append(Op("join", unit, step, scale=layer[2]))
+                program.append(Op("drop", unit, step, end={"p": layer[1]}, path=path, times=times))
+            else:
+                end, branches = BRANCHES[what](layer, 0)
+                program.append(Op("fork", unit, step))
+                for number, (begins, inner) in enumerate(branches):
+                    if number:
+                        program.append(Op("next", unit, step))
+                    lower(inner, f"{path}.{begins}", at, times, False)
+                unit += 1
+                names = {"scale": f"{path}.scale"} if end.get("learned") else {}
+                program.append(Op(end["what"], unit, step, names, at, end=end, path=path, times=times))
 
-    lower(layers, "", (), True)
+    lower(numbered(layers), "", (), 0, True)
     return program
 
 
@@ -114,10 +141,14 @@ def _functions(parameters: Mapping[str, Array], op: Op) -> tuple[Any, Any]:
     return activation(op.function, params)
 
 
-def forward(program: Sequence[Op], parameters: Mapping[str, Array], x: Array) -> tuple[Array, list[Array]]:
-    """The output, and the input of every operation (a join's entry is the branch it adds)."""
-    inputs: list[Array] = []
-    skips: list[Array] = []
+def forward(
+    program: Sequence[Op], parameters: Mapping[str, Array], x: Array, training: Training | None = None
+) -> tuple[Array, list[Any]]:
+    """The output, and the input of every operation; where branches end, the list of what they end with."""
+    inputs: list[Any] = []
+    frames: list[
+        list[Array]
+    ] = []  # what went into the branches, and what has come out of those that are done
     for op in program:
         inputs.append(x)
         if op.what == "dense":
@@ -128,11 +159,24 @@ def forward(program: Sequence[Op], parameters: Mapping[str, Array], x: Array) ->
             if np.iscomplexobj(parameters.get(op.names.get("slope", ""), 0.0)):
                 x = x.astype(complex)
             x = _functions(parameters, op)[0](x)
+        elif op.what == "drop":
+            x = x * mask(op.end["p"], training, op.path, op.times, x.shape)
         elif op.what == "fork":
-            skips.append(x)
+            frames.append([x])
+        elif op.what == "next":
+            frames[-1].append(x)
+            x = frames[-1][0]
         else:
-            x = skips.pop() + op.scale * x
+            ends = [*frames.pop()[1:], x]
+            inputs[-1] = ends
+            x = meet(op.end, ends, *_strength(parameters, op, training))
     return x, inputs
+
+
+def _strength(parameters: Mapping[str, Array], op: Op, training: Training | None) -> tuple[Any, float]:
+    """A branch's factor, and whether it is there."""
+    scale = _use(parameters, op, "scale")[0] if "scale" in op.names else op.end.get("scale", 1.0)
+    return scale, presence(op.end, training, op.path, op.times)
 
 
 @dataclass
@@ -235,10 +279,11 @@ def gradients(
     cotangent: Array | None = None,
     target: Array | None = None,
     loss: Mapping[str, Any] | None = None,
+    training: Training | None = None,
 ) -> Gradients:
     """Forward and backward through the network; either a cotangent or a loss with its target."""
     program = compile_program(layers)
-    output, inputs = forward(program, parameters, np.asarray(x, np.float64))
+    output, inputs = forward(program, parameters, np.asarray(x, np.float64), training)
     value = None
     if cotangent is None:
         value, cotangent = loss_and_gradient(loss or {}, output, target)
@@ -247,17 +292,31 @@ def gradients(
     kind, steps = np.zeros(units, np.int64), np.zeros(units, np.int64)
     collector = _Collector(parameters, program)
     g = Scaled.of(np.asarray(cotangent, np.float64))
-    skips: list[Scaled] = []
+    frames: list[list[Scaled]] = []  # gradients of branches to come, and of those that are done, added up
     for op, h in zip(reversed(program), reversed(inputs), strict=True):
-        if op.what == "fork":
-            g = g + skips.pop()
+        if op.what in ("fork", "next"):
+            *rest, done = frames.pop()
+            done = done + g
+            if op.what == "fork":
+                g = done
+            else:
+                g = rest.pop()
+                frames.append([*rest, done])
             continue
         if op.last:
             grad[op.unit], steps[op.unit] = g.log2_norm(), op.step
-            kind[op.unit] = {"dense": DENSE, "activation": LONE, "join": JOIN}[op.what]
-        if op.what == "join":
-            skips.append(g)
-            g = Scaled.of(g.m * op.scale, g.e)
+            kind[op.unit] = KINDS[op.what]
+        if op.what in ("join", "gate", "concat"):
+            scale, there = _strength(parameters, op, training)
+            if "scale" in op.names:
+                product = h[1] * there
+                m, e = g.sum_rows(lambda m, product=product: np.sum(m * product).reshape(1))
+                collector.add(op.names["scale"], op.at, m, e)
+            *rest, last = part(op.end, h, scale, there, g)
+            frames.append([*rest, Scaled.of(np.zeros((len(last.m), 1)))])
+            g = last
+        elif op.what == "drop":
+            g = Scaled.of(g.m * mask(op.end["p"], training, op.path, op.times, h.shape), g.e)
         elif op.what == "activation":
             if "slope" in op.names:
                 m, e = g.sum_rows(lambda m, h=h: np.sum(m * np.where(h <= 0, h, 0.0)).reshape(1))
@@ -265,7 +324,7 @@ def gradients(
             g = Scaled.of(g.m * _functions(parameters, op)[1](h), g.e)
             delta[op.unit] = g.log2_norm()
         else:
-            kind[op.unit], delta[op.unit] = DENSE, g.log2_norm()
+            kind[op.unit], delta[op.unit] = KINDS["dense"], g.log2_norm()
             m, e = g.sum_rows(lambda m, h=h: m.T @ h)
             collector.add(op.names["weight"], op.at, m, e)
             weight[op.unit] = _norm2(m, e)
@@ -288,6 +347,7 @@ def directional_derivative(
     cotangent: Array | None = None,
     target: Array | None = None,
     loss: Mapping[str, Any] | None = None,
+    training: Training | None = None,
     h: float = 1e-60,
 ) -> float:
     """d loss(theta + t d) / dt at 0 by a complex step: one forward pass, no formula of a derivative, no
@@ -296,7 +356,7 @@ def directional_derivative(
     start = np.asarray(x, complex)
     if x_direction is not None:
         start = start + 1j * h * x_direction
-    output, _ = forward(compile_program(layers), moved, start)
+    output, _ = forward(compile_program(layers), moved, start, training)
     if cotangent is not None:
         return float(np.sum(output.imag * cotangent) / h)
     value, _ = loss_and_gradient(loss or {}, output, target, gradient=False)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ._gradcheck import GradientCheckError, Tally
 from ._numdiff import differences
+from .branches import Highway, draws
 from .layers import Dense, Layer, Repeat, replace_name
 from .network import Network
 
@@ -31,11 +32,14 @@ def plain(layer: Layer) -> Layer:
     values = {f.name: getattr(layer, f.name) for f in fields(layer)}  # type: ignore[arg-type]  # every layer is a dataclass
     if isinstance(layer, Dense):
         values |= {"init": "zeros", "bias_init": "zeros"}
-    if layer.body:
-        values["body"] = tuple(
-            replace_name(plain(inner), str(at) if inner.name is None else inner.name)
-            for at, inner in enumerate(layer.body)
-        )
+    if isinstance(layer, Highway):
+        values |= {"init": None, "gate_init": "zeros"}
+    for key, inside in values.items():
+        if isinstance(inside, tuple):
+            values[key] = tuple(
+                replace_name(plain(inner), str(at) if inner.name is None else inner.name)
+                for at, inner in enumerate(inside)
+            )
     return type(layer).from_fields(values)
 
 
@@ -133,23 +137,27 @@ def check_network(
     error."""
     rng = np.random.default_rng(seed)
     tally = Tally(rtol)
-    whole = net.gradients(x, y, loss=loss) if cotangent is None else net.gradients(x, cotangent=cotangent)
+    # What is drawn hangs on a layer's path and copy, which differ in a piece: such networks are checked in
+    # inference.
+    training = not draws(net.layers)
+    start = {"y": y, "loss": loss} if cotangent is None else {"cotangent": cotangent}
+    whole = net.gradients(x, **start, training=training)
     parts = list(pieces(net))
     inputs = [x]
     for part in parts[:-1]:
-        inputs.append(part.net.forward(inputs[-1]))
+        inputs.append(part.net.forward(inputs[-1], training=training))
     sums: dict[str, tuple[Array, int]] = {}
     rows: tuple[Array, Array] | None = None  # dL/d(output of the piece): mantissa and exponent by rows
     for number in range(len(parts) - 1, -1, -1):
         part, h = parts[number], inputs[number]
         if rows is None and cotangent is None:
-            own, top = part.net.gradients(h, y, loss=loss), 0
-            value = _loss_value(y, loss)
+            own, top = part.net.gradients(h, y, loss=loss, training=training), 0
+            value = _loss_value(y, loss, training)
         else:
             mantissa, exponent = (np.asarray(cotangent), np.zeros(len(x), np.int64)) if rows is None else rows
             aligned, top = _align(mantissa, exponent, number)
-            own = part.net.gradients(h, cotangent=aligned)
-            value = _projection(aligned)
+            own = part.net.gradients(h, cotangent=aligned, training=training)
+            value = _projection(aligned, training)
         _check_piece(tally, part, own, h.astype(np.float64), value, f"step {number}", max_entries, rng)
         for name in part.net.parameters():
             _accumulate(sums, whole, part, own, name, top, number, chain_rtol)
@@ -180,15 +188,15 @@ def _align(mantissa: Array, exponent: Array, number: int) -> tuple[Array, int]:
     return np.ldexp(mantissa, np.clip(exponent - top, -4000, 4000)[:, None]).astype(mantissa.dtype), top
 
 
-def _projection(aligned: Array) -> Callable[[Network, Array], float]:
+def _projection(aligned: Array, training: bool) -> Callable[[Network, Array], float]:
     weights = aligned.astype(np.float64)
-    return lambda net, h: float(np.sum(weights * net.forward(h)))
+    return lambda net, h: float(np.sum(weights * net.forward(h, training=training)))
 
 
-def _loss_value(y: Any, loss: Any) -> Callable[[Network, Array], float]:
+def _loss_value(y: Any, loss: Any, training: bool) -> Callable[[Network, Array], float]:
     target = np.asarray(y)
     target = target.astype(np.float64) if target.dtype.kind == "f" else target
-    return lambda net, h: float(net.loss(h, target, loss=loss))
+    return lambda net, h: float(net.loss(h, target, loss=loss, training=training))
 
 
 def _check_piece(

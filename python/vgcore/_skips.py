@@ -185,8 +185,8 @@ SKIPS: Mapping[str, Skip] = {
              "Hanin, Rolnick 2018, arXiv:1803.01719", _scaled),
         Skip("fixup", "x + a dense(act(dense(x))), a learned from 1",
              "Two layers a step: the lower starts depth^(-1/2) times as large, the upper at zero. The "
-             "paper's scalar biases are the layers' own here. It also starts the classifier at zero, which this does "
-             "not: no gradient would reach the steps at first.",
+             "paper's scalar biases are the layers' own here. The classifier does not start at zero, as it "
+             "does there: no gradient would reach the steps at first.",
              "Zhang, Dauphin, Ma 2019, arXiv:1901.09321", _fixup),
         Skip("deepnorm", "layer_norm(alpha x + dense(act(dense(x))))",
              "alpha = (2N)^(1/4), and weights beta = (8N)^(-1/4) times as large. A transformer's layer has "
@@ -195,7 +195,7 @@ SKIPS: Mapping[str, Skip] = {
         Skip("highway", "t act(dense(x)) + (1 - t) x, t = sigmoid(gate(x))", "A learned gate for each unit.",
              "Srivastava, Greff, Schmidhuber 2015, arXiv:1505.00387", _highway),
         Skip("dense", "[x, act(dense(x))]",
-             "Each step adds width // 8 features to all that came before; the output is wider than the input.",
+             "Each step adds width // 8 features to all that came before: the output is wide.",
              "Huang et al. 2017, arXiv:1608.06993", _dense),
         Skip("unet", "[x, up(bottom(down(x)))]",
              "Up to four levels, each half as wide as the one above, whose input joins its output.",

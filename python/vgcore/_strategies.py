@@ -16,7 +16,7 @@ import numpy as np
 from . import activations as _activations
 from . import initializers as _initializers
 from . import losses as _losses
-from .branches import Residual
+from .branches import Concat, Dropout, Highway, Residual
 from .errors import missing_dependency
 from .initializers import Initializer
 from .layers import Activation, Dense, Layer, Repeat
@@ -104,11 +104,16 @@ def layer_lists(
     max_repeat: int = 4,
     keep_width: bool = False,
     nesting: int = 2,
+    noise: bool = False,
 ) -> list[Layer]:
-    """Lists of 1 to `max_layers` layers for inputs of `width`; with `keep_width` the output is as wide."""
+    """Lists of 1 to `max_layers` layers for inputs of `width`; with `keep_width` the output is as wide.
+
+    Layers that draw in training (Dropout, stochastic depth) only with `noise`.
+    """
     functions = activation_layers() if activations is None else activations
     inits = initializer_objects() if initializers is None else initializers
-    kinds = ["dense", "activation"] + (["repeat", "residual"] if nesting else [])
+    kinds = ["dense", "activation", "highway"] + ["dropout"] * noise
+    kinds += ["repeat", "residual", "gated", "concat"] if nesting else []
     wanted = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=max_layers))
     current, layers = width, list[Layer]()
 
@@ -127,26 +132,55 @@ def layer_lists(
             layers.append(dense(current))
         elif kind == "activation":
             layers.append(draw(functions))
+        elif kind == "highway":
+            layers.append(_highway(draw, None, functions, inits))
+        elif kind == "dropout":
+            layers.append(Dropout(draw(st.sampled_from([0.1, 0.5]))))
         else:
-            body = draw(
-                layer_lists(
-                    current,
-                    activations=functions,
-                    initializers=inits,
-                    max_layers=3,
-                    max_width=max_width,
-                    max_repeat=max_repeat,
-                    keep_width=True,
-                    nesting=nesting - 1,
-                )
+            inner = functools.partial(
+                layer_lists,
+                current,
+                activations=functions,
+                initializers=inits,
+                max_layers=3,
+                max_width=max_width,
+                max_repeat=max_repeat,
+                nesting=nesting - 1,
+                noise=noise,
             )
+            body = draw(inner(keep_width=kind != "concat"))
             if kind == "repeat":
                 layers.append(Repeat(body, draw(st.integers(1, max_repeat)), tied=draw(st.booleans())))
+            elif kind == "concat":
+                layers.append(Concat(body))
+                current = layers[-1].out_features(current)
+            elif kind == "gated":
+                layers.append(_highway(draw, body, functions, inits))
             else:
-                layers.append(Residual(body, scale=draw(st.sampled_from([1.0, 0.5, -0.25]))))
+                shortcut: Any = draw(st.sampled_from([1.0, 0.5, -2.0, None]))
+                layers.append(
+                    Residual(
+                        body,
+                        scale=draw(st.sampled_from([1.0, 0.5, -0.25])),
+                        learned=draw(st.booleans()),
+                        shortcut=draw(inner(keep_width=True)) if shortcut is None else shortcut,
+                        survival=draw(st.sampled_from([1.0, 0.5])) if noise else 1.0,
+                    )
+                )
     if keep_width and current != width:
         layers.append(dense(width))
     return layers
+
+
+def _highway(draw: st.DrawFn, body: list[Layer] | None, functions: Strategy, inits: Strategy) -> Highway:
+    shared: dict[str, Any] = {
+        "transform_bias": draw(st.sampled_from([-2.0, -1.0, 0.5])),
+        "coupled": draw(st.booleans()),
+        "gate_init": draw(inits),
+    }
+    if body is not None:
+        return Highway(body, **shared)
+    return Highway(activation=draw(functions), bias=draw(st.booleans()), init=draw(inits), **shared)
 
 
 @st.composite

@@ -113,7 +113,8 @@ def layers(width: int, **options: Any) -> Any:
     Args:
         width: features of the input.
         options: `activations` and `initializers` (strategies), `max_layers`, `max_width`, `max_repeat`,
-            `keep_width`, `nesting` (how deep Repeat and Residual may hold one another).
+            `keep_width`, `nesting` (how deep containers may hold one another), `noise` (also layers that
+            draw in training: Dropout, stochastic depth).
 
     Raises:
         MissingDependencyError: hypothesis is not installed.
