@@ -39,7 +39,7 @@ from .network import Network
 from .recurrent import Recurrent
 
 if TYPE_CHECKING:
-    from . import callbacks, datasets, depth, plotting, testing, theory
+    from . import callbacks, datasets, depth, mitigations, plotting, testing, theory
     from .diagnosis import Diagnosis, diagnose
     from .history import History
     from .stats import Stats, gradient_stats
@@ -88,6 +88,7 @@ __all__ = [
     "initializers",
     "load",
     "losses",
+    "mitigations",
     "mlp",
     "parametrizations",
     "plotting",
@@ -109,6 +110,7 @@ _LAZY = {
     "depth": "",
     "diagnose": "diagnosis",
     "gradient_stats": "stats",
+    "mitigations": "",
     "plotting": "",
     "testing": "",
     "theory": "",

@@ -17,6 +17,7 @@ from ._arrays import as_float_array
 from ._checks import as_dtype, as_flag, as_size, shown
 from ._inputs import Door
 from ._memory import ensure_fits
+from ._mitigation_base import Applied
 from ._passes import provenance, sizes, with_zeros
 from ._rng import RngLike, key_of, seed_of
 from .errors import ArgumentError, unknown_name
@@ -33,6 +34,7 @@ class Built:
     """A chain of layers, compiled, with its parameters: the part of `Network` that does not run."""
 
     __slots__ = (
+        "_applied",
         "_core",
         "_door",
         "_dtype",
@@ -64,6 +66,8 @@ class Built:
         self._seed = seed
         self._stored = as_flag(stored, "stored")
         self._shapes: dict[str, tuple[int, ...]] | None = None
+        #: The cures that made this network, and what a training takes from them.
+        self._applied = Applied()
 
     def _compile(self, specs: list[dict[str, Any]]) -> None:
         recurrent = recurrent_layers(self._layers)
@@ -94,6 +98,7 @@ class Built:
         dtype: str,
         seed: int,
         parameters: Mapping[str, Any] | None,
+        applied: Applied | None = None,
     ) -> Self:
         """Build a network whose parameters are given (without drawing them first), or are not stored."""
         self = cls.__new__(cls)
@@ -102,6 +107,8 @@ class Built:
         self._compile(specs if parameters is None else [with_zeros(spec) for spec in specs])
         if parameters is not None:
             self.load_parameters(parameters)
+        if applied is not None:
+            self._applied = applied
         return self
 
     def _needs_stored(self, what: str) -> None:
@@ -166,8 +173,13 @@ class Built:
             ...
         """
         return _summary.text(
-            repr(self), self._layers, self._in_features, self.num_parameters, self._dtype.itemsize
+            self._head(), self._layers, self._in_features, self.num_parameters, self._dtype.itemsize
         )
+
+    def _head(self) -> str:
+        """Return what stands above a summary: the network, and the cures that made it, in order."""
+        cures = " -> ".join(map(repr, self._applied.cures))
+        return f"{self!r}\ncures: {cures}" if cures else repr(self)
 
     def __repr__(self) -> str:
         """Show sizes, float type and seed."""
@@ -296,7 +308,8 @@ class Built:
     def __reduce__(self) -> tuple[Any, ...]:
         """Let a process pool send the network to its workers."""
         state = (self._in_features, self._layers, self._dtype.name, self._seed)
-        return type(self)._restore, (*state, self.parameters() if self._stored else None)
+        kept = self.parameters() if self._stored else None
+        return type(self)._restore, (*state, kept, self._applied)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save structure and parameters as a safetensors file, which ``vg.load(path)`` reads; no pickle.

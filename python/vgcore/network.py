@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from typing import Self
 
 from . import _surgery
-from ._running import Running
+from ._cured import Cured
 
 __all__ = ["Network"]
 
 
-class Network(Running):
+class Network(Cured):
     """A chain of layers, compiled once; its parameters are drawn from `rng`.
 
     Without a Recurrent layer the steps of a network are its layers, and its input is (batch, in_features).

@@ -1,0 +1,140 @@
+"""Layer: results, a prescription in words. Tables, text and HTML of what the doctor found.
+
+Knows the fields of a prescription; decides nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from typing import TYPE_CHECKING, Any, Final
+
+from ._table import render, render_html, share
+
+if TYPE_CHECKING:
+    from ._doctor_trials import Trial
+    from .doctor import Prescription
+
+__all__ = ["columns", "html", "rows", "text"]
+
+#: Trials that are printed; all of them are in the table.
+SHOWN: Final = 12
+_WIDTH: Final = 100
+
+RULE: Final = (
+    "Ranked by the loss reached (in steps of 1 %), then by the share of layers that learn, then by how even "
+    "the gradient is, then by the number of cures and the cost of a step. A cure helps (*) when its loss is at "
+    "least 5 % below the untouched network's and below that of the best constant answer."
+)
+
+
+def rows(found: Prescription) -> list[dict[str, Any]]:
+    """Return every trial as plain values, the untouched network first."""
+    return [_row(found, trial) for trial in (found.untouched, *found.trials)]
+
+
+def columns(found: Prescription) -> dict[str, list[Any]]:
+    """Return the rows as columns."""
+    listed = rows(found)
+    return {key: [row[key] for row in listed] for key in listed[0]}
+
+
+def _row(found: Prescription, trial: Trial) -> dict[str, Any]:
+    base = found.untouched
+    return {
+        "cures": trial.name,
+        "helped": bool(trial.cures) and found.helped(trial),
+        "verdict": trial.verdict,
+        "decades_per_step": trial.decades_per_step,
+        "change_in_decades": abs(base.decades_per_step) - abs(trial.decades_per_step),
+        "predicted_decades": trial.predicted,
+        "learning_share": trial.learning,
+        "first_loss": trial.first_loss,
+        "loss": trial.loss,
+        "relative_loss": trial.loss / base.loss if base.loss else math.nan,
+        "learning_rate": trial.learning_rate,
+        "relative_cost": trial.seconds_per_step / base.seconds_per_step,
+        "code": trial.code,
+        "failed": trial.failed,
+    }
+
+
+def _decades(value: float) -> str:
+    return f"{value:+.3f}" if math.isfinite(value) else "-"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "nothing finite"
+
+
+def _cells(found: Prescription, trial: Trial) -> list[str]:
+    row = _row(found, trial)
+    cost = row["relative_cost"]
+    return [
+        ("* " if row["helped"] else "  ") + trial.name,
+        "failed" if trial.failed else _number(trial.loss),
+        _decades(trial.decades_per_step),
+        _decades(trial.predicted),
+        share(trial.learning),
+        f"{cost:.1f} x" if math.isfinite(cost) else "-",
+        f"{trial.learning_rate:g}" if math.isfinite(trial.learning_rate) else "-",
+    ]
+
+
+def _header(found: Prescription) -> list[str]:
+    step = "time step" if found.diagnosis.axis == "time" else "layer"
+    reach = "steps reached" if found.diagnosis.axis == "time" else "layers learn"
+    return ["  cures", f"loss, step {found.settings['steps']}", f"decades/{step}", "theory", reach, "cost", "rate"]
+
+
+def _names(names: Any) -> str:
+    return ", ".join(names)
+
+
+def text(found: Prescription) -> str:
+    """Return the prescription as people read it."""
+    lines = [f"illness: {found.illness}"]
+    low = f"{found.cause.text[0].upper()}{found.cause.text[1:]}." if found.cause.text else ""
+    lines += [textwrap.fill(f"{low} {found.diagnosis.text}".strip(), _WIDTH), ""]
+    first, last = found.untouched.first_loss, found.untouched.loss
+    steps = found.settings["steps"]
+    trained = f"Left as it is, {steps} steps take the loss from {_number(first)} to {_number(last)}"
+    lines += [f"{trained}; the best constant answer costs {_number(found.chance)}."]
+    if found.healthy:
+        lines.append("The network is healthy: gradients of one size everywhere, and it learns. No cure is needed.")
+    shown = found.trials[:SHOWN]
+    if shown:
+        lines += ["", render([_cells(found, trial) for trial in (found.untouched, *shown)], _header(found))]
+        if len(found.trials) > SHOWN:
+            lines.append(f"  and {len(found.trials) - SHOWN} more that did worse: see prescription.table")
+        lines += ["", textwrap.fill(RULE, _WIDTH)]
+    lines += _advice(found)
+    if found.refused:
+        lines += ["", f"Not tried, because they do not apply: {len(found.refused)} (prescription.refused says why)."]
+    if found.left_out:
+        lines += ["", textwrap.fill(f"Not tried, because the budget was spent: {_names(found.left_out)}.", _WIDTH)]
+    return "\n".join(lines)
+
+
+def _advice(found: Prescription) -> list[str]:
+    if found.recommended:
+        best = found.recommended[0]
+        return [
+            "",
+            "The best that was tried:",
+            f"  cured = {best.code}",
+            f"  # trained here at learning rate {best.learning_rate:g}",
+        ]
+    if found.healthy or not found.trials:
+        return []
+    lines = ["", f"Nothing that was tried helped within {found.settings['steps']} steps."]
+    even = [trial for trial in found.trials if trial.verdict == "stable" and not trial.failed]
+    if even and found.untouched.verdict != "stable":
+        lines.append(f"{_names(t.name for t in even[:3])} made the gradient even; more steps= may show what for.")
+    return lines
+
+
+def html(found: Prescription) -> str:
+    """Return the ranking as an HTML table."""
+    listed = [_cells(found, trial) for trial in (found.untouched, *found.trials)]
+    return render_html(listed, _header(found), f"illness: {found.illness}")

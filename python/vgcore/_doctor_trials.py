@@ -1,0 +1,248 @@
+"""Layer: doctor, one trial. A network, cured or not, measured at its start and after a few steps of training.
+
+Knows how to train for k steps on given batches and what to keep of it; chooses no cure and ranks nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ._signs import UNEVEN_DECADES
+from .errors import NonFiniteError
+from .layers import walk
+from .mitigations import Mitigation, as_text, predict
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .flow import GradientFlow
+    from .losses import Loss
+    from .network import Network
+
+    FloatArray = NDArray[np.float64]
+
+__all__ = ["Course", "Trial", "constant_loss", "fingerprint", "run_trial"]
+
+#: Learning rates that every network is trained at, from the same start on the same batches: what is right for a
+#: sick network is wrong for a cured one, so one rate for all would compare luck.
+RATES: Final = (0.001, 0.01, 0.1)
+#: Share of the last steps over which the loss is averaged: single batches differ by more than cures do.
+TAIL: Final = 0.2
+#: Fields of layers that say how parameters start, not what is computed with them.
+_STARTS: Final = ("name", "body", "init", "bias_init", "recurrent_init", "gate_init", "gate_bias")
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """What every trial shares: data, loss, the rows of each batch, rates, and the batch that is probed."""
+
+    x: NDArray[Any]
+    y: NDArray[Any]
+    loss: Loss
+    rows: tuple[NDArray[np.int64], ...]
+    probed: NDArray[np.int64]
+    rates: tuple[float, ...] = RATES
+
+    @property
+    def steps(self) -> int:
+        """Steps of training of one trial at one rate."""
+        return len(self.rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One network that was tried: which cures made it, and what it then did.
+
+    Attributes:
+        cures: the cures, in order; none for the network as it came.
+        decades_per_step: change of log10 |gradient| per layer (or time step) towards the input, at the start.
+        total_decades: the same over all of them.
+        verdict: of the diagnosis at the start.
+        predicted: decades per step that theory expects; NaN where it expects nothing, for the reason in
+            `unpredicted`.
+        learning: share of the layers whose weights moved by at least a hundredth of what the most moved layer
+            did, relative to their size; along time the share of time steps that the gradient reaches within a
+            factor of 100 of the largest.
+        first_loss: loss at the first step.
+        loss: mean loss of the last fifth of the steps, at the best learning rate; NaN where it diverged at all.
+        learning_rate: that rate.
+        seconds_per_step: what a step cost.
+        curve: log10 |gradient| at every step of the network, nearest the input first, at the start.
+        losses: loss at every training step, at the best rate.
+        failed: why there is no figure; "" where there is.
+    """
+
+    cures: tuple[Mitigation, ...]
+    decades_per_step: float = math.nan
+    total_decades: float = math.nan
+    verdict: str = ""
+    predicted: float = math.nan
+    unpredicted: str = ""
+    learning: float = 0.0
+    first_loss: float = math.nan
+    loss: float = math.nan
+    learning_rate: float = math.nan
+    seconds_per_step: float = math.nan
+    curve: FloatArray = field(default_factory=lambda: np.zeros(0), repr=False)
+    losses: FloatArray = field(default_factory=lambda: np.zeros(0), repr=False)
+    failed: str = ""
+
+    @property
+    def name(self) -> str:
+        """The cures as one text, which `net.mitigate` reads piece by piece: "none" for none."""
+        return as_text(self.cures)
+
+    @property
+    def code(self) -> str:
+        """The Python expression that builds this network from `net` (and from `x`, where data are needed)."""
+        if not self.cures:
+            return "net"
+        needs = ", x=x" if any(_needs_data(cure) for cure in self.cures) else ""
+        return f"net.mitigate({', '.join(repr(cure.text) for cure in self.cures)}{needs})"
+
+
+def _needs_data(cure: Mitigation) -> bool:
+    return cure.name == "lsuv" or (cure.name == "chrono" and cure.params.get("T") is None)
+
+
+def run_trial(net: Network, cures: Sequence[Mitigation], course: Course) -> Trial:
+    """Measure a network at its start and after training it at every rate; `net` itself stays as it is."""
+    flow = _probe(net, course)
+    diagnosis = flow.diagnose()
+    curve, why = predict(net, course.x[course.probed])
+    losses, learning, rate, seconds = _best(net, course)
+    if net.axis == "time":
+        learning = _reached(np.asarray(flow.log10_grad_norm))
+    return Trial(
+        cures=tuple(cures),
+        decades_per_step=diagnosis.decades_per_step,
+        total_decades=diagnosis.total_decades,
+        verdict=diagnosis.verdict,
+        predicted=math.nan if curve is None else curve.decades_per_step,
+        unpredicted=why,
+        learning=learning,
+        first_loss=math.nan if flow.loss is None else flow.loss,
+        loss=_tail(losses),
+        learning_rate=rate,
+        seconds_per_step=seconds,
+        curve=np.array(flow.log10_grad_norm),
+        losses=losses,
+    )
+
+
+def constant_loss(loss: Loss, y: NDArray[Any]) -> float:
+    """Return the loss of the best answer that is the same for every sample: what is learned starts below it.
+
+    Formula: cross_entropy: the entropy of the classes; bce_with_logits: of each output; mse: the variance;
+    smooth_l1: that of the median.
+
+    Example:
+        >>> import numpy as np, vgcore as vg
+        >>> round(constant_loss(vg.losses.cross_entropy(), np.array([0, 1, 0, 1])), 6)
+        0.693147
+    """
+    if y.dtype.kind in "iu":
+        labels = y.ravel()
+        shares = np.bincount(labels) / labels.size
+        output = np.log(np.maximum(shares, 1e-300))
+        return loss.value(np.broadcast_to(output, (labels.size, output.size)).copy(), labels)
+    values = y.astype(np.float64).reshape(-1, y.shape[-1])
+    mean = values.mean(axis=0)
+    if loss.name == "cross_entropy":
+        answer = np.log(np.maximum(mean, 1e-300))
+    elif loss.name == "bce_with_logits":
+        inside = np.clip(mean, 1e-12, 1 - 1e-12)
+        answer = np.log(inside / (1 - inside))
+    else:
+        answer = mean if loss.name == "mse" else np.median(values, axis=0)
+    return loss.value(np.broadcast_to(answer, values.shape).copy(), values)
+
+
+def fingerprint(net: Network) -> str:
+    """Return a digest of what a network computes and how it is trained, whatever its parts are called."""
+    sha = hashlib.sha256()
+    for placed in walk(net.layers, net.in_features):
+        layer = placed.layer
+        own = {f.name: getattr(layer, f.name) for f in fields(layer)}  # type: ignore[arg-type]  # a dataclass
+        kept = [f"{key}={value!r}" for key, value in own.items() if key not in _STARTS]
+        sha.update(f"{layer.kind}{placed.level}{placed.times}{kept}".encode())
+    for value in net.parameters().values():
+        sha.update(value.tobytes())
+    sha.update(repr(sorted(net.training_defaults.items())).encode())
+    return sha.hexdigest()
+
+
+def _probe(net: Network, course: Course) -> GradientFlow:
+    return net.probe(course.x[course.probed], course.y[course.probed], loss=course.loss)
+
+
+def _tail(losses: FloatArray) -> float:
+    if losses.size == 0:
+        return math.nan
+    return float(np.mean(losses[-max(1, round(TAIL * losses.size)) :]))
+
+
+def _best(net: Network, course: Course) -> tuple[FloatArray, float, float, float]:
+    """Return the losses at the best rate, the share of layers that learned there, that rate, and the cost."""
+    before = net.parameters()
+    best: tuple[FloatArray, float, float] | None = None
+    costs = []
+    for rate in course.rates:
+        trained = net.copy()
+        start = time.perf_counter()
+        losses = _train(trained, course, rate)
+        costs.append((time.perf_counter() - start) / max(1, losses.size))
+        if losses.size < course.steps or not np.isfinite(losses).all():
+            continue
+        # A loss that shoots up on the way has diverged, whatever its tail says.
+        if best is None or _tail(losses) < _tail(best[0]):
+            best = (losses, _moved(before, trained.parameters()), rate)
+    if best is None:
+        return np.full(1, np.nan), 0.0, math.nan, min(costs)
+    return *best, min(costs)
+
+
+def _train(net: Network, course: Course, rate: float) -> FloatArray:
+    """Take the course's steps, plain gradient descent; stop where the loss is no number."""
+    losses = []
+    for rows in course.rows:
+        try:
+            flow = net.step(course.x[rows], course.y[rows], loss=course.loss, lr=rate, stats="norms")
+        except NonFiniteError:
+            break
+        losses.append(math.nan if flow.loss is None else flow.loss)
+        if not math.isfinite(losses[-1]):
+            break
+    return np.array(losses, np.float64)
+
+
+def _moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
+    """Return the share of layers whose weights moved by 1/100 of the largest relative move, or more."""
+    moves: list[FloatArray] = []
+    for name, old in before.items():
+        if old.ndim < 2 or "weight" not in name.split(".")[-1]:
+            continue
+        stack = (-1, old.shape[-2] * old.shape[-1])
+        start, end = (values.astype(np.float64).reshape(stack) for values in (old, after[name]))
+        size = np.linalg.norm(start, axis=1)
+        moves.append(np.linalg.norm(end - start, axis=1) / np.where(size > 0, size, 1.0))
+    if not moves:
+        return 0.0
+    moved = np.concatenate(moves)
+    with np.errstate(divide="ignore"):
+        return _reached(np.log10(moved))
+
+
+def _reached(log10: FloatArray) -> float:
+    """Return the share of entries within a factor of 100 of the largest."""
+    finite = log10[np.isfinite(log10)]
+    if finite.size == 0:
+        return 0.0
+    return float(np.count_nonzero(finite >= finite.max() - UNEVEN_DECADES)) / log10.size

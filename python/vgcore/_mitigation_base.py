@@ -1,0 +1,149 @@
+"""Layer: cures, what a cure is. A name with parameters that turns one description of a network into another.
+
+Knows layers as values; no cure in particular, and no network that runs. The catalogue is in `mitigations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+
+from ._checks import as_choice, as_flag, as_real, as_size, shown
+from ._registry import Description, Parameter
+from .errors import ArgumentError
+from .layers import Layer
+
+__all__ = ["EXCLUSIVE", "Applied", "DoesNotApply", "Draft", "Entry", "Setting"]
+
+
+class DoesNotApply(ArgumentError):
+    """A cure that would change nothing in this network, or cannot be fitted into it; the text says why."""
+
+
+@dataclass(frozen=True)
+class Setting(Parameter):
+    """A parameter of a cure: a number unless `kind` says otherwise.
+
+    `kind`: "real", "size" (a positive integer), "name" (text), "choice" (one of `choices`), "flag", or "any"
+    for what the cure checks itself. A default of None means that the cure finds the value.
+    """
+
+    kind: str = "real"
+    choices: tuple[str, ...] = ()
+
+    def check(self, value: Any, owner: str) -> Any:
+        """Return `value` in this parameter's type, or raise ArgumentError naming `owner`."""
+        where = f"{owner}: {self.name}"
+        if value is None and self.default is None:
+            return None
+        if self.kind == "size":
+            if isinstance(value, float) and value.is_integer():
+                value = int(value)  # "long_skip:4" from a command line is a number like any other
+            return as_size(value, where)
+        if self.kind == "choice":
+            return as_choice(value, where, self.choices)
+        if self.kind == "name" and not isinstance(value, str):
+            raise ArgumentError(f"{where}: expected a name such as {self.default!r}, got {shown(value)}")
+        if self.kind in ("name", "any"):
+            return value
+        if self.kind == "flag":
+            return as_flag(value, where)
+        return as_real(value, where)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A network on its way through cures: its description, and what a training of it starts from.
+
+    `layers` have the names that their parameters are drawn by, so that nothing that is put around or between
+    them changes a weight. `training`: arguments of ``net.fit``. `renamed`: new name of a parameter -> the
+    name it had. `settled`: places whose initializer a cure wrote down to keep it, not the user. `after`: what
+    runs on the built network and the data. `fresh`: parameters that start anew whatever they were. `x`: the data, if there are any.
+    """
+
+    layers: tuple[Layer, ...]
+    in_features: int
+    dtype: np.dtype[Any]
+    training: Mapping[str, Any] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    settled: frozenset[str] = frozenset()
+    fresh: frozenset[str] = frozenset()
+    after: tuple[Callable[[Any, Any], Any], ...] = ()
+    x: Any = None
+
+    def with_training(self, **settings: Any) -> Draft:
+        """Return the draft whose training starts from these settings too."""
+        return replace(self, training={**self.training, **settings})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the catalogue.
+
+    `apply` takes a draft and the parameters and returns the cured draft, or raises `DoesNotApply`. `changes`
+    says in words what is different then. Two cures of one group in `EXCLUSIVE` are refused, and so are those
+    named in `conflicts`, by name or group, with the reason. `refits`: the cure gives weights a new start.
+    """
+
+    name: str
+    group: str
+    formula: str
+    summary: str
+    changes: str
+    reference: str
+    apply: Callable[..., Draft]
+    params: tuple[Setting, ...] = ()
+    aliases: tuple[str, ...] = ()
+    needs: str = ""
+    conflicts: Mapping[str, str] = field(default_factory=dict)
+    refits: bool = False
+
+    def description(self) -> Description:
+        """Return what `vg.mitigations.describe` shows."""
+        extra: dict[str, Any] = {"changes": self.changes}
+        if self.needs:
+            extra["needs"] = self.needs
+        against = dict(self.conflicts)
+        if self.group in EXCLUSIVE:
+            against = {f"another {EXCLUSIVE[self.group][0]}": EXCLUSIVE[self.group][1]} | against
+        if against:
+            extra["not_with"] = "; ".join(f"{_title(other)} ({why})" for other, why in against.items())
+        return Description(
+            kind="mitigation",
+            name=self.name,
+            aliases=self.aliases,
+            formula=self.formula,
+            summary=self.summary,
+            reference=self.reference,
+            params=self.params,
+            extra=extra,
+        )
+
+
+#: Groups of which a network can have one: what they are, and why not two.
+EXCLUSIVE: Final[dict[str, tuple[str, str]]] = {
+    "activation": ("activation", "each sets every activation, so the second would undo the first"),
+    "start": ("start of the weights", "each draws every weight anew, so the second would undo the first"),
+    "block": ("shape of a block", "each decides what goes around a layer and its shortcut"),
+    "norm": ("normalisation of activations", "the second takes away the scale that the first has set"),
+    "weight": ("form of the weights", "each says how a weight is made of its parameters"),
+    "cell": ("cell", "a recurrent layer has one cell"),
+    "gate": ("start of the gates", "both set the biases of the same gates"),
+    "optimizer": ("optimiser", "a training has one optimiser"),
+}
+
+
+def _title(other: str) -> str:
+    return EXCLUSIVE[other][0] if other in EXCLUSIVE else other
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a network remembers of its cures: which, and what later ones and its training must know."""
+
+    cures: tuple[Any, ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
+    settled: frozenset[str] = frozenset()

@@ -1,0 +1,421 @@
+"""Layer: cures, activations and how weights start. Each entry is one line of the catalogue in `mitigations`.
+
+Knows layers, initializers and what theory says of activations; knows no network that runs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from . import activations, initializers
+from ._mitigation_base import DoesNotApply, Draft, Entry, Setting
+from ._mitigation_rewrite import Place, changed, edit_layers, join, nothing_to_change, rewrite
+from .cells import Cell
+from .errors import ArgumentError
+from .initializers import Initializer
+from .layers import Activation, Dense, Layer, Repeat
+from .recurrent import Recurrent
+
+__all__ = ["ENTRIES", "next_activations", "start_dense"]
+
+Start = Callable[[Dense, int, Activation | None], Initializer | None]
+
+
+def _next_activation(chain: Sequence[Layer], index: int, place: Place) -> Activation | None:
+    """Return the activation that a layer's output comes to next, whatever norm lies between."""
+    for layer in chain[index + 1 :]:
+        if isinstance(layer, Activation):
+            return layer
+        if isinstance(layer, (Dense, Recurrent)):
+            return None
+        if layer.body:
+            return _next_activation(layer.body, -1, place)
+    if place.inside and any(isinstance(outer, Repeat) and outer.n > 1 for outer in place.inside) and index >= 0:
+        return _next_activation(chain[:index], -1, Place((), 1))
+    return None
+
+
+def next_activations(draft: Draft) -> dict[str, Activation | None]:
+    """Return, by the name of each Dense layer's weight, the activation that its output comes to next."""
+    found: dict[str, Activation | None] = {}
+
+    def look(chain: tuple[Layer, ...], place: Place) -> tuple[Layer, ...]:
+        for index, layer in enumerate(chain):
+            if isinstance(layer, Dense):
+                found[_parameter(place, layer, index, "weight")] = _next_activation(chain, index, place)
+        return chain
+
+    rewrite(draft.layers, Place((), draft.in_features), look)
+    return found
+
+
+def start_dense(draft: Draft, choose: Start, what: str) -> Draft:
+    """Return the draft with the weights of each Dense for which `choose` returns an initializer starting so.
+
+    `choose` gets the layer, the width of its input and the activation that comes next.
+    """
+    fresh: set[str] = set()
+
+    def edit(chain: tuple[Layer, ...], place: Place) -> list[Layer]:
+        result: list[Layer] = []
+        width = place.in_features
+        for index, layer in enumerate(chain):
+            if isinstance(layer, Dense):
+                start = choose(layer, width, _next_activation(chain, index, place))
+                if start is not None:
+                    fresh.add(_parameter(place, layer, index, "weight"))
+                    layer = changed(layer, init=start)
+            result.append(layer)
+            width = layer.out_features(width)
+        return result
+
+    layers = rewrite(draft.layers, Place((), draft.in_features), edit)
+    if not fresh:
+        raise nothing_to_change(what, "it has no Dense layer whose weights it could start")
+    return replace(draft, layers=layers, fresh=draft.fresh | fresh)
+
+
+def _parameter(place: Place, layer: Layer, index: int, leaf: str) -> str:
+    return ".".join((*join(place.path, layer, index), leaf))
+
+
+# --- activations ---------------------------------------------------------------------------------------------
+
+
+def _activation(draft: Draft, function: str, init: str | None) -> Draft:
+    entry = activations.describe(function)
+    what = f"activation({function!r})"
+    seen = 0
+
+    def swap(layer: Layer, path: str, width: int) -> Layer:
+        nonlocal seen
+        if isinstance(layer, Activation) and layer.function != entry.name:
+            seen += 1
+            return Activation(entry.name, name=layer.name)
+        if isinstance(layer, Recurrent) and layer.unit.name in ("rnn", "irnn", "orthogonal_rnn"):
+            if layer.unit.functions == (entry.name,):
+                return layer
+            seen += 1
+            return changed(layer, cell=Cell(layer.unit.name, {"activation": entry.name}))
+        return layer
+
+    swapped = edit_layers(draft, swap)
+    if not seen:
+        raise nothing_to_change(what, f"it has no activation other than {entry.name}, or none that can be swapped")
+
+    fits = str(entry.extra["fits"])
+    start = Initializer(fits if init is None or init == "fits" else init)
+    fresh: set[str] = set()
+
+    def refit(chain: tuple[Layer, ...], place: Place) -> list[Layer]:
+        result: list[Layer] = []
+        for index, layer in enumerate(chain):
+            if isinstance(layer, Dense) and _next_activation(chain, index, place) is not None:
+                name = _parameter(place, layer, index, "weight")
+                if init is not None or layer.init is None or name in draft.settled:
+                    layer = changed(layer, init=start)
+                    fresh.add(name)
+            result.append(layer)
+        return result
+
+    layers = rewrite(swapped.layers, Place((), draft.in_features), refit)
+    return replace(swapped, layers=layers, fresh=draft.fresh | fresh)
+
+
+# --- weights -------------------------------------------------------------------------------------------------
+
+
+def _known(name: str) -> Initializer:
+    return Initializer(name)
+
+
+def _recurrent_start(draft: Draft, what: str, start: Callable[[Recurrent], Initializer | None]) -> Draft:
+    fresh: set[str] = set()
+
+    def edit(layer: Layer, path: str, width: int) -> Layer:
+        if isinstance(layer, Recurrent) and "weight_hh" in layer.unit.leaves:
+            begin = start(layer)
+            if begin is not None:
+                leaves = (leaf for leaf in layer.own_parameters(width) if leaf.startswith("weight_hh"))
+                fresh.update(f"{path}.{leaf}" if path else leaf for leaf in leaves)
+                return changed(layer, recurrent_init=begin)
+        return layer
+
+    cured = edit_layers(draft, edit)
+    if not fresh:
+        raise nothing_to_change(what, "it has no recurrent layer with recurrent weights that could start so")
+    return replace(cured, fresh=cured.fresh | fresh)
+
+
+def _is_recurrent(draft: Draft) -> bool:
+    return any(isinstance(layer, Recurrent) for layer in draft.layers)
+
+
+def _init(draft: Draft, name: str) -> Draft:
+    begin = _known(name)
+    if _is_recurrent(draft):
+        return _recurrent_start(draft, f"init({name!r})", lambda layer: begin)
+    return start_dense(draft, lambda layer, width, following: begin, f"init({name!r})")
+
+
+def _zero_bias(draft: Draft) -> Draft:
+    zeros, fresh = Initializer("zeros"), set[str]()
+
+    def edit(layer: Layer, path: str, width: int) -> Layer:
+        if isinstance(layer, Dense) and layer.bias:
+            # Also where it starts at 0 already: biases that were loaded or trained start anew.
+            fresh.add(f"{path}.bias" if path else "bias")
+            return changed(layer, bias_init=zeros)
+        return layer
+
+    cured = edit_layers(draft, edit)
+    if not fresh:
+        raise nothing_to_change("zero_bias()", "it has no Dense layer with a bias")
+    return replace(cured, fresh=cured.fresh | fresh)
+
+
+def _weight_gain(following: Activation | None) -> float:
+    """Return the gain at which weights before this activation keep the gradient's norm, where there is one."""
+    if following is None:
+        return 1.0
+    found = _edge(following.function, tuple(sorted(following.params.items())), None)
+    return float(found[0] ** 0.5) if found else 1.0
+
+
+def _orthogonal(draft: Draft) -> Draft:
+    if _is_recurrent(draft):
+        return _recurrent_start(draft, "orthogonal()", lambda layer: Initializer("orthogonal"))
+
+    def choose(layer: Dense, width: int, following: Activation | None) -> Initializer:
+        gain = _weight_gain(following)
+        return Initializer("orthogonal", {} if gain == 1.0 else {"gain": gain})
+
+    return start_dense(draft, choose, "orthogonal()")
+
+
+@functools.lru_cache(maxsize=512)
+def _edge(
+    function: str, params: tuple[tuple[str, float], ...], sigma_b2: float | None
+) -> tuple[float, float] | None:
+    """Return (sigma_w2, sigma_b2) at the edge of chaos; None where there is no such point."""
+    from . import theory
+
+    layer = Activation(function, **dict(params))
+    if sigma_b2 is not None:
+        point = theory.critical(layer, sigma_b2)
+        return point.sigma_w2, point.sigma_b2
+    for variance in (0.0, 0.05):
+        points = theory.critical_points(layer, variance)
+        if points and any(point.stable for point in points):
+            point = theory.critical(layer, variance)
+            return point.sigma_w2, point.sigma_b2
+        corner = theory.half_stable_points(layer)
+        if corner:
+            return corner[0].sigma_w2, corner[0].sigma_b2
+    return None
+
+
+def _edge_of_chaos(draft: Draft, sigma_b2: float | None) -> Draft:
+    what = "edge_of_chaos()"
+    if _is_recurrent(draft):
+        return _recurrent_start(draft, what, _edge_of_cell)
+    fresh: set[str] = set()
+
+    def edit(chain: tuple[Layer, ...], place: Place) -> list[Layer]:
+        result: list[Layer] = []
+        for index, layer in enumerate(chain):
+            following = _next_activation(chain, index, place)
+            if isinstance(layer, Dense) and following is not None:
+                point = _edge(following.function, tuple(sorted(following.params.items())), sigma_b2)
+                if point is None:
+                    raise nothing_to_change(
+                        what, f"{following.function} has no critical point: no weights keep the gradient's norm"
+                    )
+                if point[1] > 0.0 and not layer.bias:
+                    raise nothing_to_change(
+                        what, f"{following.function} needs biases of variance {point[1]:g}, but bias=False"
+                    )
+                fresh.update(_parameter(place, layer, index, leaf) for leaf in ("weight", "bias"))
+                bias = Initializer("normal", {"std": point[1] ** 0.5}) if point[1] > 0.0 else Initializer("zeros")
+                start = Initializer("mean_field", {"sigma_w2": point[0]})
+                layer = changed(layer, init=start, bias_init=bias if layer.bias else layer.bias_init)
+            result.append(layer)
+        return result
+
+    layers = rewrite(draft.layers, Place((), draft.in_features), edit)
+    if not fresh:
+        raise nothing_to_change(what, "it has no Dense layer with an activation behind it")
+    return replace(draft, layers=layers, fresh=draft.fresh | fresh)
+
+
+def _edge_of_cell(layer: Recurrent) -> Initializer | None:
+    if layer.unit.name != "rnn":
+        return None
+    point = _edge(layer.unit.functions[0], (), 0.0)
+    return None if point is None else Initializer("mean_field", {"sigma_w2": point[0]})
+
+
+def _looks_linear(draft: Draft) -> Draft:
+    what = "looks_linear()"
+    if "looks_linear" not in initializers.names():
+        raise nothing_to_change(what, "this build has no initializer of that name")
+    bent = [
+        layer.function
+        for layer in _activations(draft.layers)
+        if layer.function not in ("relu", "leaky_relu", "prelu")
+    ]
+    if bent:
+        raise nothing_to_change(
+            what, f"pairs of {bent[0]} units do not add up to a straight line; it is for relu and its family"
+        )
+
+    def choose(layer: Dense, width: int, following: Activation | None) -> Initializer | None:
+        even = layer.features % 2 == 0 and width % 2 == 0
+        return Initializer("looks_linear") if following is not None and even else None
+
+    return start_dense(draft, choose, what)
+
+
+def _activations(layers: Sequence[Layer]) -> list[Activation]:
+    found: list[Activation] = []
+    for layer in layers:
+        if isinstance(layer, Activation):
+            found.append(layer)
+        found += _activations(layer.body)
+    return found
+
+
+def _delta(draft: Draft) -> Draft:
+    if _is_recurrent(draft):
+        return _recurrent_start(
+            draft,
+            "delta()",
+            lambda layer: Initializer("identity") if len(layer.unit.gates) == 1 else None,
+        )
+
+    def choose(layer: Dense, width: int, following: Activation | None) -> Initializer | None:
+        return Initializer("identity") if layer.features == width else None
+
+    return start_dense(draft, choose, "delta()")
+
+
+def _lsuv(draft: Draft, tolerance: float) -> Draft:
+    if _is_recurrent(draft):
+        raise nothing_to_change("lsuv()", "it scales layers one after the other; a recurrent layer has one set")
+    if draft.x is None:
+        raise DoesNotApply(
+            "lsuv() scales each layer by what the data make of it: give them, net.mitigate(..., x=x)"
+        )
+    started = _orthogonal(draft)
+
+    def procedure(net: Any, x: Any) -> Any:
+        if not hasattr(net, "lsuv"):
+            raise ArgumentError("lsuv(): this build has no net.lsuv")
+        return net.lsuv(x, tolerance=tolerance)
+
+    return replace(started, after=(*started.after, procedure))
+
+
+ENTRIES: tuple[Entry, ...] = (
+    Entry(
+        "activation",
+        "activation",
+        "phi -> another phi, sigma_w2 -> what fits it",
+        "Another activation, whose slope does not shrink the gradient at every layer.",
+        "every activation; weights take the start that fits it, unless one was given",
+        "Nair & Hinton 2010; Glorot, Bordes & Bengio 2011; Klambauer et al. 2017, arXiv:1706.02515",
+        _activation,
+        (
+            Setting("function", "relu", "a name from vg.activations.names()", kind="name"),
+            Setting("init", None, 'start of the weights, also where one was given; "fits": what fits', kind="name"),
+        ),
+        refits=True,
+    ),
+    Entry(
+        "init",
+        "start",
+        "W ~ the initializer",
+        "Another start of every weight (of a recurrent network: of its recurrent weights).",
+        "the weights' initializer; biases stay",
+        "Glorot & Bengio 2010; He et al. 2015, arXiv:1502.01852",
+        _init,
+        (Setting("name", "he_normal", "a name from vg.initializers.names()", kind="name"),),
+        refits=True,
+    ),
+    Entry(
+        "orthogonal",
+        "start",
+        "W^T W = g^2 I, g^2 = 1 / E phi'(h)^2 where the edge of chaos says so, else 1",
+        "Rotations: all directions of a gradient keep their length, not only the mean of them.",
+        "every weight starts orthogonal; of a recurrent network weight_hh, gate by gate",
+        "Saxe, McClelland & Ganguli 2014, arXiv:1312.6120; Pennington et al. 2017, arXiv:1711.04735",
+        _orthogonal,
+        aliases=("dynamical_isometry",),
+        refits=True,
+    ),
+    Entry(
+        "edge_of_chaos",
+        "start",
+        "sigma_w2 E phi'(h)^2 = 1 at the length that the layer keeps",
+        "Weights and biases of the variance at which a wide network keeps the gradient's norm.",
+        "weights N(0, sigma_w2 / fan_in), biases N(0, sigma_b2), solved by vg.theory.critical for the activation",
+        "Poole et al. 2016, arXiv:1606.05340; Schoenholz et al. 2017, arXiv:1611.01232",
+        _edge_of_chaos,
+        (Setting("sigma_b2", None, "variance of the biases; None takes the least that has a stable point"),),
+        aliases=("critical", "mean_field"),
+        refits=True,
+    ),
+    Entry(
+        "looks_linear",
+        "start",
+        "W = [[A, -A], [-A, A]], A orthogonal",
+        "Mirrored pairs of relu units, which add up to a linear network at the start.",
+        "weights of layers of even width, in front of a relu",
+        "Balduzzi et al. 2017, arXiv:1702.08591, section 4",
+        _looks_linear,
+        needs="relu or one of its family, even widths",
+        refits=True,
+    ),
+    Entry(
+        "delta",
+        "start",
+        "W = I",
+        "Layers that start by passing everything on.",
+        "weights of layers as wide as their input (of a plain recurrent layer: weight_hh) start at the identity",
+        "Xiao et al. 2018, arXiv:1806.05393 (delta-orthogonal); Le, Jaitly & Hinton 2015, arXiv:1504.00941",
+        _delta,
+        aliases=("identity_start", "delta_orthogonal"),
+        refits=True,
+    ),
+    Entry(
+        "lsuv",
+        "start",
+        "W orthogonal, then W / std(h) layer by layer until |var(h) - 1| < tolerance",
+        "Weights scaled until the data themselves give every layer unit variance.",
+        "every weight starts orthogonal and is scaled on the data given as x",
+        "Mishkin & Matas 2016, arXiv:1511.06422",
+        _lsuv,
+        (Setting("tolerance", 0.1, "how far from 1 the variance may be"),),
+        needs="data: net.mitigate(..., x=x)",
+        conflicts={"weight": "it scales the weights that their parametrisation makes"},
+        refits=True,
+    ),
+    Entry(
+        "zero_bias",
+        "bias",
+        "b = 0",
+        "Biases back at zero: units that a large negative bias holds off get their slope back.",
+        "the start of every Dense layer's bias",
+        "He et al. 2015, arXiv:1502.01852; Lu et al. 2019, arXiv:1903.06733 (dying relu)",
+        _zero_bias,
+        conflicts={"edge_of_chaos": "it draws biases of its own"},
+        refits=True,
+    ),
+)
+
+# Until the core has them.
+_PENDING = {"looks_linear", "lsuv"} - set(initializers.names())
+ENTRIES = tuple(entry for entry in ENTRIES if entry.name not in _PENDING)

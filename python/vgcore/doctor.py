@@ -1,0 +1,449 @@
+"""Layer: results, the doctor. What is wrong with a network, which cures were tried on it, and what each did.
+
+Knows how candidates are chosen, tried within a budget and ranked; the figures of one trial come from
+`_doctor_trials`, the illness from `_doctor_cause`, words and tables from `_doctor_text`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from . import _doctor_text, mitigations
+from ._checks import as_real, as_size, shown
+from ._doctor_cause import Cause, find_cause
+from ._doctor_trials import RATES, Course, Trial, constant_loss, fingerprint, run_trial
+from ._progress import Progress, ProgressLike
+from ._rng import RngLike, seed_of
+from ._table import json_safe, to_pandas
+from .errors import ArgumentError, VgcoreError
+from .layers import Dense, Layer
+from .losses import Loss, as_loss
+from .mitigations import Mitigation, as_cures, as_text
+
+if TYPE_CHECKING:
+    from .diagnosis import Diagnosis
+    from .network import Network
+
+__all__ = ["Cause", "Prescription", "Trial", "doctor", "rank_key"]
+
+#: A cure helps when the loss it reached is this much lower than the untouched network's; less may be chance.
+HELPS: Final = 0.05
+#: Steps of training at each rate, samples in each, and samples that are probed.
+STEPS: Final = 40
+BATCH: Final = 32
+PROBED: Final = 128
+#: How many of the best single cures are combined in pairs, and how many pairs are tried at most.
+PAIRED: Final = 4
+PAIRS: Final = 6
+#: Share of the budget after which no further single cure begins, so that pairs get their turn.
+SINGLES: Final = 0.7
+
+#: Which families to try first when a budget may end the trials early, by what is wrong.
+_FIRST: Final[Mapping[str, tuple[str, ...]]] = {
+    "dead units": ("bias", "norm", "activation", "start"),
+    "saturating activation": ("activation", "block", "norm", "start"),
+    "small weights": ("start", "norm", "block"),
+    "large weights": ("start", "norm", "clip"),
+    "growing sum": ("block", "norm", "start", "clip"),
+    "depth": ("block", "norm", "start", "activation"),
+    "closed gate": ("gate", "cell"),
+    "small recurrent weights": ("start", "cell"),
+    "large recurrent weights": ("start", "cell", "clip"),
+}
+#: The order in which a pair is applied: what is inside a layer first, what goes around it last.
+_ORDER: Final = (
+    "cell", "activation", "start", "bias", "gate", "weight", "norm", "block", "long", "depth", "constraint",
+    "optimizer", "clip", "training",
+)  # fmt: skip
+
+
+def rank_key(trial: Trial, untouched: Trial, unit: float) -> tuple[Any, ...]:
+    """Return what trials are sorted by; the first differing entry decides, the smaller the better.
+
+    1. whether it diverged or failed at every learning rate;
+    2. the loss after the steps of training, in units of `unit`: 1 % of what the best constant answer costs;
+    3. the share of layers that learn, in twentieths, more being better;
+    4. how far the gradient is from even: \\|decades per layer\\|, in hundredths;
+    5. the number of cures;
+    6. the cost of a step, in halves of the untouched network's; then the name.
+    """
+    tilt = abs(trial.decades_per_step) if math.isfinite(trial.decades_per_step) else 1e9
+    cost = trial.seconds_per_step / untouched.seconds_per_step if untouched.seconds_per_step > 0 else 1.0
+    failed = bool(trial.failed) or not math.isfinite(trial.loss)
+    return (
+        failed,
+        0 if failed else round(min(trial.loss / unit, 1e15)),
+        -round(20 * trial.learning),
+        round(100 * tilt),
+        len(trial.cures),
+        round(2 * cost) if math.isfinite(cost) else 0,
+        trial.name,
+    )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Prescription:
+    """What `net.doctor` found: the illness, and every cure that was tried, the best first; ``print`` it.
+
+    Attributes:
+        diagnosis: of the untouched network.
+        cause: what is behind it: ``cause.name`` and ``cause.text``.
+        healthy: gradients of one size everywhere, and a loss that falls.
+        untouched: the network as it came, tried like the others.
+        trials: cures that were tried, ranked; see `rank_key` for the rule.
+        refused: candidates that do not apply to this network, or not together, and why.
+        left_out: candidates that the budget had no room for.
+        settings: loss, steps, samples a step, learning rates, seed, budget, seconds it took.
+    """
+
+    diagnosis: Diagnosis
+    cause: Cause
+    healthy: bool
+    untouched: Trial
+    trials: tuple[Trial, ...]
+    refused: Mapping[str, str]
+    left_out: tuple[str, ...]
+    settings: Mapping[str, Any]
+    _net: Any = field(default=None)
+    _x: Any = field(default=None)
+
+    @property
+    def illness(self) -> str:
+        """The verdict and what is behind it, in a few words: "vanishing: saturating activation"."""
+        if self.healthy:
+            return "none"
+        if self.diagnosis.verdict == "stable" and self.cause.name == "none":
+            return "none in the gradient, but the loss does not fall"
+        return f"{self.diagnosis.verdict}: {self.cause.name}"
+
+    def helped(self, trial: Trial) -> bool:
+        """Whether a trial reached a loss clearly below what there was: by 5 % or more.
+
+        There was the untouched network's loss after as many steps, and the loss of the best constant answer,
+        for to come down to that from an explosion is not yet to learn.
+        """
+        if trial.failed or not math.isfinite(trial.loss):
+            return False
+        reached = [value for value in (self.untouched.loss, self.chance) if math.isfinite(value)]
+        return trial.loss <= (1.0 - HELPS) * min(reached)
+
+    @property
+    def chance(self) -> float:
+        """Loss of the best answer that does not look at the input."""
+        return float(self.settings["chance"])
+
+    @cached_property
+    def recommended(self) -> tuple[Trial, ...]:
+        """The trials that helped, the best first; empty when nothing did."""
+        return tuple(trial for trial in self.trials if self.helped(trial))
+
+    def best(self) -> Network:
+        """Return the network with the best cures: what ``recommended[0].code`` builds, untrained.
+
+        Raises:
+            ArgumentError: no cure that was tried helped, or the network is healthy.
+
+        Example:
+            >>> import numpy as np, vgcore as vg
+            >>> rng = np.random.default_rng(0)
+            >>> x, y = rng.normal(size=(64, 8)).astype("float32"), rng.integers(0, 3, 64)
+            >>> net = vg.mlp(depth=30, width=8, out_features=3, activation="sigmoid", rng=0)
+            >>> found = net.doctor(x, y, candidates=["activation:relu", "scaled_residual"], steps=10)
+            >>> found.best().cures == found.recommended[0].cures
+            True
+        """
+        if not self.recommended:
+            why = "the network is healthy" if self.healthy else "no cure that was tried helped"
+            raise ArgumentError(f"best: {why}; prescription.trials holds what was tried")
+        net: Network = self._net.mitigate(*self.recommended[0].cures, x=self._x)
+        return net
+
+    @cached_property
+    def table(self) -> dict[str, list[Any]]:
+        """Columns of equal length, one row a trial, the untouched network first."""
+        return _doctor_text.columns(self)
+
+    def to_pandas(self) -> Any:
+        """Return ``table`` as a pandas DataFrame.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        return to_pandas(self.table)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers, text and lists that JSON can hold."""
+        found: dict[str, Any] = json_safe(
+            {
+                "illness": self.illness,
+                "healthy": self.healthy,
+                "cause": {"name": self.cause.name, "text": self.cause.text},
+                "diagnosis": self.diagnosis.to_dict(),
+                "recommended": [trial.code for trial in self.recommended],
+                "trials": _doctor_text.rows(self),
+                "refused": dict(self.refused),
+                "left_out": list(self.left_out),
+                "settings": dict(self.settings),
+            }
+        )
+        return found
+
+    def plot(self, kind: str = "loss", ax: Any = None, top: int = 8) -> Any:
+        """Draw the best trials beside the untouched network and return the matplotlib Axes.
+
+        `kind`: "loss" (bars: loss after the steps), "curves" (gradient norm against layer at the start) or
+        "training" (loss against step). `top`: how many trials at most.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+            ArgumentError: no such kind.
+        """
+        from ._doctor_plots import plot_prescription
+
+        return plot_prescription(self, kind, ax, top)
+
+    def __str__(self) -> str:
+        """Illness, reasons, the ranking and the code, about 30 lines."""
+        return _doctor_text.text(self)
+
+    def __repr__(self) -> str:
+        """One line: the illness and the best cure."""
+        if self.healthy:
+            return f"<Prescription: healthy, {len(self.trials)} cures tried>"
+        best = self.recommended[0].name if self.recommended else "nothing helped"
+        return f"<Prescription {self.illness}; best of {len(self.trials)} tried: {best}>"
+
+    def _repr_html_(self) -> str:
+        return _doctor_text.html(self)
+
+
+def doctor(
+    net: Network,
+    x: Any,
+    y: Any,
+    *,
+    loss: Any = None,
+    budget: float | int | str | None = None,
+    candidates: Iterable[Any] | None = None,
+    steps: int = STEPS,
+    batch: int = BATCH,
+    rates: Sequence[float] = RATES,
+    pairs: bool = True,
+    rng: RngLike = 0,
+    progress: ProgressLike = False,
+) -> Prescription:
+    """Diagnose a network, try cures on it and rank them; ``net.doctor`` explains it."""
+    course = _course(net, x, y, loss, as_size(steps, "steps"), as_size(batch, "batch"), rates, rng)
+    clock = _Clock(budget, course.steps * len(course.rates))
+    given = candidates is not None
+    begun = time.perf_counter()
+    chance = constant_loss(course.loss, course.y)
+    unit = 0.01 * chance if chance > 0 else 0.01
+    untouched = run_trial(net, (), course)
+    clock.spend()
+    flow = net.probe(course.x[course.probed], course.y[course.probed], loss=course.loss)
+    diagnosis = flow.diagnose()
+    cause = find_cause(net, flow, diagnosis)
+    falls = untouched.loss <= (1.0 - HELPS) * min(untouched.first_loss, chance)
+    healthy = diagnosis.verdict == "stable" and cause.name == "none" and falls
+
+    wanted = [as_cures(value) for value in candidates] if candidates is not None else _all(net, cause)
+    refused: dict[str, str] = {}
+    left_out: list[str] = []
+    trials: list[Trial] = []
+    known = {fingerprint(net): "none"}
+    if healthy and not given:
+        wanted = []  # nothing to cure: trying all the same would only find chance
+    with Progress(progress, len(wanted), len(wanted), "cures") as bar:
+        for cures in wanted:
+            if clock.late(SINGLES if pairs and not given else 1.0):
+                left_out.append(as_text(cures))
+                continue
+            trial = _try(net, cures, course, refused, known)
+            bar.advance({"cures": as_text(cures)}, 1.0)
+            if trial is not None:
+                clock.spend()
+                trials.append(trial)
+    if pairs and len(trials) > 1 and not healthy:
+        for cures in _pairs(trials, untouched, unit):
+            if clock.late(1.0):
+                left_out.append(as_text(cures))
+                continue
+            trial = _try(net, cures, course, refused, known)
+            if trial is not None:
+                clock.spend()
+                trials.append(trial)
+    trials.sort(key=lambda trial: rank_key(trial, untouched, unit))
+    settings = {
+        "loss": repr(course.loss),
+        "steps": course.steps,
+        "batch": int(course.rows[0].size),
+        "rates": list(course.rates),
+        "rng": seed_of(rng),
+        "seed": net.seed,
+        "budget": budget,
+        "samples": len(course.x),
+        "chance": chance,
+        "seconds": time.perf_counter() - begun,
+    }
+    return Prescription(
+        diagnosis, cause, healthy, untouched, tuple(trials), refused, tuple(left_out), settings,
+        net.copy(), course.x[course.probed],
+    )  # fmt: skip
+
+
+def _course(
+    net: Network, x: Any, y: Any, loss: Any, steps: int, batch: int, rates: Sequence[float], rng: RngLike
+) -> Course:
+    """Return the data and the batches, the same for every trial.
+
+    Raises:
+        ShapeError, DTypeError, NonFiniteError, LabelError: x or y does not fit the network or the loss.
+        ArgumentError: rates that are none.
+    """
+    targets = np.asarray(y)
+    if loss is None:
+        loss = "cross_entropy" if targets.dtype.kind in "iu" else "mse"
+    chosen: Loss = as_loss(loss)
+    inputs = np.asarray(x)
+    net.loss(inputs[:2], targets[:2], loss=chosen)  # what is wrong with the data is said before anything runs
+    if len(inputs) != len(targets):
+        net.loss(inputs, targets, loss=chosen)
+    checked = tuple(as_real(rate, "rates", minimum=0.0) for rate in rates)
+    if not checked:
+        raise ArgumentError("rates: expected at least one learning rate, got none")
+    draw = np.random.default_rng(seed_of(rng))
+    size = min(batch, len(inputs))
+    rows = tuple(np.sort(draw.choice(len(inputs), size, replace=False)) for _ in range(steps))
+    probed = np.sort(draw.choice(len(inputs), min(PROBED, len(inputs)), replace=False))
+    return Course(inputs, targets, chosen, rows, probed, checked)
+
+
+class _Clock:
+    """What is left of a budget: of seconds, or of training steps over all trials."""
+
+    def __init__(self, budget: float | int | str | None, cost: int) -> None:
+        self._cost, self._spent, self._start = cost, 0, time.perf_counter()
+        self._steps: float = math.inf
+        self._seconds: float = math.inf
+        if isinstance(budget, bool) or not isinstance(budget, (int, float, str, np.integer, type(None))):
+            raise ArgumentError(
+                f'budget: expected seconds ("30s" or 30.0), a number of training steps or None, got {shown(budget)}'
+            )
+        if isinstance(budget, (int, np.integer)):
+            self._steps = as_size(budget, "budget")
+        elif budget is not None:
+            self._seconds = _seconds(budget)
+
+    def spend(self) -> None:
+        """Count one trial."""
+        self._spent += self._cost
+
+    def late(self, share: float) -> bool:
+        """Whether the next trial would go beyond `share` of the budget."""
+        gone = time.perf_counter() - self._start
+        return self._spent + self._cost > share * self._steps or gone > share * self._seconds
+
+
+def _seconds(value: float | str) -> float:
+    units = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "ms": 1e-3}
+    if isinstance(value, str):
+        number = value.strip().rstrip("abcdefghijklmnopqrstuvwxyz ")
+        unit = value.strip()[len(number) :].strip() or "s"
+        try:
+            seconds = float(number) * units[unit]
+        except (ValueError, KeyError):
+            raise ArgumentError(
+                f'budget: expected a time such as "30s" or "2min", got {shown(value)}'
+            ) from None
+    else:
+        seconds = float(value)
+    if not 0.0 < seconds < math.inf:
+        raise ArgumentError(f"budget: expected a time above 0, got {shown(value)}")
+    return seconds
+
+
+def _all(net: Network, cause: Cause) -> list[tuple[Mitigation, ...]]:
+    """Return every cure of the catalogue once, families that suit the illness first, taking turns."""
+    first = _FIRST.get(cause.name, ())
+    groups: dict[str, list[Mitigation]] = {group: [] for group in first}
+    for name in mitigations.names():
+        for cure in _versions(name, net):
+            groups.setdefault(cure.group, []).append(cure)
+    turns = itertools.zip_longest(*groups.values())
+    return [(cure,) for turn in turns for cure in turn if cure is not None]
+
+
+def _versions(name: str, net: Network) -> list[Mitigation]:
+    """Return the forms of one cure that are worth a trial of their own."""
+    if name == "activation":
+        # Where weights were given a start of their own, it suits the activation that was there.
+        fits = ":init=fits" if _given_starts(net.layers) else ""
+        return [mitigations.get(f"activation:{function}{fits}") for function in ("relu", "selu", "tanh", "gelu")]
+    if name == "forget_bias":
+        return [mitigations.get("forget_bias:1"), mitigations.get("forget_bias:3")]
+    if name == "init" and net.axis == "depth":
+        return [mitigations.get("init:he_normal"), mitigations.get("init:glorot_normal")]
+    if name == "init":
+        return [mitigations.get("init:glorot_uniform")]
+    if name == "fewer_layers":
+        return [mitigations.get("fewer_layers:0.1")]
+    return [Mitigation(name)]
+
+
+def _given_starts(layers: Sequence[Layer]) -> bool:
+    return any(
+        (isinstance(layer, Dense) and layer.init is not None) or _given_starts(layer.body) for layer in layers
+    )
+
+
+def _pairs(trials: Sequence[Trial], untouched: Trial, unit: float) -> list[tuple[Mitigation, ...]]:
+    """Return pairs of the best single cures that go together, the most promising first."""
+    ranked = sorted(
+        (trial for trial in trials if len(trial.cures) == 1 and not trial.failed),
+        key=lambda trial: rank_key(trial, untouched, unit),
+    )
+    best: list[Mitigation] = []
+    for trial in ranked:  # the best of each family: two of one exclude each other, or do the same
+        if all(trial.cures[0].group != cure.group for cure in best):
+            best.append(trial.cures[0])
+    found = []
+    for one, other in itertools.combinations(best[:PAIRED], 2):
+        pair = tuple(sorted((one, other), key=lambda cure: _ORDER.index(cure.group)))
+        try:
+            mitigations.check_together(pair)
+        except ArgumentError:
+            continue
+        found.append(pair)
+    return found[:PAIRS]
+
+
+def _try(
+    net: Network, cures: tuple[Mitigation, ...], course: Course, refused: dict[str, str], known: dict[str, str]
+) -> Trial | None:
+    """Return the trial of these cures; None, with the reason in `refused`, where they do not apply.
+
+    `known`: networks that were tried already, by fingerprint.
+    """
+    name = as_text(cures)
+    try:
+        cured = net.mitigate(*cures, x=course.x[course.probed])
+    except VgcoreError as error:
+        refused[name] = str(error)
+        return None
+    same = known.setdefault(fingerprint(cured), name)
+    if same != name:
+        refused[name] = f"it makes the same network as {same!r}"
+        return None
+    try:
+        return run_trial(cured, cures, course)
+    except VgcoreError as error:
+        return replace(Trial(cures), failed=f"{type(error).__name__}: {error}")

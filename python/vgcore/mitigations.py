@@ -1,0 +1,359 @@
+"""Layer: catalogues. Cures for gradients that vanish or explode: what there is, what each changes, how to name it.
+
+Knows the tables of cures and how they are put together in order; what each does is in `_mitigation_*`. A cure
+is a name with parameters: ``vg.mitigations.batch_norm(online=True)``, or as text ``"batch_norm:online=true"``.
+``net.mitigate`` takes both.
+
+Example:
+    >>> import vgcore as vg
+    >>> net = vg.mlp(depth=100, width=16, activation="sigmoid", rng=0)
+    >>> net.mitigate("activation:tanh", "residual").cures
+    (activation('tanh'), residual())
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from . import (
+    _mitigation_depth,
+    _mitigation_norm,
+    _mitigation_skip,
+    _mitigation_start,
+    _mitigation_time,
+    _mitigation_training,
+)
+from ._checks import shown
+from ._mitigation_base import EXCLUSIVE, DoesNotApply, Draft, Entry
+from ._mitigation_rewrite import nothing_to_change, same_description, settle
+from ._registry import Description, Registry
+from .errors import ArgumentError
+
+if TYPE_CHECKING:
+    from .network import Network
+    from .theory import Prediction
+
+__all__ = ["DoesNotApply", "Mitigation", "describe", "get", "names", "predict"]
+
+#: The catalogue: one line a family, one `Entry` a cure.
+_TABLE: tuple[Entry, ...] = (
+    *_mitigation_start.ENTRIES,
+    *_mitigation_skip.ENTRIES,
+    *_mitigation_norm.ENTRIES,
+    *_mitigation_time.ENTRIES,
+    *_mitigation_training.ENTRIES,
+    *_mitigation_depth.ENTRIES,
+)
+
+
+class _Registry(Registry):
+    """The names of the table above: as the other catalogues, but kept here."""
+
+    @functools.cached_property
+    def _entries(self) -> dict[str, Description]:
+        return {entry.name: entry.description() for entry in _TABLE}
+
+
+_registry = _Registry("mitigation", "vg.mitigations.names()")
+_BY_NAME: Mapping[str, Entry] = {entry.name: entry for entry in _TABLE}
+
+
+@dataclass(frozen=True, repr=False)
+class Mitigation:
+    """A cure with its parameters: what ``vg.mitigations.residual(...)`` returns.
+
+    `name` is canonical; `params` holds only what was given, the rest keeps its default.
+
+    Raises:
+        UnknownNameError: no such cure.
+        ArgumentError: a parameter that it does not have, or one out of its range.
+
+    Example:
+        >>> import vgcore as vg
+        >>> cure = vg.mitigations.long_skip(every=8)
+        >>> cure, cure.text
+        (long_skip(8), 'long_skip:8')
+    """
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Resolve the name and check the parameters."""
+        entry = describe(self.name)
+        checked = entry.check_params(self.params)
+        object.__setattr__(self, "name", entry.name)
+        object.__setattr__(self, "params", {p.name: checked[p.name] for p in entry.params if p.name in self.params})
+
+    def __hash__(self) -> int:
+        """Hash by value."""
+        return hash((self.name, tuple((key, repr(value)) for key, value in self.params.items())))
+
+    def __repr__(self) -> str:
+        """Return the call that makes this object."""
+        return f"{self.name}({', '.join(self._shown(repr, '='))})"
+
+    @property
+    def text(self) -> str:
+        """The cure as text, which `get` reads: for files and command lines."""
+        return ":".join([self.name, *self._shown(_plain, "=")])
+
+    def _shown(self, show: Callable[[Any], str], equals: str) -> list[str]:
+        order = [p.name for p in describe(self.name).params]
+        found = []
+        for at, (key, value) in enumerate(self.params.items()):
+            # Without a gap before it, a parameter needs no name.
+            leading = order[at] == key and at == 0
+            found.append(show(value) if leading else f"{key}{equals}{show(value)}")
+        return found
+
+    @property
+    def entry(self) -> Entry:
+        """The line of the catalogue."""
+        return _BY_NAME[self.name]
+
+    @property
+    def group(self) -> str:
+        """The family that it belongs to: "block", "norm", "optimizer" and so on."""
+        return self.entry.group
+
+    @property
+    def of_training(self) -> bool:
+        """Whether it changes the training and leaves the network as it is."""
+        return self.group in ("optimizer", "clip", "training", "constraint")
+
+    def transform(self, draft: Draft) -> Draft:
+        """Return the cured description.
+
+        Raises:
+            DoesNotApply: the cure has nothing to change there, or does not fit.
+        """
+        values = describe(self.name).check_params(self.params)
+        cured = self.entry.apply(draft, **values)
+        return cured if self.entry.refits else settle(draft, cured)
+
+
+def names(group: str | None = None) -> list[str]:
+    """Return the canonical names of all cures, or of one group.
+
+    Raises:
+        ArgumentError: no such group.
+
+    Example:
+        >>> {"residual", "batch_norm", "lstm"} <= set(names())
+        True
+    """
+    if group is None:
+        return _registry.names()
+    known = list(dict.fromkeys(entry.group for entry in _TABLE))
+    if group not in known:
+        raise ArgumentError(f"group: expected one of {', '.join(map(repr, known))}, got {shown(group)}")
+    return [entry.name for entry in _TABLE if entry.group == group]
+
+
+def describe(name: str) -> Description:
+    """Return formula, what it changes, parameters, what it does not go with, and reference of one cure.
+
+    Raises:
+        UnknownNameError: no cure has this name or alias.
+
+    Example:
+        >>> describe("rezero").extra["changes"]
+        'each step becomes x + a f(x) with a learned number a that starts at 0'
+    """
+    return _registry.describe(name)
+
+
+def get(value: Any) -> Mitigation:
+    """Return `value`, a name, a text such as ``"long_skip:8"`` or a Mitigation, as a Mitigation.
+
+    After the name come values of parameters, set off by colons, by place or as ``name=value``.
+
+    Raises:
+        UnknownNameError: no such cure.
+        ArgumentError: something else, or parameters that the cure does not have.
+
+    Example:
+        >>> get("activation:selu"), get("batch_norm:position=after:online=true")
+        (activation('selu'), batch_norm(position='after', online=True))
+    """
+    if isinstance(value, Mitigation):
+        return value
+    if isinstance(value, str):
+        name, *rest = (part.strip() for part in value.split(":"))
+        order = [p.name for p in describe(name).params]
+        params: dict[str, Any] = {}
+        for at, part in enumerate(rest):
+            key, equals, text = part.partition("=")
+            if not equals:
+                if at >= len(order):
+                    raise ArgumentError(
+                        f"mitigation {value!r}: {name} has {len(order)} parameter{'s' * (len(order) != 1)}"
+                        f"{': ' + ', '.join(order) if order else ''}; got {len(rest)} values"
+                    )
+                key, text = order[at], part
+            params[key.strip()] = _read(text.strip())
+        return Mitigation(name, params)
+    if callable(value):
+        raise ArgumentError(
+            f"mitigation: call the cure first, as in vg.mitigations.residual(); got {shown(value)}"
+        )
+    raise ArgumentError(
+        f'mitigation: expected a name such as "residual", a text such as "activation:relu", or an object such '
+        f"as vg.mitigations.batch_norm(); got {shown(value)}"
+    )
+
+
+def as_cures(values: Any) -> tuple[Mitigation, ...]:
+    """Return cures given as one text ("residual+batch_norm", "none"), one object or a sequence of either.
+
+    Example:
+        >>> as_cures("residual+batch_norm"), as_cures("none"), as_cures(["residual"])
+        ((residual(), batch_norm()), (), (residual(),))
+    """
+    if values is None or values == "none":
+        return ()
+    if isinstance(values, str):
+        return tuple(get(part) for part in values.split("+"))
+    if isinstance(values, Mitigation) or not isinstance(values, Iterable):
+        return (get(values),)
+    return tuple(get(value) for value in values)
+
+
+def as_text(cures: Sequence[Mitigation]) -> str:
+    """Return cures as one text, which `as_cures` reads: "none" for none."""
+    return "+".join(cure.text for cure in cures) or "none"
+
+
+def check_together(cures: Sequence[Mitigation]) -> None:
+    """Raise ArgumentError where two cures do not go together, with the reason.
+
+    Example:
+        >>> check_together(as_cures("residual+highway"))
+        Traceback (most recent call last):
+        vgcore.errors.ArgumentError: residual() and highway() do not go together: a network has one shape of \
+a block, and each decides what goes around a layer and its shortcut; leave one of them out
+    """
+    for at, later in enumerate(cures):
+        for earlier in cures[:at]:
+            why = _reason(earlier, later) or _reason(later, earlier)
+            if why:
+                raise ArgumentError(
+                    f"{earlier!r} and {later!r} do not go together: {why}; leave one of them out"
+                )
+
+
+def _reason(one: Mitigation, other: Mitigation) -> str:
+    if one.group == other.group and one.group in EXCLUSIVE:
+        what, why = EXCLUSIVE[one.group]
+        return f"a network has one {what}, and {why}"
+    if one == other:
+        return "they are the same"
+    conflicts = one.entry.conflicts
+    return conflicts.get(other.name) or conflicts.get(other.group) or ""
+
+
+@dataclass(frozen=True)
+class Idle:
+    """A cure that left a description as it was: it did something only if one of `fresh` starts anew by it."""
+
+    cure: Mitigation
+    fresh: frozenset[str]
+
+    def error(self) -> DoesNotApply:
+        """Return the error to raise when none does."""
+        return nothing_to_change(repr(self.cure), "everything that it would set is so already")
+
+
+def compose(
+    draft: Draft, cures: Sequence[Mitigation], earlier: Sequence[Mitigation] = ()
+) -> tuple[Draft, tuple[Idle, ...]]:
+    """Return the draft after all cures, in order, and those that left it as it was.
+
+    `earlier` ones were applied before.
+
+    Raises:
+        ArgumentError: two that do not go together.
+        DoesNotApply: one that has nothing to change.
+    """
+    check_together([*earlier, *cures])
+    idle = []
+    for cure in cures:
+        cured = cure.transform(draft)
+        if same_description(draft, cured):
+            idle.append(Idle(cure, cured.fresh - draft.fresh))
+        draft = cured
+    return draft, tuple(idle)
+
+
+def predict(net: Network, x: Any = None) -> tuple[Prediction | None, str]:
+    """Return the gradient curve that theory expects of fresh weights, or None and why there is none.
+
+    `x` gives the mean square and the mean of the input and, along time, the number of steps.
+
+    Example:
+        >>> import vgcore as vg
+        >>> net = vg.mlp(depth=100, width=64, activation="sigmoid", rng=0)
+        >>> curve, why = predict(net.mitigate("rezero"))
+        >>> curve.decades_per_step, why
+        (0.0, '')
+    """
+    from . import theory
+
+    known: dict[str, Any] = {}
+    if x is not None:
+        known = {"mean_square": float((x.astype("float64") ** 2).mean()), "mean": float(x.mean(dtype="float64"))}
+        if net.axis == "time":
+            known["steps"] = int(x.shape[1])
+    elif net.axis == "time":
+        return None, "theory needs the number of time steps, so the data: give x"
+    try:
+        return theory.predict(net, **known), ""
+    except ArgumentError as error:
+        return None, str(error)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _read(text: str) -> Any:
+    lowered = text.lower()
+    try:
+        return json.loads({"none": "null"}.get(lowered, lowered))
+    except ValueError:
+        return text
+
+
+def __getattr__(name: str) -> Callable[..., Mitigation]:
+    """Return the maker of one cure: ``vg.mitigations.activation("selu")``."""
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _registry:
+        raise AttributeError(str(_registry.unknown(name)))
+    entry = describe(name)
+
+    def make(*values: Any, **params: Any) -> Mitigation:
+        order = [p.name for p in entry.params]
+        if len(values) > len(order):
+            raise ArgumentError(f"{entry.name}: expected at most {len(order)} values, got {len(values)}")
+        by_place = dict(zip(order, values, strict=False))
+        for key in by_place:
+            if key in params:
+                raise ArgumentError(f"{entry.name}: {key} is given twice")
+        return Mitigation(entry.name, {**by_place, **params})
+
+    make.__name__ = make.__qualname__ = entry.name
+    make.__doc__ = str(entry)
+    return make
+
+
+def __dir__() -> list[str]:
+    """List the functions of this module and every cure."""
+    return sorted([*__all__, *names()])

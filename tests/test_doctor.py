@@ -1,0 +1,223 @@
+"""Tests of the doctor: sick networks get the right name for their illness, and a cure that was seen to work."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import vgcore as vg
+from vgcore.doctor import Trial, rank_key
+
+RNG = np.random.default_rng(0)
+
+
+def images(n: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy copies of ten patterns: learnable in a few steps, and only by a network whose layers learn."""
+    draw = np.random.default_rng(3)
+    y = draw.integers(0, 10, n)
+    x = draw.normal(size=(10, 16))[y] + 0.3 * draw.normal(size=(n, 16))
+    return x.astype("float32"), y
+
+
+def recall(n: int = 256, steps: int = 30) -> tuple[np.ndarray, np.ndarray]:
+    """Say at the end which of two symbols the first step showed, the rest being noise."""
+    draw = np.random.default_rng(4)
+    y = draw.integers(0, 2, n)
+    x = 0.1 * draw.normal(size=(n, steps, 3))
+    x[:, 0] = 0.0
+    x[np.arange(n), 0, y] = x[:, 0, 2] = 1.0
+    return x.astype("float32"), y
+
+
+def deep(depth: int, activation: str, **options: object) -> vg.Network:
+    return vg.mlp(depth, 16, in_features=16, out_features=10, activation=activation, rng=0, **options)
+
+
+def dying() -> vg.Network:
+    held = vg.initializers.constant(value=-5.0)
+    step = [vg.Dense(16, bias_init=held, name=""), vg.Activation("relu")]
+    ends = vg.Dense(16, name="input"), vg.Dense(10, name="output")
+    return vg.Network(16, [ends[0], vg.Activation("relu"), vg.Repeat(step, 10, name="hidden"), ends[1]], rng=0)
+
+
+def exploding() -> vg.Network:
+    start = vg.initializers.normal(std=0.6)
+    return vg.rnn("rnn", 16, in_features=3, out_features=2, activation="identity", recurrent_init=start, rng=0)
+
+
+def forgetful() -> vg.Network:
+    return vg.rnn("lstm", 16, in_features=3, out_features=2, forget_bias=-3.0, rng=0)
+
+
+SICK = {
+    "sigmoid 100": (lambda: deep(100, "sigmoid"), images, "vanishing: saturating activation", {}),
+    "small weights": (lambda: deep(50, "relu", sigma_w2=0.2), images, "vanishing: small weights", {}),
+    "dying relu": (dying, images, "dead: dead units", {}),
+    "exploding rnn": (exploding, recall, "exploding: large recurrent weights", {}),
+    "forgetful lstm": (forgetful, recall, "vanishing: closed gate", {"steps": 80}),
+}
+
+
+def trained(net: vg.Network, x: np.ndarray, y: np.ndarray, rate: float, steps: int = 200) -> float:
+    draw = np.random.default_rng(9)
+    for _ in range(steps):
+        rows = draw.choice(len(x), 32, replace=False)
+        net.step(x[rows], y[rows], loss="cross_entropy", lr=rate, stats="norms")
+    return net.loss(x, y, loss="cross_entropy", training=True)
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_the_illness_is_named_and_the_first_cure_then_trains(name: str) -> None:
+    make, data, illness, options = SICK[name]
+    net, (x, y) = make(), data()
+    before = {key: value.tobytes() for key, value in net.parameters().items()}
+    found = net.doctor(x, y, **options)
+    assert {key: value.tobytes() for key, value in net.parameters().items()} == before, "the patient is untouched"
+    assert found.illness == illness
+    assert not found.healthy
+    assert found.recommended, found
+    best = found.recommended[0]
+    assert best is found.trials[0]
+    reached = trained(found.best(), x, y, best.learning_rate)
+    assert reached < 0.7 * found.chance, f"{best.name} reached {reached:.3g} of {found.chance:.3g}"
+    assert best.learning > found.untouched.learning
+
+
+def test_a_healthy_network_is_said_to_be_healthy() -> None:
+    x, y = images()
+    found = deep(6, "relu").doctor(x, y)
+    assert found.healthy
+    assert found.illness == "none"
+    assert found.trials == ()
+    assert "The network is healthy" in str(found)
+    assert repr(found) == "<Prescription: healthy, 0 cures tried>"
+    with pytest.raises(vg.ArgumentError, match=r"best: the network is healthy"):
+        found.best()
+
+
+def test_nothing_is_recommended_that_did_not_help() -> None:
+    x, y = images()
+    found = deep(100, "sigmoid").doctor(x, y, candidates=["init:glorot_uniform"], steps=5)
+    assert [trial.name for trial in found.trials] == ["init:glorot_uniform"]
+    assert found.recommended == ()
+    assert "Nothing that was tried helped within 5 steps." in str(found)
+    with pytest.raises(vg.ArgumentError, match=r"best: no cure that was tried helped"):
+        found.best()
+
+
+def test_the_same_twice_gives_the_same() -> None:
+    x, y = images(64)
+    options = {"candidates": ["activation:relu", "scaled_residual", "long_skip:10"], "steps": 6}
+    a, b = (deep(40, "sigmoid").doctor(x, y, **options) for _ in range(2))
+    assert [t.losses.tobytes() for t in a.trials] == [t.losses.tobytes() for t in b.trials]
+    assert [t.name for t in a.trials] == [t.name for t in b.trials]
+
+
+def test_the_code_builds_what_was_tried() -> None:
+    x, y = images(64)
+    net = deep(40, "sigmoid")
+    found = net.doctor(x, y, candidates=["activation:relu:init=he_uniform", "scaled_residual"], steps=5)
+    assert len(found.trials) == 3, "two, and their pair"
+    for trial in found.trials:
+        built = eval(trial.code, {"net": net, "x": x})
+        assert built.cures == trial.cures
+        curve = built.probe(*_probed(found, x, y), loss="cross_entropy").log10_grad_norm
+        assert curve.tobytes() == trial.curve.tobytes()
+
+
+def _probed(found: object, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return x, y  # 64 samples: all of them are probed
+
+
+def test_pairs_are_applied_inside_out() -> None:
+    x, y = images(64)
+    found = deep(40, "sigmoid").doctor(x, y, candidates=["scaled_residual", "activation:relu"], steps=5)
+    assert any(trial.name == "activation:relu+scaled_residual" for trial in found.trials)
+
+
+def test_the_budget_is_kept_and_what_was_left_out_is_said() -> None:
+    x, y = images(64)
+    net = deep(30, "sigmoid")
+    found = net.doctor(x, y, steps=5, budget=5 * 3 * 4)
+    assert len(found.trials) <= 3
+    assert found.left_out
+    assert "because the budget was spent" in str(found)
+    assert net.doctor(x, y, steps=5, budget="60s", candidates=["residual"]).left_out == ()
+
+
+@pytest.mark.parametrize("budget", ["soon", "-3s", 0, True, math.nan, [3]])
+def test_a_budget_that_makes_no_sense_is_refused(budget: object) -> None:
+    x, y = images(64)
+    with pytest.raises(vg.ArgumentError, match="budget"):
+        deep(5, "tanh").doctor(x, y, budget=budget)
+
+
+def test_candidates_that_do_not_apply_are_listed_with_the_reason() -> None:
+    x, y = images(64)
+    found = deep(30, "sigmoid").doctor(x, y, candidates=["lstm", "residual+highway", "activation:relu"], steps=5)
+    assert "it has no recurrent layer" in found.refused["lstm"]
+    assert "do not go together" in found.refused["residual+highway"]
+    assert [trial.name for trial in found.trials] == ["activation:relu"]
+    with pytest.raises(vg.UnknownNameError):
+        deep(5, "tanh").doctor(x, y, candidates=["residul"])
+
+
+def test_equal_networks_are_tried_once() -> None:
+    x, y = images(64)
+    found = deep(30, "relu", sigma_w2=0.2).doctor(x, y, candidates=["init:he_normal", "init:kaiming_normal"], steps=5)
+    assert [trial.name for trial in found.trials] == ["init:he_normal"]
+    assert found.refused["init:kaiming_normal"] == "it makes the same network as 'init:he_normal'"
+
+
+def _trial(**values: float) -> Trial:
+    base = {"loss": 1.0, "learning": 0.5, "decades_per_step": -0.1, "seconds_per_step": 1.0, "first_loss": 1.0}
+    return Trial((), **(base | values))
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        (_trial(loss=1e9), _trial(loss=math.nan)),
+        (_trial(loss=0.9, learning=0.0), _trial(loss=1.0)),
+        (_trial(learning=0.6, decades_per_step=-9.0), _trial()),
+        (_trial(decades_per_step=0.05, seconds_per_step=9.0), _trial()),
+        (_trial(), _trial(seconds_per_step=2.0)),
+        (_trial(loss=1.002, learning=0.6), _trial(loss=1.0)),  # less than 1 % is no difference
+    ],
+)
+def test_the_rule_of_the_ranking(better: Trial, worse: Trial) -> None:
+    base = _trial()
+    assert rank_key(better, base, 0.01) < rank_key(worse, base, 0.01)
+
+
+def test_the_result_as_table_dict_and_text() -> None:
+    x, y = images(64)
+    found = deep(30, "sigmoid").doctor(x, y, candidates=["activation:relu", "scaled_residual"], steps=5)
+    table = found.table
+    assert table["cures"][0] == "none"
+    assert {len(column) for column in table.values()} == {1 + len(found.trials)}
+    predicted = dict(zip(table["cures"], table["predicted_decades"], strict=True))
+    measured = dict(zip(table["cures"], table["decades_per_step"], strict=True))
+    assert abs(predicted["none"] - measured["none"]) < 0.05
+    as_dict = found.to_dict()
+    assert as_dict["illness"] == found.illness
+    assert as_dict["trials"][1]["code"].startswith("net.mitigate(")
+    text = str(found)
+    assert "illness: vanishing: saturating activation" in text
+    assert "decades/layer" in text
+    assert max(map(len, text.splitlines())) < 130
+    assert "<table>" in found._repr_html_()
+    frame = pytest.importorskip("pandas") and found.to_pandas()
+    assert list(frame["cures"]) == table["cures"]
+
+
+@pytest.mark.parametrize("kind", ["loss", "curves", "training"])
+def test_the_result_as_a_picture(kind: str) -> None:
+    pytest.importorskip("matplotlib").use("Agg")
+    x, y = images(64)
+    found = deep(30, "sigmoid").doctor(x, y, candidates=["activation:relu"], steps=5)
+    axes = found.plot(kind)
+    assert found.illness in axes.get_title()
+    with pytest.raises(vg.ArgumentError, match="kind"):
+        found.plot("pie")
