@@ -175,22 +175,24 @@ class Cured(Running):
         old, new = starts(before), starts(after)
         shapes = self.parameter_shapes()
         for name, shape in net.parameter_shapes().items():
-            source = after.renamed.get(name, name)
+            source, first = after.source(name)
             if name in after.fresh or source not in shapes:
                 continue
             if name in new and source in old and not same_start(old[source], new[name]):
                 continue
-            values = _fitted(self._core.get(source), shape)
+            values = _fitted(self._core.get(source), shape, first)
             if values is not None:
                 net._core.set(name, values)
 
 
-def _fitted(values: Any, shape: tuple[int, ...]) -> Any:
-    """Return values of one parameter in another shape: stacked in another way, or the first of a stack."""
+def _fitted(values: Any, shape: tuple[int, ...], first: int) -> Any:
+    """Return values of one parameter in another shape: stacked in another way, or some copies of a stack."""
+    if values.shape == shape:
+        return values
+    if values.ndim < 2 or not shape or values.shape[-1] != shape[-1]:
+        return None
     if values.size == int(np.prod(shape)):
-        same = values.shape == shape
-        stacked = values.ndim > 1 and len(shape) > 1 and values.shape[-1] == shape[-1]
-        return values.reshape(shape) if same or stacked else None
-    if values.ndim == len(shape) and values.shape[1:] == shape[1:] and values.shape[0] > shape[0] and len(shape) > 1:
-        return np.ascontiguousarray(values[: shape[0]])
+        return values.reshape(shape)
+    if values.ndim == len(shape) and values.shape[1:] == shape[1:] and values.shape[0] >= first + shape[0]:
+        return np.ascontiguousarray(values[first : first + shape[0]])
     return None

@@ -60,7 +60,7 @@ class Draft:
 
     `layers` have the names that their parameters are drawn by, so that nothing that is put around or between
     them changes a weight. `training`: arguments of ``net.fit``. `renamed`: new name of a parameter -> the
-    name it had. `settled`: places whose initializer a cure wrote down to keep it, not the user. `after`: what
+    name it had, and the copy of a Repeat from which on it is that one's. `settled`: places whose initializer a cure wrote down to keep it, not the user. `after`: what
     runs on the built network and the data. `fresh`: parameters that start anew whatever they were. `x`: the data, if there are any.
     """
 
@@ -68,11 +68,15 @@ class Draft:
     in_features: int
     dtype: np.dtype[Any]
     training: Mapping[str, Any] = field(default_factory=dict)
-    renamed: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     settled: frozenset[str] = frozenset()
     fresh: frozenset[str] = frozenset()
     after: tuple[Callable[[Any, Any], Any], ...] = ()
     x: Any = None
+
+    def source(self, name: str) -> tuple[str, int]:
+        """Return the name that a parameter had before all cures, and the first of its copies."""
+        return self.renamed.get(name, (name, 0))
 
     def with_training(self, **settings: Any) -> Draft:
         """Return the draft whose training starts from these settings too."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ._depth_drop import linear_survival
 from ._mitigation_base import Draft, Entry, Setting
 from ._mitigation_rewrite import Place, changed, nothing_to_change, rewrite, runs
-from .layers import Layer, Repeat
+from .branches import Residual
+from .layers import Layer, Repeat, walk
 
 __all__ = ["ENTRIES"]
 
@@ -45,6 +47,29 @@ def _fewer_layers(draft: Draft, keep: float) -> Draft:
     return replace(draft, layers=layers)
 
 
+def _stochastic_depth(draft: Draft, last: float) -> Draft:
+    what = f"stochastic_depth({last:g})"
+    count = sum(placed.times for placed in walk(draft.layers, draft.in_features) if isinstance(placed.layer, Residual))
+    if not count:
+        raise nothing_to_change(what, "it has no residual blocks to leave out; put a cure that makes them first")
+    survival = linear_survival(count, last)
+    done = 0
+
+    def edit(chain: tuple[Layer, ...], place: Place) -> Sequence[Layer]:
+        nonlocal done
+        result: list[Layer] = []
+        for layer in chain:
+            if isinstance(layer, Residual):
+                # Copies of one Repeat have one probability: the mean of what they would have one by one.
+                mine = survival[done : done + place.times]
+                layer = changed(layer, survival=float(mine.mean()))
+                done += place.times
+            result.append(layer)
+        return result
+
+    return replace(draft, layers=rewrite(draft.layers, Place((), draft.in_features), edit))
+
+
 ENTRIES: tuple[Entry, ...] = (
     Entry(
         "fewer_layers",
@@ -56,5 +81,16 @@ ENTRIES: tuple[Entry, ...] = (
         _fewer_layers,
         (Setting("keep", 0.5, "share of the layers that stays, between 0 and 1"),),
         aliases=("truncate_depth", "reduced_depth"),
+    ),
+    Entry(
+        "stochastic_depth",
+        "depth",
+        "x -> x + b s f(x), b in {0, 1} drawn once a batch with P(b = 1) = p_l",
+        "Blocks that are left out at random: while it trains, the network is shorter than it is.",
+        "the survival of residual blocks, falling evenly from 1 to `last`; in a Repeat the mean of that",
+        "Huang et al. 2016, arXiv:1603.09382",
+        _stochastic_depth,
+        (Setting("last", 0.5, "probability that the last block is there"),),
+        needs="residual blocks, so after a cure that makes them",
     ),
 )

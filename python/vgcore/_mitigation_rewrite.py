@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from ._mitigation_base import DoesNotApply, Draft
+from ._surgery import _with_copies
 from .initializers import FromArray, Initializer
-from .layers import Activation, Context, Dense, Layer, Repeat, chain_specs, leading_activation
+from .layers import Activation, Context, Dense, Layer, Repeat, chain_specs, leading_activation, walk
 from .recurrent import Recurrent
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "rewrite",
     "following",
     "nothing_to_change",
+    "piece",
     "runs",
     "same_description",
     "same_start",
@@ -126,7 +128,7 @@ class Run:
     @property
     def activated(self) -> bool:
         """Whether there is an activation in it: the last Dense of a network has none."""
-        return any(isinstance(layer, Activation) for layer in self.layers)
+        return _has_activation(self.layers)
 
     @property
     def square(self) -> bool:
@@ -134,10 +136,22 @@ class Run:
         return self.in_features == self.out_features
 
 
-def runs(chain: Sequence[Layer], in_features: int) -> Iterator[Run]:
-    """Yield every Dense of a chain with what follows it up to the next Dense or container."""
+def _has_activation(layers: Sequence[Layer]) -> bool:
+    return any(isinstance(layer, Activation) or _has_activation(layer.body) for layer in layers)
+
+
+def runs(chain: Sequence[Layer], in_features: int, *, blocks: bool = False) -> Iterator[Run]:
+    """Yield every Dense of a chain with what follows it up to the next Dense or container.
+
+    With `blocks` also every residual or highway block, as a run of one layer.
+    """
     width, at = in_features, 0
     while at < len(chain):
+        if blocks and chain[at].kind in ("residual", "highway"):
+            after = chain[at].out_features(width)
+            yield Run(at, at + 1, (chain[at],), width, after)
+            width, at = after, at + 1
+            continue
         if not isinstance(chain[at], Dense):
             width, at = chain[at].out_features(width), at + 1
             continue
@@ -223,7 +237,7 @@ def settle(before: Draft, after: Draft) -> Draft:
         if not isinstance(layer, Dense) or layer.init is not None:
             return layer
         name = f"{path}.weight" if path else "weight"
-        was = old.get(after.renamed.get(name, name))
+        was = old.get(_before(name, before, after))
         if was is None or "init" not in was or name not in new or same_start(was, new[name]):
             return layer
         settled.add(name)
@@ -231,6 +245,24 @@ def settle(before: Draft, after: Draft) -> Draft:
 
     kept = edit_layers(after, keep)
     return replace(kept, settled=frozenset(settled))
+
+
+def _before(name: str, before: Draft, after: Draft) -> str:
+    """Return the name that a parameter had just before a cure: renamings are kept from the first on."""
+    origin = after.source(name)[0]
+    return next((new for new, (old, _) in before.renamed.items() if old == origin), origin)
+
+
+def piece(repeat: Repeat, first: int, count: int, name: str) -> tuple[Repeat, dict[str, tuple[str, int]]]:
+    """Return some of a Repeat's copies as a Repeat of another name, and where its parameters come from."""
+    cut: Repeat = changed(_with_copies(repeat, count, range(first, first + count)), name=name)
+    old = repeat.name or ""
+    moved = {}
+    for placed in walk([repeat], 1):
+        for parameter in placed.parameters():
+            rest = parameter.removeprefix(f"{old}.") if old else parameter
+            moved[f"{name}.{rest}"] = (parameter, first)
+    return cut, moved
 
 
 def _initializer(spec: Mapping[str, Any]) -> Initializer | FromArray:
