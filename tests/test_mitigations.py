@@ -37,8 +37,7 @@ def applied(net: vg.Network, name: str) -> vg.Network | None:
     x = X if net.axis == "depth" else sequences()
     try:
         return net.mitigate(name, x=x)
-    except DoesNotApply as error:
-        assert name in str(error) or "does not apply" in str(error)
+    except DoesNotApply:
         return None
 
 
@@ -49,10 +48,12 @@ def held() -> vg.Network:
 
 
 NETWORKS = {"deep": deep, "flat": flat, "relu": lambda: deep(activation="relu"), "time": along_time}
-NETWORKS |= {"lstm": lambda: along_time("lstm"), "biased": held}
+NETWORKS |= {"lstm": lambda: along_time("lstm"), "biased": held, "blocks": lambda: deep(skip="residual")}
+#: These start some weights anew, by their own rule or because their input is wider.
+REDRAWN = ("fixup", "deepnorm", "dense_skip")
 
 
-# --- the catalogue -------------------------------------------------------------------------------------------
+# --- the catalogue ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", vg.mitigations.names())
@@ -118,7 +119,7 @@ def test_wrong_names_and_parameters_are_said() -> None:
         get(7)
 
 
-# --- weights stay paired -------------------------------------------------------------------------------------
+# --- weights stay paired ------------------------------------------------------------------------------------
 
 
 def owners(net: vg.Network) -> dict[str, bytes]:
@@ -136,12 +137,14 @@ def test_weights_that_a_cure_leaves_alone_are_the_same_to_the_bit(name: str, key
     before, after = owners(net), owners(cured)
     assert len(set(before) & set(after)) > 0
     kept = [n for n in before if after.get(n) == before[n]]
-    if group in ("block", "long", "norm", "optimizer", "clip", "constraint") and name not in ("fixup", "deepnorm"):
+    if group in ("block", "long", "norm", "optimizer", "clip", "constraint") and name not in REDRAWN:
         missing = [n for n in before if "output" not in n and n not in kept and n in after]
         assert not missing, f"{name} on {key} changed {missing}"
 
 
-@pytest.mark.parametrize("name", ["residual", "pre_activation", "scaled_residual", "long_skip"])
+@pytest.mark.parametrize(
+    "name", ["residual", "pre_activation", "scaled_residual", "rezero", "highway", "long_skip"]
+)
 def test_the_cured_network_is_drawn_alike_from_its_description(name: str) -> None:
     # Not only handed over: whoever builds these layers with this seed gets the same weights.
     for make in (deep, flat):
@@ -182,10 +185,13 @@ def test_fewer_layers_keep_the_first() -> None:
     assert cured.parameters()["hidden.weight"].tobytes() == net.parameters()["hidden.weight"][:3].tobytes()
     short = flat().mitigate("fewer_layers:0.5")
     assert short.num_steps == 5  # 1 that widens, 3 of 6, 1 at the end
-    assert short.parameters()["12.weight" if "12.weight" in short.parameters() else "14.weight"].shape[0] in (3, 8)
+    assert short.parameters()["12.weight" if "12.weight" in short.parameters() else "14.weight"].shape[0] in (
+        3,
+        8,
+    )
 
 
-# --- what each does ------------------------------------------------------------------------------------------
+# --- what each does -----------------------------------------------------------------------------------------
 
 
 def test_an_activation_brings_the_start_that_fits_it() -> None:
@@ -217,7 +223,9 @@ def test_shortcuts_go_around_equal_widths_alone() -> None:
     kinds = [layer.kind for layer in cured.layers]
     assert kinds == ["dense", "activation", *6 * ["residual"], "dense"]
     narrow = vg.Network(6, [vg.Dense(5), vg.Activation("tanh"), vg.Dense(3)], rng=0)
-    with pytest.raises(DoesNotApply, match=r"residual\(\) does not apply to this network: .* as wide as its input"):
+    with pytest.raises(
+        DoesNotApply, match=r"residual\(\) does not apply to this network: .* as wide as its input"
+    ):
         narrow.mitigate("residual")
 
 
@@ -259,7 +267,9 @@ def test_recurrent_cures() -> None:
     assert lagged.layers[0].gate_bias == vg.cells.chrono(10)
     with pytest.raises(DoesNotApply, match=r"chrono\(\) needs the longest lag in steps"):
         net.mitigate("gru", "chrono")
-    with pytest.raises(DoesNotApply, match=r"the cell 'rnn' has no gates; put a gated one in first: lstm, gru"):
+    with pytest.raises(
+        DoesNotApply, match=r"the cell 'rnn' has no gates; put a gated one in first: lstm, gru"
+    ):
         net.mitigate("forget_bias")
     irnn = net.mitigate("irnn").parameters()
     assert np.array_equal(irnn["rnn.weight_hh_l0"], np.eye(8, dtype="float32"))
@@ -268,7 +278,7 @@ def test_recurrent_cures() -> None:
     assert owners(net.mitigate("orthogonal"))["rnn.weight_ih_l0"] == owners(net)["rnn.weight_ih_l0"]
 
 
-# --- what does not go together -------------------------------------------------------------------------------
+# --- what does not go together ------------------------------------------------------------------------------
 
 
 BLOCKS = ["residual", "pre_activation", "scaled_residual"]
@@ -283,7 +293,9 @@ def test_two_shapes_of_a_block_are_refused(one: str, other: str) -> None:
 
 
 def test_incompatible_pairs_give_their_reason() -> None:
-    with pytest.raises(vg.ArgumentError, match=r"irnn\(\) and orthogonal\(\) do not go together: its recurrent"):
+    with pytest.raises(
+        vg.ArgumentError, match=r"irnn\(\) and orthogonal\(\) do not go together: its recurrent"
+    ):
         along_time().mitigate("irnn", "orthogonal")
     with pytest.raises(vg.ArgumentError, match=r"a network has one start of the weights"):
         deep().mitigate("orthogonal", "init:he_normal")
@@ -292,7 +304,9 @@ def test_incompatible_pairs_give_their_reason() -> None:
 
 
 def test_nothing_is_ignored_silently() -> None:
-    with pytest.raises(DoesNotApply, match=r"lstm\(\) does not apply to this network: it has no recurrent layer"):
+    with pytest.raises(
+        DoesNotApply, match=r"lstm\(\) does not apply to this network: it has no recurrent layer"
+    ):
         deep().mitigate("lstm")
     with pytest.raises(DoesNotApply, match=r"zero_bias\(\) .* everything that it would set is so already"):
         deep().mitigate("zero_bias")
@@ -305,7 +319,7 @@ def test_nothing_is_ignored_silently() -> None:
     net.mitigate("zero_bias")  # its biases have moved: now there is something to do
 
 
-# --- theory --------------------------------------------------------------------------------------------------
+# --- theory -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cures", ["none", "residual", "activation:relu", "scaled_residual", "edge_of_chaos"])

@@ -107,7 +107,9 @@ def _weights(net: Network, diagnosis: Diagnosis) -> Cause:
     if diagnosis.total_decades > 0 and have > fit * FITTING:
         return Cause("large weights", numbers)
     if diagnosis.total_decades > 0 and _has_shortcuts(net.layers):
-        return Cause("growing sum", "every block adds to the sum that its shortcut carries on, and to the gradient")
+        return Cause(
+            "growing sum", "every block adds to the sum that its shortcut carries on, and to the gradient"
+        )
     entry = activations.describe(function).extra
     if diagnosis.total_decades < 0 and entry.get("saturates"):
         slope = float(entry.get("max_slope") or 1.0)
@@ -120,7 +122,7 @@ def _has_shortcuts(layers: Sequence[Layer]) -> bool:
 
 
 def _variances(net: Network) -> list[tuple[str, float, float, int]]:
-    """Return (activation, sigma_w2 as it is, as it would fit, how many) of every weight before an activation."""
+    """Return (activation, sigma_w2 as it is, as it would fit, how many) of weights before activations."""
     draft = Draft(named(net.layers), net.in_features, net.dtype)
     values = _parameters(net)
     known = starts(draft)
@@ -154,7 +156,9 @@ def _along_time(net: Network, diagnosis: TimeDiagnosis) -> Cause:
     if gate is not None and "gate closes the path" in diagnosis.closed_by:
         return Cause("closed gate", diagnosis.closed_by)
     recurrent = [value for name, value in _parameters(net).items() if "weight_hh" in name]
-    size = f", its recurrent weights' largest singular value is {_largest(recurrent):.3g}" if recurrent else ""
+    size = (
+        f", its recurrent weights' largest singular value is {_largest(recurrent):.3g}" if recurrent else ""
+    )
     if diagnosis.verdict == "exploding":
         rate = diagnosis.decades_per_step
         grows = f"{rate:+.3g} decades a time step" if math.isfinite(rate) else "out of the float range"

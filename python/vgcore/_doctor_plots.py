@@ -1,4 +1,4 @@
-"""Layer: results, pictures of a prescription. Bars of losses, gradient curves before and after, losses in training.
+"""Layer: results, pictures of a prescription. Bars of losses, gradient curves, losses in training.
 
 Knows matplotlib and the fields of a prescription.
 """

@@ -23,8 +23,9 @@ _WIDTH: Final = 100
 
 RULE: Final = (
     "Ranked by the loss reached (in steps of 1 %), then by the share of layers that learn, then by how even "
-    "the gradient is, then by the number of cures and the cost of a step. A cure helps (*) when its loss is at "
-    "least 5 % below the untouched network's and below that of the best constant answer."
+    "the gradient is, then by the number of cures and the cost of a step. A cure helps (*) when its loss is "
+    "at least 5 % below the untouched network's and below that of the best constant answer. The first was "
+    "trained a second time on other batches; its worse loss is shown."
 )
 
 
@@ -53,6 +54,7 @@ def _row(found: Prescription, trial: Trial) -> dict[str, Any]:
         "loss": trial.loss,
         "relative_loss": trial.loss / base.loss if base.loss else math.nan,
         "learning_rate": trial.learning_rate,
+        "confirmed": trial.confirmed,
         "relative_cost": trial.seconds_per_step / base.seconds_per_step,
         "code": trial.code,
         "failed": trial.failed,
@@ -84,7 +86,15 @@ def _cells(found: Prescription, trial: Trial) -> list[str]:
 def _header(found: Prescription) -> list[str]:
     step = "time step" if found.diagnosis.axis == "time" else "layer"
     reach = "steps reached" if found.diagnosis.axis == "time" else "layers learn"
-    return ["  cures", f"loss, step {found.settings['steps']}", f"decades/{step}", "theory", reach, "cost", "rate"]
+    return [
+        "  cures",
+        f"loss, step {found.settings['steps']}",
+        f"decades/{step}",
+        "theory",
+        reach,
+        "cost",
+        "rate",
+    ]
 
 
 def _names(names: Any) -> str:
@@ -101,7 +111,9 @@ def text(found: Prescription) -> str:
     trained = f"Left as it is, {steps} steps take the loss from {_number(first)} to {_number(last)}"
     lines += [f"{trained}; the best constant answer costs {_number(found.chance)}."]
     if found.healthy:
-        lines.append("The network is healthy: gradients of one size everywhere, and it learns. No cure is needed.")
+        lines.append(
+            "The network is healthy: gradients of one size everywhere, and it learns. No cure is needed."
+        )
     shown = found.trials[:SHOWN]
     if shown:
         lines += ["", render([_cells(found, trial) for trial in (found.untouched, *shown)], _header(found))]
@@ -110,9 +122,15 @@ def text(found: Prescription) -> str:
         lines += ["", textwrap.fill(RULE, _WIDTH)]
     lines += _advice(found)
     if found.refused:
-        lines += ["", f"Not tried, because they do not apply: {len(found.refused)} (prescription.refused says why)."]
+        lines += [
+            "",
+            f"Not tried, because they do not apply: {len(found.refused)} (prescription.refused says why).",
+        ]
     if found.left_out:
-        lines += ["", textwrap.fill(f"Not tried, because the budget was spent: {_names(found.left_out)}.", _WIDTH)]
+        lines += [
+            "",
+            textwrap.fill(f"Not tried, because the budget was spent: {_names(found.left_out)}.", _WIDTH),
+        ]
     return "\n".join(lines)
 
 
@@ -130,7 +148,9 @@ def _advice(found: Prescription) -> list[str]:
     lines = ["", f"Nothing that was tried helped within {found.settings['steps']} steps."]
     even = [trial for trial in found.trials if trial.verdict == "stable" and not trial.failed]
     if even and found.untouched.verdict != "stable":
-        lines.append(f"{_names(t.name for t in even[:3])} made the gradient even; more steps= may show what for.")
+        lines.append(
+            f"{_names(t.name for t in even[:3])} made the gradient even; more steps= may show what for."
+        )
     return lines
 
 

@@ -9,7 +9,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-__all__ = ["Course", "Trial", "constant_loss", "fingerprint", "run_trial"]
+__all__ = ["Course", "Trial", "confirm", "constant_loss", "fingerprint", "run_trial"]
 
-#: Learning rates that every network is trained at, from the same start on the same batches: what is right for a
-#: sick network is wrong for a cured one, so one rate for all would compare luck.
+#: Learning rates that every network is trained at, from the same start on the same batches: what is right for
+#: a sick network is wrong for a cured one, so one rate for all would compare luck.
 RATES: Final = (0.001, 0.01, 0.1)
 #: Share of the last steps over which the loss is averaged: single batches differ by more than cures do.
 TAIL: Final = 0.2
@@ -71,9 +71,11 @@ class Trial:
             did, relative to their size; along time the share of time steps that the gradient reaches within a
             factor of 100 of the largest.
         first_loss: loss at the first step.
-        loss: mean loss of the last fifth of the steps, at the best learning rate; NaN where it diverged at all.
+        loss: mean loss of the last fifth of the steps, at the best rate; NaN where it diverged at all.
         learning_rate: that rate.
         seconds_per_step: what a step cost.
+        by_rate: the loss at every learning rate; NaN where it diverged.
+        confirmed: whether it was trained again on other batches; its loss is then the worse of the two.
         curve: log10 |gradient| at every step of the network, nearest the input first, at the start.
         losses: loss at every training step, at the best rate.
         failed: why there is no figure; "" where there is.
@@ -90,6 +92,8 @@ class Trial:
     loss: float = math.nan
     learning_rate: float = math.nan
     seconds_per_step: float = math.nan
+    by_rate: Mapping[float, float] = field(default_factory=dict)
+    confirmed: bool = False
     curve: FloatArray = field(default_factory=lambda: np.zeros(0), repr=False)
     losses: FloatArray = field(default_factory=lambda: np.zeros(0), repr=False)
     failed: str = ""
@@ -117,7 +121,8 @@ def run_trial(net: Network, cures: Sequence[Mitigation], course: Course) -> Tria
     flow = _probe(net, course)
     diagnosis = flow.diagnose()
     curve, why = predict(net, course.x[course.probed])
-    losses, learning, rate, seconds = _best(net, course)
+    runs = _trained(net, course)
+    rate, losses, learning = _best(runs)
     if net.axis == "time":
         learning = _reached(np.asarray(flow.log10_grad_norm))
     return Trial(
@@ -131,7 +136,8 @@ def run_trial(net: Network, cures: Sequence[Mitigation], course: Course) -> Tria
         first_loss=math.nan if flow.loss is None else flow.loss,
         loss=_tail(losses),
         learning_rate=rate,
-        seconds_per_step=seconds,
+        seconds_per_step=min(run.seconds for run in runs),
+        by_rate={run.rate: _tail(run.losses) for run in runs},
         curve=np.array(flow.log10_grad_norm),
         losses=losses,
     )
@@ -189,24 +195,67 @@ def _tail(losses: FloatArray) -> float:
     return float(np.mean(losses[-max(1, round(TAIL * losses.size)) :]))
 
 
-def _best(net: Network, course: Course) -> tuple[FloatArray, float, float, float]:
-    """Return the losses at the best rate, the share of layers that learned there, that rate, and the cost."""
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One training: the rate, the losses (NaN alone where it diverged), what learned, seconds a step."""
+
+    rate: float
+    losses: FloatArray
+    learning: float
+    seconds: float
+
+
+def _trained(net: Network, course: Course) -> list[_Run]:
+    """Return one training for each rate, all from the same start on the same batches."""
     before = net.parameters()
-    best: tuple[FloatArray, float, float] | None = None
-    costs = []
+    runs = []
     for rate in course.rates:
         trained = net.copy()
         start = time.perf_counter()
         losses = _train(trained, course, rate)
-        costs.append((time.perf_counter() - start) / max(1, losses.size))
-        if losses.size < course.steps or not np.isfinite(losses).all():
-            continue
-        # A loss that shoots up on the way has diverged, whatever its tail says.
-        if best is None or _tail(losses) < _tail(best[0]):
-            best = (losses, _moved(before, trained.parameters()), rate)
-    if best is None:
-        return np.full(1, np.nan), 0.0, math.nan, min(costs)
-    return *best, min(costs)
+        seconds = (time.perf_counter() - start) / max(1, losses.size)
+        # A loss that is no number on the way has diverged, whatever comes after.
+        lost = losses.size < course.steps or not np.isfinite(losses).all()
+        learning = 0.0 if lost else _moved(before, trained.parameters())
+        runs.append(_Run(rate, np.full(1, np.nan) if lost else losses, learning, seconds))
+    return runs
+
+
+def _best(runs: Sequence[_Run]) -> tuple[float, FloatArray, float]:
+    """Return the best rate, its losses and the share of layers that learned there."""
+    done = [run for run in runs if math.isfinite(_tail(run.losses))]
+    if not done:
+        return math.nan, np.full(1, np.nan), 0.0
+    best = min(done, key=lambda run: _tail(run.losses))
+    return best.rate, best.losses, best.learning
+
+
+def confirm(net: Network, trial: Trial, course: Course) -> Trial:
+    """Return the trial after training on other batches: at each rate the worse loss of the two counts.
+
+    What comes first among many has been lucky too; a rate that is only just small enough may blow up on the
+    next batches.
+    """
+    runs = _trained(net, course)
+    worse = {run.rate: max(trial.by_rate[run.rate], _tail(run.losses)) for run in runs}
+    # `max` keeps its first argument beside NaN: what diverged once has diverged.
+    worse = {run.rate: math.nan if math.isnan(_tail(run.losses)) else worse[run.rate] for run in runs}
+    done = {rate: loss for rate, loss in worse.items() if math.isfinite(loss)}
+    if not done:
+        return replace(
+            trial, loss=math.nan, learning=0.0, learning_rate=math.nan, by_rate=worse, confirmed=True
+        )
+    rate = min(done, key=lambda key: done[key])
+    again = next(run for run in runs if run.rate == rate)
+    return replace(
+        trial,
+        loss=done[rate],
+        learning=trial.learning if net.axis == "time" else again.learning,
+        learning_rate=rate,
+        by_rate=worse,
+        confirmed=True,
+        losses=again.losses,
+    )
 
 
 def _train(net: Network, course: Course, rate: float) -> FloatArray:

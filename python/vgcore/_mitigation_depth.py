@@ -49,9 +49,13 @@ def _fewer_layers(draft: Draft, keep: float) -> Draft:
 
 def _stochastic_depth(draft: Draft, last: float) -> Draft:
     what = f"stochastic_depth({last:g})"
-    count = sum(placed.times for placed in walk(draft.layers, draft.in_features) if isinstance(placed.layer, Residual))
+    count = sum(
+        placed.times for placed in walk(draft.layers, draft.in_features) if isinstance(placed.layer, Residual)
+    )
     if not count:
-        raise nothing_to_change(what, "it has no residual blocks to leave out; put a cure that makes them first")
+        raise nothing_to_change(
+            what, "it has no residual blocks to leave out; put a cure that makes them first"
+        )
     survival = linear_survival(count, last)
     done = 0
 

@@ -1,4 +1,4 @@
-"""Layer: cures, how a description is rewritten. Walks chains of layers, keeps the names that weights are drawn by.
+"""Layer: cures, rewriting. Walks chains of layers and keeps the names that weights are drawn by.
 
 Knows layers as values and where blocks begin and end in a chain; knows no cure.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -22,18 +22,21 @@ __all__ = [
     "Run",
     "changed",
     "edit_layers",
+    "following",
     "join",
     "named",
-    "rewrite",
-    "following",
     "nothing_to_change",
     "piece",
+    "rewrite",
     "runs",
     "same_description",
     "same_start",
     "settle",
     "starts",
 ]
+
+
+L = TypeVar("L", bound=Layer)
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,10 @@ def join(path: tuple[str, ...], layer: Layer, index: int) -> tuple[str, ...]:
     return (*path, part) if part else path
 
 
-def changed(layer: Layer, **values: Any) -> Any:
+def changed(layer: L, **values: Any) -> L:
     """Return the layer with other values of some of its fields."""
     own = {f.name: getattr(layer, f.name) for f in fields(layer)}  # type: ignore[arg-type]  # a dataclass
-    return layer.from_fields({**own, **values})
+    return cast("L", layer.from_fields({**own, **values}))
 
 
 def named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
@@ -96,7 +99,7 @@ def rewrite(layers: Sequence[Layer], place: Place, edit: Edit) -> tuple[Layer, .
 
 
 def edit_layers(draft: Draft, edit: Callable[[Layer, str, int], Layer]) -> Draft:
-    """Return the draft with `edit` done to every layer; it is told the layer, its path and its input's width."""
+    """Return the draft with `edit` done to every layer, which is told its path and its input's width."""
 
     def each(chain: tuple[Layer, ...], place: Place) -> list[Layer]:
         result, width = [], place.in_features
@@ -170,7 +173,7 @@ def _begins(layer: Layer) -> bool:
     return bool(layer.body) or isinstance(layer, (Dense, Recurrent)) or layer.kind == "highway"
 
 
-# --- how weights start ---------------------------------------------------------------------------------------
+# --- how weights start --------------------------------------------------------------------------------------
 
 #: Which parts of a layer's description say how a parameter starts, by the end of the parameter's name.
 _SAYS: Mapping[str, Mapping[str, tuple[str, ...]]] = {

@@ -1,4 +1,4 @@
-"""Layer: cures, shortcuts. Residual blocks of every kind, long skips, dense and U-shaped connections, highways.
+"""Layer: cures, shortcuts. Residual blocks of every kind, long, dense and U-shaped ones, highways.
 
 Knows layers as values; what a block computes is in the layers themselves. Each entry is one line of the
 catalogue in `mitigations`.
@@ -6,15 +6,29 @@ catalogue in `mitigations`.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from . import activations
-from ._mitigation_base import Draft, Entry, Setting
-from ._mitigation_rewrite import Place, Run, changed, nothing_to_change, piece, rewrite, runs
+from ._mitigation_base import DoesNotApply, Draft, Entry, Setting
+from ._mitigation_blocks import (
+    Block,
+    Renamed,
+    activated,
+    adjoining,
+    cut_repeats,
+    groups,
+    is_repeated,
+    residual_of,
+    shares,
+    turned,
+    wrap_blocks,
+    written_out,
+)
+from ._mitigation_rewrite import Place, changed, nothing_to_change, piece, rewrite, runs
+from ._skips import deepnorm_constants, fixup_factor, scaled_init
 from .branches import Concat, Highway, Residual
 from .initializers import Initializer
 from .layers import Activation, Dense, Layer, Repeat
@@ -22,222 +36,58 @@ from .layers import Activation, Dense, Layer, Repeat
 __all__ = ["ENTRIES"]
 
 
-@dataclass(frozen=True)
-class Block:
-    """Layers that get a shortcut: where they stand, how many such blocks there are, and a free name.
-
-    `name` is what a wrapper with parameters of its own may be called; "" where the blocks' own names do.
-    """
-
-    body: tuple[Layer, ...]
-    in_features: int
-    out_features: int
-    count: int
-    name: str
-
-
-Wrap = Callable[[Block], Sequence[Layer]]
-Renamed = dict[str, tuple[str, int]]
-
-
-def _wrap(draft: Draft, what: str, size: int, projection: bool, wrap: Wrap) -> Draft:
-    """Return the draft with `wrap` around every block of `size` layers with an activation.
-    Wrappers get names of their own where blocks stand side by side: some have parameters, some draw.
-    """
-    if any(isinstance(layer, Residual) or layer.kind == "highway" for layer in _all(draft.layers)):
-        raise nothing_to_change(what, "its blocks have a shortcut already; a cure that goes around several blocks comes after")
-    count = 0
-    renamed: Renamed = {}
-
-    def measure(chain: tuple[Layer, ...], place: Place) -> Sequence[Layer]:
-        nonlocal count
-        if _is_repeated(place):
-            # A Repeat of one layer is cut into blocks of `size` iterations by `cut`.
-            count += place.times if _activated(chain) and _square(chain, place) else 0
-        elif not place.inside:
-            count += sum(1 for _ in _groups(chain, place.in_features, size, projection))
-        return chain
-
-    layers = _cut(draft.layers, size, what)
-    rewrite(layers, Place((), draft.in_features), measure)
-    if count == 0:
-        raise nothing_to_change(
-            what,
-            "it has no layer with an activation that is as wide as its input, to put a shortcut around"
-            + ("" if projection else "; projection=True also takes those that change the width"),
-        )
-
-    def edit(chain: tuple[Layer, ...], place: Place) -> Sequence[Layer]:
-        if _is_repeated(place):
-            if not (_activated(chain) and _square(chain, place)):
-                return chain
-            return wrap(Block(chain, place.in_features, place.in_features, count, ""))
-        if place.inside:
-            return chain
-        result: list[Layer] = []
-        at = 0
-        for number, group in enumerate(_groups(chain, place.in_features, size, projection)):
-            result += chain[at : group[0].start]
-            body = tuple(layer for run in group for layer in run.layers)
-            body, name = _named_block(body, number, renamed)
-            result += wrap(Block(body, group[0].in_features, group[-1].out_features, count, name))
-            at = group[-1].stop
-        return [*result, *chain[at:]]
-
-    cured = rewrite(layers, Place((), draft.in_features), edit)
-    return replace(draft, layers=cured, renamed={**draft.renamed, **renamed})
-
-
-def _named_block(body: tuple[Layer, ...], number: int, renamed: Renamed) -> tuple[tuple[Layer, ...], str]:
-    """Return the body of a block whose wrapper needs a name, and that name.
-
-    With one Dense inside the wrapper takes its name over, so that the weight is still drawn by the same one.
-    """
-    owners = [layer for layer in body if layer.own_parameters(1)]
-    if len(owners) == 1 and owners[0].name:
-        only = owners[0]
-        return tuple(changed(layer, name="") if layer is only else layer for layer in body), str(only.name)
-    name = f"block{number}"
-    for layer in owners:
-        for leaf in layer.own_parameters(1):
-            old = f"{layer.name}.{leaf}" if layer.name else leaf
-            renamed[f"{name}.{old}"] = (old, 0)
-    return body, name
-
-
-def _cut(layers: Sequence[Layer], size: int, what: str) -> tuple[Layer, ...]:
-    """Return the layers with every Repeat of single layers cut into blocks of `size` iterations."""
-    if size == 1:
-        return tuple(layers)
-    result: list[Layer] = []
-    for layer in layers:
-        if isinstance(layer, Repeat) and not layer.tied and _activated(layer.body):
-            if layer.n % size:
-                raise nothing_to_change(
-                    what, f"blocks of {size} layers do not divide the {layer.n} of its Repeat; take another size"
-                )
-            # Copies are counted through both: each layer keeps the weights that it is drawn by.
-            inner = Repeat(layer.body, size, name="")
-            layer = changed(layer, body=(inner,), n=layer.n // size)
-        result.append(layer)
-    return tuple(result)
-
-
-def _all(layers: Sequence[Layer]) -> list[Layer]:
-    return [found for layer in layers for found in (layer, *_all(layer.body))]
-
-
-def _is_repeated(place: Place) -> bool:
-    """Whether a chain is the body of a Repeat at the top level."""
-    return len(place.inside) == 1 and isinstance(place.inside[0], Repeat)
-
-
-def _activated(chain: Sequence[Layer]) -> bool:
-    inside = _all(chain)
-    return any(isinstance(layer, Activation) for layer in inside) and any(
-        isinstance(layer, Dense) for layer in inside
-    )
-
-
-def _square(chain: Sequence[Layer], place: Place) -> bool:
-    width = place.in_features
-    for layer in chain:
-        width = layer.out_features(width)
-    return width == place.in_features
-
-
-def _groups(
-    chain: Sequence[Layer], width: int, size: int, projection: bool, blocks: bool = False
-) -> list[list[Run]]:
-    """Return the blocks of a chain written layer by layer: `size` runs one after the other each."""
-    found: list[list[Run]] = []
-    pending: list[Run] = []
-    for run in runs(chain, width, blocks=blocks):
-        fits = run.activated and (run.square or projection)
-        if not fits or (pending and pending[-1].stop != run.start):
-            pending = []
-        if fits:
-            pending.append(run)
-            if len(pending) == size:
-                found.append(pending)
-                pending = []
-    return found
-
-
-def _turned(body: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Return a body with each activation (and norm) in front of its Dense instead of behind it."""
-    if len(body) == 1 and isinstance(body[0], Repeat):
-        return (changed(body[0], body=_turned(body[0].body)),)
-    starts = [index for index, layer in enumerate(body) if isinstance(layer, Dense)]
-    result: list[Layer] = []
-    for at, start in enumerate(starts):
-        stop = starts[at + 1] if at + 1 < len(starts) else len(body)
-        result += [*body[start + 1 : stop], body[start]]
-    return (*body[: starts[0]], *result) if starts else body
-
-
-def _residual_of(block: Block, body: Sequence[Layer] | None = None, **options: Any) -> Residual:
-    if block.in_features != block.out_features:
-        # A learned map of the shortcut, without a bias (He et al. 2016, eq. 2).
-        options["shortcut"] = Dense(block.out_features, bias=False, name="shortcut")
-    return Residual(block.body if body is None else tuple(body), name=block.name, **options)
-
-
-# --- the entries ---------------------------------------------------------------------------------------------
-
-
 def _residual(draft: Draft, layers: int, scale: float, shortcut: float, projection: bool) -> Draft:
     options: dict[str, Any] = {} if scale == 1.0 else {"scale": scale}
     if shortcut != 1.0:
         options["shortcut"] = shortcut
-    return _wrap(draft, "residual()", layers, projection, lambda block: [_residual_of(block, **options)])
+    return wrap_blocks(draft, "residual()", layers, projection, lambda block: [residual_of(block, **options)])
 
 
 def _pre_activation(draft: Draft, layers: int) -> Draft:
     def wrap(block: Block) -> list[Layer]:
-        return [_residual_of(block, _turned(block.body))]
+        return [residual_of(block, turned(block.body))]
 
-    return _wrap(draft, "pre_activation()", layers, False, wrap)
+    return wrap_blocks(draft, "pre_activation()", layers, False, wrap)
 
 
 def _rezero(draft: Draft, layers: int) -> Draft:
     def wrap(block: Block) -> list[Layer]:
-        return [_residual_of(block, scale=0.0, learned=True)]
+        return [residual_of(block, scale=0.0, learned=True)]
 
-    return _wrap(draft, "rezero()", layers, False, wrap)
+    return wrap_blocks(draft, "rezero()", layers, False, wrap)
 
 
 def _skipinit(draft: Draft, layers: int) -> Draft:
     def wrap(block: Block) -> list[Layer]:
-        return [_residual_of(block, _turned(block.body), scale=0.0, learned=True)]
+        return [residual_of(block, turned(block.body), scale=0.0, learned=True)]
 
-    return _wrap(draft, "skipinit()", layers, False, wrap)
+    return wrap_blocks(draft, "skipinit()", layers, False, wrap)
 
 
 def _scaled(draft: Draft, layers: int) -> Draft:
     def wrap(block: Block) -> list[Layer]:
-        return [_residual_of(block, scale=1.0 / math.sqrt(block.count))]
+        return [residual_of(block, scale=1.0 / math.sqrt(block.count))]
 
-    return _wrap(draft, "scaled_residual()", layers, False, wrap)
+    return wrap_blocks(draft, "scaled_residual()", layers, False, wrap)
 
 
 def _long_skip(draft: Draft, every: int) -> Draft:
     what = f"long_skip({every})"
     if every < 2:
         raise nothing_to_change(what, "a skip over one layer is a residual block; take every=2 or more")
-    layers = _cut(draft.layers, every, what)
+    layers = cut_repeats(draft.layers, every, what)
     found = 0
 
     def edit(chain: tuple[Layer, ...], place: Place) -> Sequence[Layer]:
         nonlocal found
-        if _is_repeated(place) and len(chain) == 1 and isinstance(chain[0], Repeat):
+        if is_repeated(place) and len(chain) == 1 and isinstance(chain[0], Repeat):
             found += 1
             return [Residual(chain, name="")]
         if place.inside:
             return chain
         result: list[Layer] = []
         at = 0
-        for group in _groups(chain, place.in_features, every, False, blocks=True):
+        for group in groups(chain, place.in_features, every, False, blocks=True):
             found += 1
             body = [layer for run in group for layer in run.layers]
             result += [*chain[at : group[0].start], Residual(body, name="")]
@@ -257,47 +107,61 @@ def _fixup(draft: Draft, layers: int) -> Draft:
         )
 
     def wrap(block: Block) -> list[Layer]:
-        body = _fixup_starts(_turned(_written_out(block.body)), block.count)
-        return [_residual_of(block, body, learned=True)]
+        body = _fixup_starts(turned(written_out(block.body)), block.count)
+        return [residual_of(block, body, learned=True)]
 
-    return _wrap(draft, "fixup()", layers, False, wrap)
-
-
-def _written_out(body: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Return the copies of a Repeat as layers of their own, named layer0, layer1, ..."""
-    if len(body) != 1 or not isinstance(body[0], Repeat):
-        return body
-    result: list[Layer] = []
-    for copy in range(body[0].n):
-        for layer in body[0].body:
-            own = bool(layer.own_parameters(1))
-            part = f"layer{copy}{'_' if layer.name else ''}{layer.name or ''}"
-            result.append(changed(layer, name=part) if own else layer)
-    return tuple(result)
+    return wrap_blocks(draft, "fixup()", layers, False, wrap)
 
 
 def _fixup_starts(body: tuple[Layer, ...], count: int) -> tuple[Layer, ...]:
     """Return a branch of m layers whose first m - 1 are scaled by L^(-1/(2m-2)), and the last is 0."""
     dense = [layer for layer in body if isinstance(layer, Dense)]
     functions = [layer.function for layer in body if isinstance(layer, Activation)]
-    fits = str(activations.describe(functions[0]).extra["fits"])
-    variance = (2.0 if fits.startswith("he") else 1.0) * float(count) ** (-1.0 / (len(dense) - 1))
-    scaled = {"scale": variance, "mode": "fan_in", "distribution": "normal"}
+    fits = Initializer(str(activations.describe(functions[0]).extra["fits"]))
+    lower, upper = scaled_init(fits, fixup_factor(count, len(dense))), Initializer("zeros")
 
     def start(layer: Layer) -> Layer:
-        if not isinstance(layer, Dense):
-            return layer
-        last = layer is dense[-1]
-        return changed(layer, init=Initializer("zeros") if last else Initializer("variance_scaling", scaled))
+        return (
+            changed(layer, init=upper if layer is dense[-1] else lower) if isinstance(layer, Dense) else layer
+        )
 
     return tuple(map(start, body))
+
+
+def _deepnorm(draft: Draft, layers: int) -> Draft:
+    kind = Layer.kinds.get("layer_norm")
+    if kind is None:
+        raise DoesNotApply("deepnorm() needs vg.LayerNorm, which this build does not have")
+
+    def wrap(block: Block) -> list[Layer]:
+        alpha, beta = deepnorm_constants(block.count / 2)
+        norm = f"{block.name}_norm" if block.name else "norm"
+        made = [residual_of(block, _smaller(block.body, beta), shortcut=alpha), kind(name=norm)]  # type: ignore[call-arg]  # a LayerNorm
+        return made
+
+    return wrap_blocks(draft, "deepnorm()", layers, False, wrap)
+
+
+def _smaller(body: Sequence[Layer], factor: float) -> tuple[Layer, ...]:
+    """Return layers whose weights start `factor` times as large as what fits, or as what was given."""
+    result: list[Layer] = []
+    for index, layer in enumerate(body):
+        if layer.body:
+            layer = changed(layer, body=_smaller(layer.body, factor))
+        elif isinstance(layer, Dense):
+            behind = body[index + 1] if index + 1 < len(body) else None
+            function = behind.function if isinstance(behind, Activation) else "identity"
+            start = layer.init or Initializer(str(activations.describe(function).extra["fits"]))
+            layer = changed(layer, init=scaled_init(start, factor))  # type: ignore[arg-type]  # Dense has resolved it
+        result.append(layer)
+    return tuple(result)
 
 
 def _highway(draft: Draft, bias: float, coupled: bool) -> Draft:
     def wrap(block: Block) -> list[Layer]:
         return [Highway(block.body, transform_bias=bias, coupled=coupled, name=block.name)]
 
-    return _wrap(draft, "highway()", 1, False, wrap)
+    return wrap_blocks(draft, "highway()", 1, False, wrap)
 
 
 def _dense_skip(draft: Draft, block: int) -> Draft:
@@ -306,11 +170,11 @@ def _dense_skip(draft: Draft, block: int) -> Draft:
         raise nothing_to_change(what, "a block of one layer has nothing to pass on; take block=2 or more")
 
     def wrap(found: Block) -> list[Layer]:
-        pieces = list(runs(_written_out(found.body), found.in_features))
+        pieces = list(runs(written_out(found.body), found.in_features))
         narrow = f"{pieces[0].dense.name or ''}_narrow".lstrip("_")
         return [*(Concat(run.layers, name="") for run in pieces), Dense(found.out_features, name=narrow)]
 
-    return _wrap(draft, what, block, False, wrap)
+    return wrap_blocks(draft, what, block, False, wrap)
 
 
 def _unet(draft: Draft, levels: int, join: str) -> Draft:
@@ -338,12 +202,12 @@ def _unet(draft: Draft, levels: int, join: str) -> Draft:
         square = [run for run in runs(chain, place.in_features, blocks=True) if run.activated and run.square]
         while at < len(chain):
             layer = chain[at]
-            if isinstance(layer, Repeat) and not layer.tied and _activated(layer.body) and layer.n >= count:
+            if isinstance(layer, Repeat) and not layer.tied and activated(layer.body) and layer.n >= count:
                 result += fold(_pieces(layer, count, renamed), width)
                 found += 1
-            elif square and square[0].start == at and len(square) >= count and _adjoining(square):
-                groups = [square[a:b] for a, b in _shares(len(square), count)]
-                result += fold([[one for run in group for one in run.layers] for group in groups], width)
+            elif square and square[0].start == at and len(square) >= count and adjoining(square):
+                parts = [square[a:b] for a, b in shares(len(square), count)]
+                result += fold([[one for run in part for one in run.layers] for part in parts], width)
                 found, at = found + 1, square[-1].stop
                 continue
             else:
@@ -357,21 +221,9 @@ def _unet(draft: Draft, levels: int, join: str) -> Draft:
     return replace(draft, layers=layers, renamed={**draft.renamed, **renamed})
 
 
-def _adjoining(found: Sequence[Run]) -> bool:
-    return all(a.stop == b.start for a, b in itertools.pairwise(found))
-
-
-def _shares(total: int, count: int) -> list[tuple[int, int]]:
-    """Return `count` ranges that cover `total`; what does not divide goes to the one in the middle."""
-    each, middle = total // count, count // 2
-    sizes = [each + (total - each * count if index == middle else 0) for index in range(count)]
-    ends = list(itertools.accumulate(sizes))
-    return list(zip([0, *ends[:-1]], ends, strict=True))
-
-
 def _pieces(repeat: Repeat, count: int, renamed: Renamed) -> list[list[Layer]]:
     result: list[list[Layer]] = []
-    for index, (first, stop) in enumerate(_shares(repeat.n, count)):
+    for index, (first, stop) in enumerate(shares(repeat.n, count)):
         cut, moved = piece(repeat, first, stop - first, f"{repeat.name or 'part'}{index}")
         renamed.update(moved)
         result.append([cut])
@@ -393,7 +245,9 @@ ENTRIES: tuple[Entry, ...] = (
             _LAYERS,
             Setting("scale", 1.0, "s, what the branch is multiplied by"),
             Setting("shortcut", 1.0, "c, what the shortcut is multiplied by"),
-            Setting("projection", False, "also around layers that change the width, with weights", kind="flag"),
+            Setting(
+                "projection", False, "also around layers that change the width, with weights", kind="flag"
+            ),
         ),
         aliases=("skip", "post_activation", "resnet"),
     ),
@@ -433,7 +287,7 @@ ENTRIES: tuple[Entry, ...] = (
         "skipinit",
         "block",
         "x -> x + a W phi(x), a = 0 at the start",
-        "ReZero around pre-activation blocks: what batch normalisation does for a residual network, in one number.",
+        "ReZero around pre-activation blocks: in one number what batch normalisation does for them.",
         "each step becomes x + a [activation, Dense](x) with a learned number a that starts at 0",
         "De & Smith 2020, arXiv:2002.10444",
         _skipinit,
@@ -444,12 +298,26 @@ ENTRIES: tuple[Entry, ...] = (
         "block",
         "x -> x + a W_m phi(... W_1 phi(x)), W_m = 0, others scaled by L^(-1/(2m-2))",
         "Starts that keep a residual network's updates of one size at any depth, without normalisation.",
-        "each m steps become one branch, the last of its weights at 0, with a learned factor a that starts at 1",
+        "each m steps become one branch, its last weights at 0, with a learned factor a that starts at 1",
         "Zhang, Dauphin & Ma 2019, arXiv:1901.09321",
         _fixup,
         (Setting("layers", 2, "m, how many layers a branch has", kind="size"),),
         conflicts={
             "norm": "it is made to do without, and a norm takes away the scales that it sets",
+            "start": "it says itself how its weights start",
+        },
+    ),
+    Entry(
+        "deepnorm",
+        "block",
+        "x -> LayerNorm(a x + f(x)), a = (2N)^(1/4), weights of f smaller by (8N)^(-1/4), 2N blocks",
+        "Post-norm blocks whose shortcut outweighs the branch as depth grows, so that updates stay bounded.",
+        "each step becomes a residual block with a heavier shortcut and a LayerNorm behind it",
+        "Wang et al. 2022, arXiv:2203.00555",
+        _deepnorm,
+        (_LAYERS,),
+        conflicts={
+            "norm": "it brings a norm of its own",
             "start": "it says itself how its weights start",
         },
     ),
@@ -471,7 +339,7 @@ ENTRIES: tuple[Entry, ...] = (
         "long",
         "x -> [x, f(x)]",
         "Every layer of a block sees the outputs of all before it.",
-        "in blocks of some steps each adds its output beside its input; a Dense at the end narrows them again",
+        "in blocks each step adds its output beside its input; a Dense at the end narrows them again",
         "Huang et al. 2017, arXiv:1608.06993",
         _dense_skip,
         (Setting("block", 4, "how many layers a block has", kind="size"),),
@@ -488,7 +356,13 @@ ENTRIES: tuple[Entry, ...] = (
         _unet,
         (
             Setting("levels", 3, "how many shortcuts there are, one inside the other", kind="size"),
-            Setting("join", "add", "how a shortcut comes back: add or concat", kind="choice", choices=("add", "concat")),
+            Setting(
+                "join",
+                "add",
+                "how a shortcut comes back: add or concat",
+                kind="choice",
+                choices=("add", "concat"),
+            ),
         ),
         aliases=("u_shaped",),
     ),

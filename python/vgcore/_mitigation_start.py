@@ -33,7 +33,11 @@ def _next_activation(chain: Sequence[Layer], index: int, place: Place) -> Activa
             return None
         if layer.body:
             return _next_activation(layer.body, -1, place)
-    if place.inside and any(isinstance(outer, Repeat) and outer.n > 1 for outer in place.inside) and index >= 0:
+    if (
+        place.inside
+        and any(isinstance(outer, Repeat) and outer.n > 1 for outer in place.inside)
+        and index >= 0
+    ):
         return _next_activation(chain[:index], -1, Place((), 1))
     return None
 
@@ -82,7 +86,7 @@ def _parameter(place: Place, layer: Layer, index: int, leaf: str) -> str:
     return ".".join((*join(place.path, layer, index), leaf))
 
 
-# --- activations ---------------------------------------------------------------------------------------------
+# --- activations --------------------------------------------------------------------------------------------
 
 
 def _activation(draft: Draft, function: str, init: str | None) -> Draft:
@@ -104,7 +108,9 @@ def _activation(draft: Draft, function: str, init: str | None) -> Draft:
 
     swapped = edit_layers(draft, swap)
     if not seen:
-        raise nothing_to_change(what, f"it has no activation other than {entry.name}, or none that can be swapped")
+        raise nothing_to_change(
+            what, f"it has no activation other than {entry.name}, or none that can be swapped"
+        )
 
     fits = str(entry.extra["fits"])
     start = Initializer(fits if init is None or init == "fits" else init)
@@ -125,7 +131,7 @@ def _activation(draft: Draft, function: str, init: str | None) -> Draft:
     return replace(swapped, layers=layers, fresh=draft.fresh | fresh)
 
 
-# --- weights -------------------------------------------------------------------------------------------------
+# --- weights ------------------------------------------------------------------------------------------------
 
 
 def _known(name: str) -> Initializer:
@@ -178,7 +184,7 @@ def _zero_bias(draft: Draft) -> Draft:
 
 
 def _weight_gain(following: Activation | None) -> float:
-    """Return the gain at which weights before this activation keep the gradient's norm, where there is one."""
+    """Return the gain at which weights before this activation keep a gradient's norm, if there is one."""
     if following is None:
         return 1.0
     found = _edge(following.function, tuple(sorted(following.params.items())), None)
@@ -203,7 +209,7 @@ def _edge(
     """Return (sigma_w2, sigma_b2) at the edge of chaos; None where there is no such point."""
     from . import theory
 
-    layer = Activation(function, **dict(params))
+    layer = Activation(function, **dict[str, Any](params))
     if sigma_b2 is not None:
         point = theory.critical(layer, sigma_b2)
         return point.sigma_w2, point.sigma_b2
@@ -232,14 +238,19 @@ def _edge_of_chaos(draft: Draft, sigma_b2: float | None) -> Draft:
                 point = _edge(following.function, tuple(sorted(following.params.items())), sigma_b2)
                 if point is None:
                     raise nothing_to_change(
-                        what, f"{following.function} has no critical point: no weights keep the gradient's norm"
+                        what,
+                        f"{following.function} has no critical point: no weights keep the gradient's norm",
                     )
                 if point[1] > 0.0 and not layer.bias:
                     raise nothing_to_change(
                         what, f"{following.function} needs biases of variance {point[1]:g}, but bias=False"
                     )
                 fresh.update(_parameter(place, layer, index, leaf) for leaf in ("weight", "bias"))
-                bias = Initializer("normal", {"std": point[1] ** 0.5}) if point[1] > 0.0 else Initializer("zeros")
+                bias = (
+                    Initializer("normal", {"std": point[1] ** 0.5})
+                    if point[1] > 0.0
+                    else Initializer("zeros")
+                )
                 start = Initializer("mean_field", {"sigma_w2": point[0]})
                 layer = changed(layer, init=start, bias_init=bias if layer.bias else layer.bias_init)
             result.append(layer)
@@ -304,7 +315,9 @@ def _delta(draft: Draft) -> Draft:
 
 def _lsuv(draft: Draft, tolerance: float) -> Draft:
     if _is_recurrent(draft):
-        raise nothing_to_change("lsuv()", "it scales layers one after the other; a recurrent layer has one set")
+        raise nothing_to_change(
+            "lsuv()", "it scales layers one after the other; a recurrent layer has one set"
+        )
     if draft.x is None:
         raise DoesNotApply(
             "lsuv() scales each layer by what the data make of it: give them, net.mitigate(..., x=x)"
@@ -330,7 +343,9 @@ ENTRIES: tuple[Entry, ...] = (
         _activation,
         (
             Setting("function", "relu", "a name from vg.activations.names()", kind="name"),
-            Setting("init", None, 'start of the weights, also where one was given; "fits": what fits', kind="name"),
+            Setting(
+                "init", None, 'start of the weights, also where one was given; "fits": what fits', kind="name"
+            ),
         ),
         refits=True,
     ),
@@ -361,7 +376,7 @@ ENTRIES: tuple[Entry, ...] = (
         "start",
         "sigma_w2 E phi'(h)^2 = 1 at the length that the layer keeps",
         "Weights and biases of the variance at which a wide network keeps the gradient's norm.",
-        "weights N(0, sigma_w2 / fan_in), biases N(0, sigma_b2), solved by vg.theory.critical for the activation",
+        "weights N(0, sigma_w2 / fan_in), biases N(0, sigma_b2), solved by vg.theory.critical",
         "Poole et al. 2016, arXiv:1606.05340; Schoenholz et al. 2017, arXiv:1611.01232",
         _edge_of_chaos,
         (Setting("sigma_b2", None, "variance of the biases; None takes the least that has a stable point"),),
@@ -384,7 +399,7 @@ ENTRIES: tuple[Entry, ...] = (
         "start",
         "W = I",
         "Layers that start by passing everything on.",
-        "weights of layers as wide as their input (of a plain recurrent layer: weight_hh) start at the identity",
+        "weights of layers as wide as their input (of a plain recurrent layer: weight_hh)",
         "Xiao et al. 2018, arXiv:1806.05393 (delta-orthogonal); Le, Jaitly & Hinton 2015, arXiv:1504.00941",
         _delta,
         aliases=("identity_start", "delta_orthogonal"),

@@ -66,7 +66,9 @@ def _irnn(draft: Draft) -> Draft:
     def edit(layer: Recurrent) -> Recurrent:
         if layer.unit.name == "irnn":
             return layer
-        cured: Recurrent = changed(layer, cell=Cell("irnn"), recurrent_init=start, bias_init=None, gate_bias=None)
+        cured: Recurrent = changed(
+            layer, cell=Cell("irnn"), recurrent_init=start, bias_init=None, gate_bias=None
+        )
         return cured
 
     return _recurrent(draft, "irnn()", edit, "its cell is irnn already")
@@ -108,8 +110,8 @@ def _chrono(draft: Draft, T: int | None) -> Draft:
     if T is None and any(isinstance(layer, Recurrent) for layer in draft.layers):
         if draft.x is None:
             raise DoesNotApply(
-                "chrono() needs the longest lag in steps: chrono(T), or the data, net.mitigate(..., x=x), whose "
-                "length it then takes"
+                "chrono() needs the longest lag in steps: chrono(T), or the data, net.mitigate(..., x=x), "
+                "whose length it then takes"
             )
         T = int(draft.x.shape[1])
     lag = max(T or 0, 3)
@@ -150,7 +152,10 @@ ENTRIES: tuple[Entry, ...] = (
         "Le, Jaitly & Hinton 2015, arXiv:1504.00941",
         _irnn,
         needs="a recurrent layer",
-        conflicts={"start": "its recurrent weights start at the identity", "activation": "its activation is relu"},
+        conflicts={
+            "start": "its recurrent weights start at the identity",
+            "activation": "its activation is relu",
+        },
         refits=True,
     ),
     Entry(

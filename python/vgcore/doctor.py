@@ -19,7 +19,7 @@ import numpy as np
 from . import _doctor_text, mitigations
 from ._checks import as_real, as_size, shown
 from ._doctor_cause import Cause, find_cause
-from ._doctor_trials import RATES, Course, Trial, constant_loss, fingerprint, run_trial
+from ._doctor_trials import RATES, Course, Trial, confirm, constant_loss, fingerprint, run_trial
 from ._progress import Progress, ProgressLike
 from ._rng import RngLike, seed_of
 from ._table import json_safe, to_pandas
@@ -43,6 +43,8 @@ PROBED: Final = 128
 #: How many of the best single cures are combined in pairs, and how many pairs are tried at most.
 PAIRED: Final = 4
 PAIRS: Final = 6
+#: How many trials that come first are trained again on other batches, at most.
+CONFIRMED: Final = 5
 #: Share of the budget after which no further single cure begins, so that pairs get their turn.
 SINGLES: Final = 0.7
 
@@ -282,6 +284,15 @@ def doctor(
                 clock.spend()
                 trials.append(trial)
     trials.sort(key=lambda trial: rank_key(trial, untouched, unit))
+    again = _reshuffled(course, rng)
+    for _ in range(CONFIRMED):
+        first = next(iter(trials), None)
+        if first is None or first.confirmed or first.failed or clock.late(1.0):
+            break
+        cured = net.mitigate(*first.cures, x=course.x[course.probed])
+        trials[0] = confirm(cured, first, again)
+        clock.spend()
+        trials.sort(key=lambda trial: rank_key(trial, untouched, unit))
     settings = {
         "loss": repr(course.loss),
         "steps": course.steps,
@@ -327,6 +338,14 @@ def _course(
     return Course(inputs, targets, chosen, rows, probed, checked)
 
 
+def _reshuffled(course: Course, rng: RngLike) -> Course:
+    """Return the course with other batches, drawn from the same seed."""
+    draw = np.random.default_rng([seed_of(rng), 1])
+    size = course.rows[0].size
+    rows = tuple(np.sort(draw.choice(len(course.x), size, replace=False)) for _ in course.rows)
+    return replace(course, rows=rows)
+
+
 class _Clock:
     """What is left of a budget: of seconds, or of training steps over all trials."""
 
@@ -336,7 +355,8 @@ class _Clock:
         self._seconds: float = math.inf
         if isinstance(budget, bool) or not isinstance(budget, (int, float, str, np.integer, type(None))):
             raise ArgumentError(
-                f'budget: expected seconds ("30s" or 30.0), a number of training steps or None, got {shown(budget)}'
+                f'budget: expected seconds ("30s" or 30.0), a number of training steps or None, '
+                f"got {shown(budget)}"
             )
         if isinstance(budget, (int, np.integer)):
             self._steps = as_size(budget, "budget")
@@ -387,7 +407,9 @@ def _versions(name: str, net: Network) -> list[Mitigation]:
     if name == "activation":
         # Where weights were given a start of their own, it suits the activation that was there.
         fits = ":init=fits" if _given_starts(net.layers) else ""
-        return [mitigations.get(f"activation:{function}{fits}") for function in ("relu", "selu", "tanh", "gelu")]
+        return [
+            mitigations.get(f"activation:{function}{fits}") for function in ("relu", "selu", "tanh", "gelu")
+        ]
     if name == "forget_bias":
         return [mitigations.get("forget_bias:1"), mitigations.get("forget_bias:3")]
     if name == "init" and net.axis == "depth":
@@ -427,7 +449,11 @@ def _pairs(trials: Sequence[Trial], untouched: Trial, unit: float) -> list[tuple
 
 
 def _try(
-    net: Network, cures: tuple[Mitigation, ...], course: Course, refused: dict[str, str], known: dict[str, str]
+    net: Network,
+    cures: tuple[Mitigation, ...],
+    course: Course,
+    refused: dict[str, str],
+    known: dict[str, str],
 ) -> Trial | None:
     """Return the trial of these cures; None, with the reason in `refused`, where they do not apply.
 

@@ -1,7 +1,7 @@
-"""Layer: catalogues. Cures for gradients that vanish or explode: what there is, what each changes, how to name it.
+"""Layer: catalogues. Cures for gradients that vanish or explode: what there is, what each changes.
 
 Knows the tables of cures and how they are put together in order; what each does is in `_mitigation_*`. A cure
-is a name with parameters: ``vg.mitigations.batch_norm(online=True)``, or as text ``"batch_norm:online=true"``.
+is a name with parameters: ``vg.mitigations.residual(scale=0.5)``, or as text ``"residual:scale=0.5"``.
 ``net.mitigate`` takes both.
 
 Example:
@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import (
@@ -87,7 +87,9 @@ class Mitigation:
         entry = describe(self.name)
         checked = entry.check_params(self.params)
         object.__setattr__(self, "name", entry.name)
-        object.__setattr__(self, "params", {p.name: checked[p.name] for p in entry.params if p.name in self.params})
+        object.__setattr__(
+            self, "params", {p.name: checked[p.name] for p in entry.params if p.name in self.params}
+        )
 
     def __hash__(self) -> int:
         """Hash by value."""
@@ -178,8 +180,8 @@ def get(value: Any) -> Mitigation:
         ArgumentError: something else, or parameters that the cure does not have.
 
     Example:
-        >>> get("activation:selu"), get("batch_norm:position=after:online=true")
-        (activation('selu'), batch_norm(position='after', online=True))
+        >>> get("activation:selu"), get("residual:scale=0.5")
+        (activation('selu'), residual(scale=0.5))
     """
     if isinstance(value, Mitigation):
         return value
@@ -203,17 +205,17 @@ def get(value: Any) -> Mitigation:
             f"mitigation: call the cure first, as in vg.mitigations.residual(); got {shown(value)}"
         )
     raise ArgumentError(
-        f'mitigation: expected a name such as "residual", a text such as "activation:relu", or an object such '
-        f"as vg.mitigations.batch_norm(); got {shown(value)}"
+        f'mitigation: expected a name such as "residual", a text such as "activation:relu", or an object '
+        f"such as vg.mitigations.residual(); got {shown(value)}"
     )
 
 
 def as_cures(values: Any) -> tuple[Mitigation, ...]:
-    """Return cures given as one text ("residual+batch_norm", "none"), one object or a sequence of either.
+    """Return cures given as one text ("residual+orthogonal", "none"), one object or a sequence of either.
 
     Example:
-        >>> as_cures("residual+batch_norm"), as_cures("none"), as_cures(["residual"])
-        ((residual(), batch_norm()), (), (residual(),))
+        >>> as_cures("residual+orthogonal"), as_cures("none"), as_cures(["residual"])
+        ((residual(), orthogonal()), (), (residual(),))
     """
     if values is None or values == "none":
         return ()
@@ -306,7 +308,10 @@ def predict(net: Network, x: Any = None) -> tuple[Prediction | None, str]:
 
     known: dict[str, Any] = {}
     if x is not None:
-        known = {"mean_square": float((x.astype("float64") ** 2).mean()), "mean": float(x.mean(dtype="float64"))}
+        known = {
+            "mean_square": float((x.astype("float64") ** 2).mean()),
+            "mean": float(x.mean(dtype="float64")),
+        }
         if net.axis == "time":
             known["steps"] = int(x.shape[1])
     elif net.axis == "time":
