@@ -41,6 +41,7 @@ from .recurrent import Recurrent
 if TYPE_CHECKING:
     from . import callbacks, datasets, depth, mitigations, plotting, testing, theory
     from .diagnosis import Diagnosis, diagnose
+    from .doctor import Prescription
     from .history import History
     from .stats import Stats, gradient_stats
     from .study import Study, StudyResult
@@ -65,6 +66,7 @@ __all__ = [
     "MissingDependencyError",
     "Network",
     "NonFiniteError",
+    "Prescription",
     "Recurrent",
     "Repeat",
     "Residual",
@@ -101,6 +103,7 @@ __all__ = [
 #: What is loaded when it is first asked for: name here -> module it lives in ("" for a module itself).
 _LAZY = {
     "Diagnosis": "diagnosis",
+    "Prescription": "doctor",
     "History": "history",
     "Stats": "stats",
     "Study": "study",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ._signs import UNEVEN_DECADES
+from ._stagnation import guessing
 from .errors import NonFiniteError
 from .layers import walk
 from .mitigations import Mitigation, as_text, predict
@@ -146,29 +147,22 @@ def run_trial(net: Network, cures: Sequence[Mitigation], course: Course) -> Tria
 def constant_loss(loss: Loss, y: NDArray[Any]) -> float:
     """Return the loss of the best answer that is the same for every sample: what is learned starts below it.
 
-    Formula: cross_entropy: the entropy of the classes; bce_with_logits: of each output; mse: the variance;
-    smooth_l1: that of the median.
+    For losses whose best constant answer is not known the median stands for it.
 
     Example:
         >>> import numpy as np, vgcore as vg
         >>> round(constant_loss(vg.losses.cross_entropy(), np.array([0, 1, 0, 1])), 6)
         0.693147
     """
+    known = None if loss.params else guessing(loss.name, y)
+    if known is not None:
+        return known
     if y.dtype.kind in "iu":
         labels = y.ravel()
-        shares = np.bincount(labels) / labels.size
-        output = np.log(np.maximum(shares, 1e-300))
+        output = np.log(np.maximum(np.bincount(labels) / labels.size, 1e-300))
         return loss.value(np.broadcast_to(output, (labels.size, output.size)).copy(), labels)
     values = y.astype(np.float64).reshape(-1, y.shape[-1])
-    mean = values.mean(axis=0)
-    if loss.name == "cross_entropy":
-        answer = np.log(np.maximum(mean, 1e-300))
-    elif loss.name == "bce_with_logits":
-        inside = np.clip(mean, 1e-12, 1 - 1e-12)
-        answer = np.log(inside / (1 - inside))
-    else:
-        answer = mean if loss.name == "mse" else np.median(values, axis=0)
-    return loss.value(np.broadcast_to(answer, values.shape).copy(), values)
+    return loss.value(np.broadcast_to(np.median(values, axis=0), values.shape).copy(), values)
 
 
 def fingerprint(net: Network) -> str:

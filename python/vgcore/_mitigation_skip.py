@@ -378,3 +378,6 @@ ENTRIES: tuple[Entry, ...] = (
         aliases=("long_skips",),
     ),
 )
+
+# Until the core has it.
+ENTRIES = tuple(entry for entry in ENTRIES if entry.name != "deepnorm" or "layer_norm" in Layer.kinds)

@@ -156,9 +156,9 @@ class Prescription:
         Example:
             >>> import numpy as np, vgcore as vg
             >>> rng = np.random.default_rng(0)
-            >>> x, y = rng.normal(size=(64, 8)).astype("float32"), rng.integers(0, 3, 64)
-            >>> net = vg.mlp(depth=30, width=8, out_features=3, activation="sigmoid", rng=0)
-            >>> found = net.doctor(x, y, candidates=["activation:relu", "scaled_residual"], steps=10)
+            >>> x = rng.normal(size=(64, 8)).astype("float32")
+            >>> net = vg.mlp(depth=30, width=8, activation="sigmoid", rng=0)
+            >>> found = net.doctor(x, x.argmax(1), candidates=["scaled_residual"], steps=30)
             >>> found.best().cures == found.recommended[0].cures
             True
         """

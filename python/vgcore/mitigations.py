@@ -146,7 +146,7 @@ def names(group: str | None = None) -> list[str]:
         ArgumentError: no such group.
 
     Example:
-        >>> {"residual", "batch_norm", "lstm"} <= set(names())
+        >>> {"residual", "orthogonal", "lstm"} <= set(names())
         True
     """
     if group is None:
