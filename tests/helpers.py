@@ -161,10 +161,10 @@ def gap_by_norm(got: tuple[Any, Any], expected: tuple[Any, Any]) -> float:
     return float(np.linalg.norm(np.ldexp(a, int(np.clip(a_e - b_e, -4000, 900))) - b)) / size
 
 
-def in_range(layers: Any, parameters: Any, x: Any, lowest: float) -> bool:
+def in_range(layers: Any, parameters: Any, x: Any, lowest: float, training: Any = None) -> bool:
     """Whether every value of the forward pass is zero or well inside the float range; only gradients are
     scaled."""
-    _, inputs = forward(compile_program(layers), parameters, double(x))
+    _, inputs = forward(compile_program(layers), parameters, double(x), training)
     arrays = [a for h in inputs for a in (h if isinstance(h, list) else [h])]
     sizes = np.abs(np.concatenate([a.ravel() for a in arrays]))
     return bool(np.all(sizes < 1 / lowest) and np.all((sizes == 0) | (sizes > lowest)))

@@ -66,7 +66,7 @@ def activations_and_initializers(dtype: str) -> dict[str, str]:
 
 
 def network(dtype: str, width: int) -> vg.Network:
-    """Own and shared steps, a residual, a learned slope, several activations."""
+    """Own and shared steps, branches of every kind, a learned slope, several activations."""
     return vg.Network(
         width,
         [
@@ -76,6 +76,16 @@ def network(dtype: str, width: int) -> vg.Network:
                 [vg.Residual([vg.Dense(width), vg.Activation("tanh")], scale=0.5), vg.Activation("prelu")], 3
             ),
             vg.Repeat([vg.Dense(width, sigma_b2=0.1), vg.Activation("silu")], 3, tied=True),
+            vg.Repeat(
+                [
+                    vg.Highway(activation="tanh"),
+                    vg.Dropout(0.2),
+                    vg.Residual(vg.Dense(width), learned=True, scale=0.5, survival=0.7, shortcut=0.9),
+                ],
+                3,
+            ),
+            vg.Highway(vg.Dense(width), coupled=False),
+            vg.Concat([vg.Dense(3), vg.Activation("tanh")]),
             vg.Dense(7),
         ],
         dtype=dtype,

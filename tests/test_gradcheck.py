@@ -17,6 +17,8 @@ from helpers import double, functions_of, gap_by_norm, in_range, to_oracle
 from hypothesis import assume, event, given, note
 from hypothesis import strategies as st
 from oracle_activations import ACTIVATIONS
+from oracle_branches import Training
+from vgcore._rng import key_of
 
 SEEDS = st.integers(0, 2**32 - 1)
 BATCHES = st.integers(1, 4)
@@ -40,11 +42,11 @@ def parameters_of(net: vg.Network) -> dict[str, np.ndarray]:
     return {name: double(value) for name, value in net.parameters().items()}
 
 
-def off_zero(layers: Any, parameters: Any, x: Any) -> bool:
+def off_zero(layers: Any, parameters: Any, x: Any, training: Training | None = None) -> bool:
     """Whether no activation is asked at exactly 0, a kink of many: there the step's h^2 decides which side it
     is on."""
     program = oracle.compile_program(layers)
-    _, inputs = oracle.forward(program, parameters, double(x))
+    _, inputs = oracle.forward(program, parameters, double(x), training)
     return all(np.all(h != 0) for op, h in zip(program, inputs, strict=True) if op.what == "activation")
 
 
@@ -158,6 +160,34 @@ def test_float32_against_the_float64_oracle(net: vg.Network, batch: int, seed: i
     for name, expected in run.parameters.items():
         assume(sensitivity[name] < 1e-5)
         assert gap_by_norm(found.scaled(name), expected) < 1e-5 + 100 * sensitivity[name], name
+
+
+@given(vg.testing.networks(dtype="float64", noise=True), st.booleans(), BATCHES, SEEDS)
+def test_what_is_drawn_against_the_oracle(net: vg.Network, training: bool, batch: int, seed: int) -> None:
+    """Dropout and stochastic depth, in training and in inference: the same draws, and what follows."""
+    note(repr(net.layers))
+    assume(functions_of(net.layers) <= set(ACTIVATIONS))
+    rng = np.random.default_rng(seed)
+    x, v = (rng.normal(size=(batch, n)) for n in (net.in_features, net.out_features))
+    layers, parameters = to_oracle(net.layers), parameters_of(net)
+    drawn = Training(key_of(net.seed)) if training else None
+    run = oracle.gradients(layers, parameters, x, cotangent=v, training=drawn)
+    assume(alive(run) and in_range(layers, parameters, x, 1e-100, drawn))
+    output = net.forward(x, training=training)
+    np.testing.assert_allclose(output, run.output, rtol=1e-9, atol=1e-12 * np.abs(run.output).max())
+    found = net.gradients(x, cotangent=v, training=training)
+    for name, expected in run.parameters.items():
+        assert gap_by_norm(found.scaled(name), expected) < 1e-8, name
+    assert gap_by_norm(found.scaled_input, (run.input.m, run.input.e)) < 1e-8
+    flow = net.probe(x, cotangent=v, training=training)
+    for key, norms in (("grad", run.grad), ("delta", run.delta), ("weight_grad", run.weight)):
+        np.testing.assert_allclose(flow.raw[f"{key}_log2_norm"], norms, rtol=1e-12, atol=1e-7, err_msg=key)
+    directions = {name: rng.normal(size=value.shape) for name, value in parameters.items()}
+    assume(off_zero(layers, parameters, x, drawn))
+    step = oracle.directional_derivative(layers, parameters, x, directions, cotangent=v, training=drawn)
+    terms = np.concatenate([(found[key] * directions[key]).ravel() for key in found] or [np.zeros(1)])
+    assume(np.isfinite(terms).all())
+    assert abs(step - terms.sum()) <= 1e-8 * np.sqrt(np.sum(terms**2)) + 1e-300
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["own", "tied"])

@@ -130,7 +130,7 @@ def shift(name: str, by: int) -> str:
 # --- linearity ------------------------------------------------------------------------------------------
 
 
-@given(vg.testing.networks(dtype="float64"), BATCHES, SEEDS)
+@given(vg.testing.networks(dtype="float64", noise=True), BATCHES, SEEDS)
 def test_backward_is_linear_in_the_cotangent(net: vg.Network, batch: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     x, a = normal(rng, net, batch)
@@ -144,7 +144,7 @@ def test_backward_is_linear_in_the_cotangent(net: vg.Network, batch: int, seed: 
         assert np.linalg.norm(total[name] - (2 * one - 3 * two)) <= 1e-12 * scale, name
 
 
-@given(vg.testing.networks(), BATCHES, st.integers(-100, 100), SEEDS)
+@given(vg.testing.networks(noise=True), BATCHES, st.integers(-100, 100), SEEDS)
 def test_a_power_of_two_moves_exponents_and_no_bit(net: vg.Network, batch: int, k: int, seed: int) -> None:
     x, v = normal(np.random.default_rng(seed), net, batch)
     v = np.where(np.abs(v) < 2.0**-20, 1, v).astype(net.dtype)  # scaled entries stay normal numbers
@@ -169,7 +169,7 @@ def test_a_power_of_two_moves_exponents_and_no_bit(net: vg.Network, batch: int, 
 # --- the same bits --------------------------------------------------------------------------------------
 
 
-@given(vg.testing.networks(max_repeat=50, max_layers=2, nesting=1), BATCHES, SEEDS)
+@given(vg.testing.networks(max_repeat=50, max_layers=2, nesting=1, noise=True), BATCHES, SEEDS)
 def test_every_memory_plan_gives_the_same_bits(net: vg.Network, batch: int, seed: int) -> None:
     """Without a limit, and with every budget of a rising series that is enough."""
     x, v = normal(np.random.default_rng(seed), net, batch)
@@ -201,7 +201,7 @@ def test_deep_memory_plans_give_the_same_bits(dtype: str) -> None:
     assert len(plans) > 1, plans
 
 
-@given(vg.testing.networks(max_width=20), st.integers(1, 40), SEEDS)
+@given(vg.testing.networks(max_width=20, noise=True), st.integers(1, 40), SEEDS)
 def test_every_thread_count_gives_the_same_bits(net: vg.Network, batch: int, seed: int) -> None:
     x, v = normal(np.random.default_rng(seed), net, batch)
     vg.set_num_threads(1)
