@@ -13,7 +13,6 @@ use crate::num::real::Real;
 use crate::parts::loss::{Loss, Target};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::ThreadId;
 use std::time::Instant;
 
 /// What a pass is for.
@@ -128,33 +127,36 @@ pub struct Spare<T: Real> {
 /// Buffers above this are given back after a pass.
 const SPARE_LIMIT: u64 = 2 << 30;
 
+/// A number that the calling thread alone has: short steps ask for it, and the clock costs ten times as much.
+fn thread() -> usize {
+    thread_local! { static HERE: u8 = const { 0 } }
+    HERE.with(|x| std::ptr::from_ref(x).addr())
+}
+
 /// Looks for an interrupt about twenty times a second, on the calling thread alone.
 pub(super) struct Stop<'a> {
     flag: AtomicBool,
     next: AtomicU64,
     begun: Instant,
-    owner: ThreadId,
+    owner: usize,
     poll: &'a (dyn Fn() -> bool + Sync),
 }
 
 impl<'a> Stop<'a> {
     /// A watch that begins now.
     pub(super) fn new(poll: &'a (dyn Fn() -> bool + Sync)) -> Self {
-        Self {
-            flag: AtomicBool::new(false),
-            next: AtomicU64::new(50),
-            begun: Instant::now(),
-            owner: std::thread::current().id(),
-            poll,
-        }
+        Self { flag: AtomicBool::new(false), next: AtomicU64::new(50), begun: Instant::now(), owner: thread(), poll }
     }
 
     pub(super) fn now(&self) -> bool {
         if self.flag.load(Ordering::Relaxed) {
             return true;
         }
+        if thread() != self.owner {
+            return false;
+        }
         let ms = self.begun.elapsed().as_millis() as u64;
-        if ms >= self.next.load(Ordering::Relaxed) && std::thread::current().id() == self.owner {
+        if ms >= self.next.load(Ordering::Relaxed) {
             self.next.store(ms + 50, Ordering::Relaxed);
             if (self.poll)() {
                 self.flag.store(true, Ordering::Relaxed);

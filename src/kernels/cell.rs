@@ -4,7 +4,7 @@
 //! A cell has `U` units. Its pre-activations z are `COLUMNS` runs of U numbers a row, its state s is `STATES` runs, and
 //! per-unit parameters p are `VECTORS` runs: everything is unit by unit, so that a vector of units is a step of work.
 
-use super::delta::squares_of;
+use super::delta::{fold, largest, squares_of};
 use crate::num::real::Real;
 use crate::num::scaled::{ScaledSum, exponent};
 use crate::num::simd::{Isa, Kernel, One, Vector, dispatch};
@@ -261,21 +261,11 @@ impl<T: Real, M: CellMath> Kernel for Reverse<'_, T, M> {
                 }
                 j += n;
             }
-            let (mut a, mut tops, mut tops_delta) = ([[0.0f64; 8]; 3], [T::ZERO; 16], [T::ZERO; 16]);
-            // SAFETY: the arrays hold the lanes of any vector.
-            unsafe {
-                sums[0].store(a[0].as_mut_ptr());
-                sums[1].store(a[1].as_mut_ptr());
-                sums[2].store(a[2].as_mut_ptr());
-                top.store(tops.as_mut_ptr());
-                top_delta.store(tops_delta.as_mut_ptr());
-            }
-            // The padded lanes of a last vector hold zeros, which no largest magnitude or sum notices.
-            row.largest = largest(&tops);
-            row.largest_delta = largest(&tops_delta);
-            row.output = ScaledSum::new(tree(&a[0]), 0);
-            row.cell = ScaledSum::new(tree(&a[1]), 0);
-            row.delta = ScaledSum::new(tree(&a[2]), 0);
+            row.largest = largest::<T, _>(top);
+            row.largest_delta = largest::<T, _>(top_delta);
+            row.output = ScaledSum::new(fold(sums[0]), 0);
+            row.cell = ScaledSum::new(fold(sums[1]), 0);
+            row.delta = ScaledSum::new(fold(sums[2]), 0);
         }
     }
 }
@@ -283,20 +273,6 @@ impl<T: Real, M: CellMath> Kernel for Reverse<'_, T, M> {
 /// Columns of z that are gates' own pre-activations: the first ones. (A GRU's last column is a part of its third.)
 const fn gate_columns<M: CellMath>() -> usize {
     if M::GATES == 0 { M::COLUMNS } else { M::GATES }
-}
-
-#[inline(always)]
-fn largest<T: Real>(lanes: &[T; 16]) -> f64 {
-    let mut m = 0.0f64;
-    for x in lanes {
-        m = if x.to_f64() > m { x.to_f64() } else { m };
-    }
-    m
-}
-
-#[inline(always)]
-fn tree(a: &[f64; 8]) -> f64 {
-    ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
 }
 
 /// A delta this much smaller than the gradient it came from may owe its size to faint slopes alone.

@@ -8,7 +8,7 @@ use crate::engine::sweep::{Level, NO_SCALE};
 use crate::kernels::cell::{CellMath, CellVisitor, Reverse, RowBack, reverse};
 use crate::kernels::cell_figures::StepFigures;
 use crate::kernels::delta::{normalise, rescale};
-use crate::kernels::matmul::{Matrix, Start};
+use crate::kernels::matmul::{Matrix, Start, gather_rows};
 use crate::num::real::Real;
 use crate::num::scaled::pow2;
 
@@ -276,10 +276,8 @@ impl<T: Real> Scene<'_, T> {
         let delta = cell.delta.get(local);
         if k == 0 && !self.straight() {
             // The weight phase takes the inputs of many steps together.
-            let x = cell.x.get_mut(local);
-            for (row, index) in w.rows.clone().enumerate() {
-                x[row * width..][..width].copy_from_slice(&self.x[(index * steps + t) * width..][..width]);
-            }
+            let from = &self.x[(w.rows.start * steps + t) * width..];
+            gather_rows(Matrix::rows(from, steps * width), width, cell.x.get_mut(local));
         }
         let Some(packed) = &w.cells[k].back_ih else { return };
         let a = Matrix { data: delta, row: dw, col: 1 };

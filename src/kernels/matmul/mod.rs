@@ -20,6 +20,7 @@ use crate::num::simd::{Path, path};
 pub use ahead::Ahead;
 pub use micro::Start as RawStart;
 use micro::{Tile, micro, shape};
+pub use pack::gather_rows;
 use pack::{on_a_line, pack_rows, pack_strips, pack_transposed};
 pub use packed::Packed;
 

@@ -2,7 +2,7 @@
 
 use super::{Matrix, transpose};
 use crate::num::real::Real;
-use crate::num::simd::{Isa, Kernel, Path, Vector, dispatch_on};
+use crate::num::simd::{Isa, Kernel, Path, Vector, dispatch_on, path};
 
 /// Rows of equal length copied from one distance to another, with zeros up to a whole number of vectors.
 struct Copy<'a, T> {
@@ -114,6 +114,12 @@ pub fn on_a_line<T: Real>(panel: &mut Vec<T>, len: usize) -> &mut [T] {
     grow(panel, len + line);
     let at = panel.as_ptr().align_offset(64).min(line);
     &mut panel[at..at + len]
+}
+
+/// Rows of `a`, `width` wide and `a.row` apart, one after another. Shape of `to`: (rows, width).
+pub fn gather_rows<T: Real>(a: Matrix<'_, T>, width: usize, to: &mut [T]) {
+    let rows = to.len() / width.max(1);
+    dispatch_on(path(), Copy { from: a.data, from_row: a.row, to, to_row: width, rows, width, padded: width });
 }
 
 /// Elements between the copied rows of A beyond their length: rows then start in different cache sets.
