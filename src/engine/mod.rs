@@ -19,5 +19,6 @@ pub mod stats;
 pub mod sweep;
 mod sweep_branches;
 pub mod tape;
+pub mod update;
 pub mod uses;
 pub mod weights;

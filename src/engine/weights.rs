@@ -64,7 +64,7 @@ impl<T: Real> Params<'_, T> {
 }
 
 /// Rows of a weight gradient that one task takes: enough to use a packed panel often, few enough to stay in cache.
-fn block_rows(n_in: usize) -> usize {
+pub(super) fn block_rows(n_in: usize) -> usize {
     (32_768 / n_in.max(1)).clamp(128, 1024)
 }
 

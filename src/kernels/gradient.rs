@@ -50,9 +50,9 @@ impl GradientSums {
 #[derive(Clone, Copy)]
 pub struct Step<T> {
     /// A power of two, applied to the gradient first (exact unless the product is subnormal).
-    first: T,
+    pub(super) first: T,
     /// Minus what is left of the rate.
-    second: T,
+    pub(super) second: T,
 }
 
 impl<T: Real> Step<T> {

@@ -12,3 +12,4 @@ pub mod matmul;
 pub mod pointwise;
 pub mod row_affine;
 pub mod unit;
+pub mod update;

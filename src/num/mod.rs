@@ -10,5 +10,6 @@ pub mod pool;
 pub mod real;
 pub mod rng;
 pub mod rows;
+pub mod scale;
 pub mod scaled;
 pub mod simd;

@@ -38,6 +38,11 @@ pub enum Kind {
         /// Value when not given.
         default: &'static str,
     },
+    /// Yes or no: a number that is 1 or 0.
+    Flag {
+        /// Value when not given.
+        default: bool,
+    },
     /// One of a few words.
     Choice {
         /// Value when not given.
@@ -84,10 +89,16 @@ impl Param {
         Self { name, kind: Kind::Activation { default }, doc }
     }
 
+    /// A parameter that is on or off.
+    pub const fn flag(name: &'static str, default: bool, doc: &'static str) -> Self {
+        Self { name, kind: Kind::Flag { default }, doc }
+    }
+
     /// The value when none is given.
     pub fn default_value(&self) -> Value {
         match self.kind {
             Kind::Number { default, .. } => Value::Number(default),
+            Kind::Flag { default } => Value::Number(f64::from(u8::from(default))),
             Kind::Activation { default } | Kind::Choice { default, .. } => Value::Text(default.to_owned()),
         }
     }
@@ -106,6 +117,7 @@ impl Param {
                 let names: Vec<_> = Act::infos().iter().filter(|i| !i.learned).map(|i| i.name).collect();
                 format!("the name of an activation that learns nothing ({})", names.join(", "))
             }
+            Kind::Flag { .. } => "true or false".to_owned(),
             Kind::Choice { of, .. } => format!("one of \"{}\"", of.join("\", \"")),
         }
     }
@@ -113,6 +125,7 @@ impl Param {
     fn takes(&self, v: &Value) -> bool {
         match (&self.kind, v) {
             (Kind::Number { low, high, .. }, Value::Number(x)) => low <= x && x <= high,
+            (Kind::Flag { .. }, Value::Number(x)) => *x == 0.0 || *x == 1.0,
             (Kind::Activation { .. }, Value::Text(s)) => {
                 Act::parse(s, &[]).is_ok_and(|act| act.learned_start().is_none())
             }
@@ -191,6 +204,11 @@ impl Given {
             Some((_, Value::Number(x))) => *x,
             _ => f64::NAN,
         }
+    }
+
+    /// A parameter that is on or off.
+    pub fn flag(&self, name: &str) -> bool {
+        self.number(name) == 1.0
     }
 
     /// A parameter that is a word.

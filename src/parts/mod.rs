@@ -3,7 +3,10 @@
 pub mod activation;
 pub mod catalogue;
 pub mod cell;
+pub mod clip;
+pub mod constraint;
 pub mod init;
 pub mod layer;
 pub mod loss;
+pub mod optimizer;
 pub mod parametrization;

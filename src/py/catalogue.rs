@@ -3,7 +3,7 @@
 use super::door::raise;
 use crate::error::Error;
 use crate::parts::activation::Act;
-use crate::parts::catalogue::{Info, Value};
+use crate::parts::catalogue::{Info, Kind, Value};
 use crate::parts::cell::Cell;
 use crate::parts::init::Init;
 use crate::parts::loss::Loss;
@@ -75,6 +75,7 @@ fn plain<'py>(py: Python<'py>, i: &Info) -> PyResult<Bound<'py, PyDict>> {
     for p in i.params {
         let q = param(py, p.name, p.doc)?;
         match p.default_value() {
+            Value::Number(x) if matches!(p.kind, Kind::Flag { .. }) => q.set_item("default", x == 1.0)?,
             Value::Number(x) => q.set_item("default", x)?,
             Value::Text(s) => q.set_item("default", s)?,
         }
