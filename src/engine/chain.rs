@@ -3,7 +3,7 @@
 
 use super::feed::{Feed, Wanted};
 use super::network::{Network, Stage};
-use super::pass::{Mode, Outcome, Request, Stop, Top, cut};
+use super::pass::{Mode, Outcome, Request, Stop, Top, cut, hits};
 use super::plan::{DEFAULT_BUDGET, Plan};
 use super::recurrent::plan::TimePlan;
 use super::recurrent::{NonFinite, Recurrent, Run, Seed, Setting, TimeStats, narrowed};
@@ -11,12 +11,15 @@ use super::shared::step_tensor;
 use super::stats::Stats;
 use super::sweep::{Level, NO_SCALE};
 use super::tape::Tape;
+use super::update::Stepper;
 use super::weights::{Params, ScaledGradient};
 use crate::error::Error;
 use crate::kernels::gradient::squares;
 use crate::num::aligned::Buffer;
+use crate::num::pool;
 use crate::num::real::Real;
 use crate::num::scaled::ScaledSum;
+use crate::parts::loss::Target;
 
 /// What only networks with time yield.
 pub struct TimeOutcome<T> {
@@ -132,7 +135,11 @@ pub fn plan_text<T: Real>(
 }
 
 /// Carries out a request on a network with time.
-pub fn pass<T: Real>(net: &Network<T>, r: &Request<'_, T>) -> Result<Outcome<T>, Error> {
+pub fn pass<T: Real>(
+    net: &Network<T>,
+    r: &Request<'_, T>,
+    stepper: Option<&mut Stepper<'_, T>>,
+) -> Result<Outcome<T>, Error> {
     let (batch, steps) = (r.batch, r.time.steps);
     let expected = batch.checked_mul(steps).and_then(|n| n.checked_mul(net.in_features));
     if batch == 0 || steps == 0 || expected != Some(r.x.len()) {
@@ -151,7 +158,16 @@ pub fn pass<T: Real>(net: &Network<T>, r: &Request<'_, T>) -> Result<Outcome<T>,
         let params = net.params.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         flow(net, r, &params, &plans, &counts, backward, &stop)?
     };
-    if let (Mode::Step, Some(rate)) = (r.mode, r.rate) {
+    if let Some(s) = stepper {
+        // Without gradients the loss was no number.
+        if !outcome.gradients.is_empty() {
+            let mut params = net.params.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let tensors: Vec<_> = net.tensors().collect();
+            s.settle(pool::num_threads(), &tensors, &mut outcome.gradients, &mut params, &last_layer(net));
+            net.refresh(&mut params);
+            outcome.gradients.clear();
+        }
+    } else if let (Mode::Step, Some(rate)) = (r.mode, r.rate) {
         let mut params = net.params.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         for (g, w) in outcome.gradients.iter().zip(params.iter_mut()) {
             if let Some(g) = g {
@@ -162,6 +178,22 @@ pub fn pass<T: Real>(net: &Network<T>, r: &Request<'_, T>) -> Result<Outcome<T>,
         outcome.gradients.clear();
     }
     Ok(outcome)
+}
+
+/// Weight and bias of the last layer that has any: tensors and copies.
+fn last_layer<T: Real>(net: &Network<T>) -> Vec<(usize, usize)> {
+    let mut at = net.tensors().count();
+    for s in net.stages.iter().rev() {
+        at -= s.tensors().len();
+        let found = match s {
+            Stage::Feed(p) => super::feed::last_layer(p),
+            Stage::Recurrent(r) => (0..r.tensors.len()).map(|t| (t, 0)).collect(),
+        };
+        if !found.is_empty() {
+            return found.into_iter().map(|(t, c)| (at + t, c)).collect();
+        }
+    }
+    Vec::new()
 }
 
 fn flow<'a, T: Real>(
@@ -241,9 +273,13 @@ fn flow<'a, T: Real>(
         values.push(out);
     }
     let z = values.pop().unwrap_or_default();
-    let (loss, mut seed) = top(net, r, &z, counts[counts.len() - 1], backward);
+    let (loss, correct, mut seed) = top(net, r, &z, counts[counts.len() - 1], backward);
+    // A loss that is no number says nothing about the way down.
+    let lost = r.mode == Mode::Step && r.rate.is_none() && loss.is_some_and(|l| !l.is_finite());
+    let backward = backward && !lost;
     let mut outcome = Outcome {
         loss,
+        correct,
         output: if r.mode == Mode::Forward { z } else { Vec::new() },
         stats: Stats::default(),
         gradients: Vec::new(),
@@ -259,7 +295,7 @@ fn flow<'a, T: Real>(
                 Work::Feed(mut feed) => {
                     feed.seed(&seed.g, &seed.e);
                     let n = feed.program.tensors.len();
-                    let flow = feed.backward(Params::Read(&params[at..at + n]))?;
+                    let flow = feed.backward(Params::Read(&params[at..at + n]), None)?;
                     for (j, k) in flow.kept.into_iter().enumerate() {
                         kept[at + j] = k;
                     }
@@ -314,7 +350,13 @@ fn check_state<T>(r: &Recurrent, state: Option<&[Vec<T>]>, batch: usize) -> Resu
 }
 
 /// The mean loss over the rows that exist, and dL/d(output) row by row.
-fn top<T: Real>(net: &Network<T>, r: &Request<'_, T>, z: &[T], rows: usize, backward: bool) -> (Option<f64>, Seed<T>) {
+fn top<T: Real>(
+    net: &Network<T>,
+    r: &Request<'_, T>,
+    z: &[T],
+    rows: usize,
+    backward: bool,
+) -> (Option<f64>, Option<(usize, usize)>, Seed<T>) {
     let width = net.out_features();
     let mut seed = Seed {
         g: vec![T::ZERO; if backward { rows * width } else { 0 }],
@@ -326,14 +368,15 @@ fn top<T: Real>(net: &Network<T>, r: &Request<'_, T>, z: &[T], rows: usize, back
     };
     let count = (0..rows).filter(|&row| lives(row)).count();
     let (mut total, mut spare, mut g) = (0.0, Vec::new(), vec![T::ZERO; width]);
-    let mut known = None;
+    let (mut known, mut right) = (None, 0);
     for row in (0..rows).filter(|&row| lives(row)) {
         let e = match &r.top {
-            Top::None => return (None, seed),
+            Top::None => return (None, None, seed),
             Top::Loss(l, target) => {
                 let (value, e) = l.row(&z[row * width..][..width], target.row(row, width), count, &mut g, &mut spare);
                 total += value;
                 known = Some(total);
+                right += usize::from(hits(&z[row * width..][..width], target.row(row, width)));
                 e
             }
             Top::Cotangent(v) => {
@@ -346,5 +389,6 @@ fn top<T: Real>(net: &Network<T>, r: &Request<'_, T>, z: &[T], rows: usize, back
             seed.e[row] = e;
         }
     }
-    (known, seed)
+    let correct = matches!(&r.top, Top::Loss(_, Target::Classes(_))).then_some((right, count));
+    (known, correct, seed)
 }

@@ -9,6 +9,7 @@ use super::shared::{self, room};
 use super::stats::Stats;
 use super::sweep::{Level, Scene, Worker};
 use super::tape::Tape;
+use super::update::Stepper;
 use super::uses::uses;
 use super::weights::{Job, Params, ScaledGradient, run as weigh};
 use crate::error::Error;
@@ -159,14 +160,23 @@ impl<'a, T: Real> Feed<'a, T> {
     }
 
     /// Takes the workers' seeds back through all segments.
-    pub fn backward(&mut self, mut params: Params<'_, T>) -> Result<Flow<T>, Error> {
+    pub fn backward(
+        &mut self,
+        mut params: Params<'_, T>,
+        mut stepper: Option<&mut Stepper<'_, T>>,
+    ) -> Result<Flow<T>, Error> {
         let (p, plan, threads, wanted) = (self.program, self.plan, self.threads, self.wanted);
         let (base, inputs, chunk) = (self.tape.base.clone(), self.tape.inputs.clone(), self.tape.chunk);
         let last = plan.segments.len() - 1;
-        let mut kept: Vec<Option<ScaledGradient<T>>> = Vec::with_capacity(p.tensors.len());
-        for (i, t) in p.tensors.iter().enumerate() {
-            let keep = t.derived().is_none() && (wanted.gradients || t.shared || (t.slope && wanted.update));
-            kept.push(keep.then(|| room(p, i)).transpose()?);
+        let mut kept = match &mut stepper {
+            Some(s) => s.room(p)?,
+            None => Vec::new(),
+        };
+        if stepper.is_none() {
+            for (i, t) in p.tensors.iter().enumerate() {
+                let keep = t.derived().is_none() && (wanted.gradients || t.shared || (t.slope && wanted.update));
+                kept.push(keep.then(|| room(p, i)).transpose()?);
+            }
         }
         let mut stats = Stats::new(p.units, wanted.level);
         let chunks = self.tape.chunks();
@@ -191,8 +201,9 @@ impl<'a, T: Real> Feed<'a, T> {
                 Params::Write(x) => Params::Write(x),
             };
             let Wanted { level, rate, update, gradients, .. } = wanted;
-            let mut job = Job { program: p, threads, level, rate, update, params, kept: &mut kept };
-            let needed = update || level > Level::None || gradients;
+            let needed = update || level > Level::None || gradients || stepper.is_some();
+            let stepper = stepper.as_deref_mut();
+            let mut job = Job { program: p, threads, level, rate, update, params, kept: &mut kept, stepper };
             let sums = if needed { weigh(&mut job, self.tape, &list) } else { Vec::new() };
             if level > Level::None {
                 for (u, sums) in list.iter().zip(&sums) {
@@ -213,6 +224,11 @@ impl<'a, T: Real> Feed<'a, T> {
         shared::settle(p, &mut kept);
         if let (true, Params::Write(params), Some(rate)) = (wanted.update, &mut params, wanted.rate) {
             shared::step(p, &kept, params, rate);
+        }
+        if let (Some(s), Params::Write(params)) = (stepper, &mut params) {
+            let tensors: Vec<_> = p.tensors.iter().collect();
+            s.settle(threads, &tensors, &mut kept, params, &last_layer(p));
+            s.keep(std::mem::take(&mut kept));
         }
         if wanted.level > Level::None {
             name_units(p, &mut stats);
@@ -284,7 +300,21 @@ impl<'a, T: Real> Feed<'a, T> {
     }
 }
 
-fn name_units(p: &Program, stats: &mut Stats) {
+/// Weight and bias of the last layer that has any: tensors and copies.
+pub(super) fn last_layer(p: &Program) -> Vec<(usize, usize)> {
+    for b in p.blocks.iter().rev() {
+        for op in b.ops.iter().rev() {
+            if let Kind::Dense { weight, bias } = &op.kind {
+                let refs = std::iter::once(weight).chain(bias);
+                return refs.map(|r| (r.tensor, r.copy(b.times - 1))).collect();
+            }
+        }
+    }
+    Vec::new()
+}
+
+/// Step, kind and width of each unit.
+pub(super) fn name_units(p: &Program, stats: &mut Stats) {
     for b in &p.blocks {
         for i in 0..b.times {
             for op in &b.ops {

@@ -2,6 +2,7 @@
 
 mod branches;
 pub mod chain;
+pub mod clipping;
 pub mod derived;
 mod faint;
 pub mod feed;
@@ -19,6 +20,7 @@ pub mod stats;
 pub mod sweep;
 mod sweep_branches;
 pub mod tape;
+pub mod train;
 pub mod update;
 pub mod uses;
 pub mod weights;

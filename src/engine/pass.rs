@@ -7,10 +7,11 @@ use super::program::Program;
 use super::stats::Stats;
 use super::sweep::{Level, Scene, Worker};
 use super::tape::Tape;
+use super::update::Stepper;
 use super::weights::{Params, ScaledGradient};
 use crate::error::Error;
 use crate::num::real::Real;
-use crate::parts::loss::{Loss, Target};
+use crate::parts::loss::{Loss, Target, TargetRow};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -105,6 +106,8 @@ impl<T> Time<'_, T> {
 pub struct Outcome<T: Real> {
     /// Mean loss.
     pub loss: Option<f64>,
+    /// With class labels: output rows whose largest entry is that of the label, and how many count.
+    pub correct: Option<(usize, usize)>,
     /// The output (batch, out), for [`Mode::Forward`].
     pub output: Vec<T>,
     /// Figures.
@@ -178,7 +181,12 @@ impl<T: Real> Network<T> {
 
     /// Carries out a request.
     pub fn pass(&self, r: &Request<'_, T>) -> Result<Outcome<T>, Error> {
-        let Some(p) = self.program() else { return super::chain::pass(self, r) };
+        self.pass_with(r, None)
+    }
+
+    /// Carries out a request; a step is taken by the stepper, if there is one.
+    pub fn pass_with(&self, r: &Request<'_, T>, stepper: Option<&mut Stepper<'_, T>>) -> Result<Outcome<T>, Error> {
+        let Some(p) = self.program() else { return super::chain::pass(self, r, stepper) };
         let expected = r.batch.checked_mul(p.in_features);
         if r.batch == 0 || expected != Some(r.x.len()) {
             return Err(Error::Shape(format!(
@@ -209,15 +217,18 @@ impl<T: Real> Network<T> {
             Some(s) => s.tape,
             None => Tape::new(p, &plan, full)?,
         };
+        // A step whose updates have begun is brought to its end.
+        let begun = AtomicBool::new(false);
+        let stop = || !begun.load(Ordering::Relaxed) && stop.now();
         let outcome = if r.mode == Mode::Step {
             let mut params = self.params.write().unwrap_or_else(PoisonError::into_inner);
-            let outcome = self.carry_out(p, r, &plan, &mut tape, Params::Write(&mut params), &|| stop.now());
+            let outcome = self.carry_out(p, r, &plan, &mut tape, Params::Write(&mut params), stepper, (&begun, &stop));
             // Also where the pass was stopped: some parameters may have been stepped.
             self.refresh(&mut params);
             outcome
         } else {
             let params = self.params.read().unwrap_or_else(PoisonError::into_inner);
-            self.carry_out(p, r, &plan, &mut tape, Params::Read(&params), &|| stop.now())
+            self.carry_out(p, r, &plan, &mut tape, Params::Read(&params), None, (&begun, &stop))
         };
         if plan.bytes <= SPARE_LIMIT
             && let Ok(mut s) = self.spare.try_lock()
@@ -234,24 +245,31 @@ impl<T: Real> Network<T> {
         plan: &Plan,
         tape: &mut Tape<T>,
         params: Params<'_, T>,
-        stop: &(dyn Fn() -> bool + Sync),
+        stepper: Option<&mut Stepper<'_, T>>,
+        (begun, stop): (&AtomicBool, &(dyn Fn() -> bool + Sync)),
     ) -> Result<Outcome<T>, Error> {
         let backward = r.mode.goes_back();
-        let mut feed = Feed::new(p, plan, tape, r.x, r.wanted(), stop);
+        let wanted = Wanted { update: r.mode == Mode::Step && stepper.is_none(), ..r.wanted() };
+        let mut feed = Feed::new(p, plan, tape, r.x, wanted, stop);
         let rows = feed.rows();
         let out_width = if r.mode == Mode::Forward { p.out_features } else { 0 };
-        let (mut losses, mut output) = (vec![0.0f64; r.batch], vec![T::ZERO; r.batch * out_width]);
+        let (mut losses, mut output) = (vec![(0.0f64, false); r.batch], vec![T::ZERO; r.batch * out_width]);
         let items = cut(&mut losses, &rows, 1).into_iter().zip(cut(&mut output, &rows, out_width)).collect();
-        feed.forward(params.get(), items, &|scene, w, z, (losses, output): (&mut [f64], &mut [T])| {
+        feed.forward(params.get(), items, &|scene, w, z, (losses, output): (&mut [(f64, bool)], &mut [T])| {
             output.copy_from_slice(&z[..output.len()]);
             top(scene, w, z, r, losses, p.out_features);
         })?;
         let loss = match &r.top {
-            Top::Loss(..) => Some(losses.iter().sum::<f64>()),
+            Top::Loss(..) => Some(losses.iter().map(|l| l.0).sum::<f64>()),
+            _ => None,
+        };
+        let correct = match &r.top {
+            Top::Loss(_, Target::Classes(_)) => Some((losses.iter().filter(|l| l.1).count(), r.batch)),
             _ => None,
         };
         let mut outcome = Outcome {
             loss,
+            correct,
             output,
             stats: Stats::default(),
             gradients: Vec::new(),
@@ -259,11 +277,19 @@ impl<T: Real> Network<T> {
             plan: (plan.describe(), plan.segments.len(), plan.recompute()),
             time: None,
         };
-        if !backward {
+        // A loss that is no number says nothing about the way down.
+        let lost = stepper.is_some() && loss.is_some_and(|l| !l.is_finite());
+        if !backward || lost {
             return Ok(outcome);
         }
         feed.level_seeds();
-        let flow = feed.backward(params)?;
+        begun.store(stepper.as_ref().is_some_and(|s| s.fuses), Ordering::Relaxed);
+        let mut stepper = stepper;
+        let start = Instant::now();
+        let flow = feed.backward(params, stepper.as_deref_mut())?;
+        if let Some(s) = stepper {
+            s.seconds = start.elapsed().as_secs_f64();
+        }
         if r.mode == Mode::Gradients {
             outcome.input_gradient = feed.input_gradient();
             outcome.gradients = flow.kept;
@@ -281,13 +307,26 @@ impl<T: Real> Request<'_, T> {
     }
 }
 
+/// Whether the first of the largest outputs is that of the label.
+pub(super) fn hits<T: Real>(z: &[T], target: TargetRow<'_, T>) -> bool {
+    let TargetRow::Class(label) = target else { return false };
+    let mut best = 0;
+    for (i, &x) in z.iter().enumerate() {
+        if x > z[best] {
+            best = i;
+        }
+    }
+    // Outputs that are no numbers are no answer.
+    best == label && z[best].finite()
+}
+
 /// dL/d(output) of a worker's rows, from the loss or as given. `z`: (rows, out).
 fn top<T: Real>(
     scene: &Scene<'_, T>,
     w: &mut Worker<T>,
     z: &[T],
     r: &Request<'_, T>,
-    losses: &mut [f64],
+    losses: &mut [(f64, bool)],
     width: usize,
 ) {
     let mut spare = Vec::new();
@@ -298,7 +337,7 @@ fn top<T: Real>(
             Top::Loss(l, target) => {
                 let g = &mut w.g[i * width..][..width];
                 let (value, e) = l.row(&z[i * width..][..width], target.row(row, width), r.batch, g, &mut spare);
-                *loss = value;
+                *loss = (value, hits(&z[i * width..][..width], target.row(row, width)));
                 e
             }
             Top::Cotangent(v) => {

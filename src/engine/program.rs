@@ -56,6 +56,8 @@ pub struct Tensor {
     pub slope: bool,
     /// Axes in front of a copy's own: one for each untied Repeat around it.
     pub lead: usize,
+    /// Changed by gradients; else by what passes see, as running statistics are.
+    pub trainable: bool,
     /// Where its values come from.
     pub origin: Origin,
     /// Operation instances that use it.
@@ -396,6 +398,7 @@ impl Program {
             shared: false,
             slope: matches!(leaf, "slope" | "scale"),
             lead: lead.len(),
+            trainable: true,
             origin: Origin::Drawn,
             uses: cx.times.0,
         });

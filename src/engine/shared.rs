@@ -30,6 +30,18 @@ pub fn room<T: Real>(p: &Program, tensor: usize) -> Result<ScaledGradient<T>, Er
     Ok(ScaledGradient { mantissa: Buffer::zeroed(t.copies * t.len())?, exponent: vec![i64::MIN; t.copies * blocks] })
 }
 
+/// Makes a tensor's room ready for the next pass.
+pub fn clear<T: Real>(p: &Program, tensor: usize, kept: &mut ScaledGradient<T>, own: bool) {
+    let t = &p.tensors[tensor];
+    let blocks = if t.shared { t.rows.div_ceil(ROWS) } else { 1 };
+    kept.exponent.clear();
+    kept.exponent.resize(t.copies * blocks, i64::MIN);
+    // The gradient of a tensor with one use is written as a whole.
+    if !own {
+        kept.mantissa.fill(T::ZERO);
+    }
+}
+
 /// The bias that goes with a shared weight, what the weight is made from, and the uses of all, output first.
 type Group = (Option<Ref>, Option<Derived>, Vec<usize>);
 
@@ -48,7 +60,7 @@ struct Task<'a, T: Real> {
 
 /// Adds the segment's uses of shared weights to the kept gradients, and their own norms to `out`.
 pub fn accumulate<T: Real>(
-    job: &mut Job<'_, T>,
+    job: &mut Job<'_, '_, T>,
     tape: &Tape<T>,
     list: &[Use<'_>],
     shifts: &[i64],
@@ -195,7 +207,7 @@ fn add_scaled<T: Real>(sum: &mut [T], se: &mut i64, x: &[T], e: i64) {
 }
 
 /// Adds the gradients of learned numbers: sums over rows, from the output to the input.
-fn slopes<T: Real>(job: &mut Job<'_, T>, tape: &Tape<T>, list: &[Use<'_>]) {
+fn slopes<T: Real>(job: &mut Job<'_, '_, T>, tape: &Tape<T>, list: &[Use<'_>]) {
     for u in list.iter().rev() {
         let Some((r, at)) = u.scalar else { continue };
         let Some(kept) = &mut job.kept[r.tensor] else { continue };

@@ -6,17 +6,19 @@
 //! with several uses, networks along time), gradients are kept with their exponents and [`Stepper::settle`] goes
 //! through clips, optimizer and constraints when the pass is over. Every update of a weight is one call of [`rows`].
 
-use super::program::Tensor;
-use super::weights::{ScaledGradient, block_rows};
+use super::clipping::{Own, Part, apply_clip, each, lay, measure, take};
+use super::program::{Kind, Program, Tensor};
+use super::shared::{clear, room};
+use super::weights::ScaledGradient;
 use crate::error::Error;
-use crate::kernels::gradient::{Block, Weights, block, squares};
-use crate::kernels::update::{Change, STATES, multiply};
+use crate::kernels::gradient::squares;
+use crate::kernels::update::{Change, STATES};
 use crate::num::aligned::Buffer;
 use crate::num::pool;
 use crate::num::real::Real;
 use crate::num::scale::Scale;
 use crate::num::scaled::ScaledSum;
-use crate::parts::clip::{Clip, Norm, Scope};
+use crate::parts::clip::Clip;
 use crate::parts::constraint::{Constraint, Work};
 use crate::parts::optimizer::{Layer, Numbers, Optimizer, Piece, Rounds};
 use std::sync::Mutex;
@@ -57,7 +59,7 @@ impl<T: Real> Memory<T> {
             states.push(
                 tensors
                     .clone()
-                    .map(|t| zeros(if t.trainable { t.copies * t.len() } else { 0 }, name, t))
+                    .map(|t| zeros(if learns(t) { t.copies * t.len() } else { 0 }, name, t))
                     .collect::<Result<_, _>>()?,
             );
         }
@@ -86,6 +88,8 @@ pub struct Stepper<'a, T: Real> {
     pub fuses: bool,
     /// What the update did is wanted.
     pub count: bool,
+    /// Seconds that the way back took.
+    pub seconds: f64,
     /// What it did: by tensor, then by copy.
     pub changes: Vec<Vec<Change>>,
     /// Squares of each tensor's whole gradient before clipping, where it was kept.
@@ -99,73 +103,63 @@ impl Rules {
     }
 }
 
+/// A step as the weight phase takes it, block by block.
+#[derive(Clone, Copy)]
+pub struct Fused<'a> {
+    optimizer: &'a Optimizer,
+    numbers: Numbers,
+    rate: f64,
+    /// What the update did is wanted.
+    pub count: bool,
+}
+
+impl Fused<'_> {
+    /// Updates the rows of a block.
+    pub fn rows<T: Real>(
+        &self,
+        gradient: &[T],
+        exponent: i64,
+        weights: &mut [T],
+        states: [&mut [T]; STATES],
+        count: bool,
+    ) -> Change {
+        let (numbers, factor) = (self.numbers, Scale::ONE);
+        let piece = Piece { gradient, exponent, factor, weights, states, numbers, count, direction: false };
+        rows(self.optimizer, piece, self.rate)
+    }
+}
+
 /// Updates a block of rows: the one place where weights change in training.
-pub fn rows<T: Real>(optimizer: &Optimizer, piece: Piece<'_, T>, rate: f64) -> Change {
+fn rows<T: Real>(optimizer: &Optimizer, piece: Piece<'_, T>, rate: f64) -> Change {
     optimizer.update(piece, rate)
 }
 
-/// One copy of a parameter.
-struct Copy {
-    tensor: usize,
-    copy: usize,
-    /// Exponent of the gradient, and the factor that clips have given it.
-    exponent: i64,
-    factor: Scale,
-    /// Squares of the mantissas, while nothing has changed them.
-    squares: Option<ScaledSum>,
-    /// Belongs to the network's last layer.
-    last: bool,
-    /// Numbers of the step.
-    numbers: Numbers,
-    /// Entries.
-    count: usize,
+/// Whether an optimizer changes a tensor.
+pub(super) fn learns(t: &Tensor) -> bool {
+    t.trainable && t.derived().is_none()
 }
 
-impl Copy {
-    /// The factor and the exponent together.
-    fn scale(&self) -> Scale {
-        self.factor.shifted(self.exponent)
+/// Tensors whose gradients the weight phase finishes block by block: weights and biases of one use.
+fn fusible(p: &Program) -> Vec<bool> {
+    let mut out = vec![false; p.tensors.len()];
+    for op in p.blocks.iter().flat_map(|b| &b.ops) {
+        if let Kind::Dense { weight, bias } = &op.kind {
+            for r in std::iter::once(weight).chain(bias) {
+                let t = &p.tensors[r.tensor];
+                out[r.tensor] = !t.shared && t.derived().is_none();
+            }
+        }
     }
+    out
 }
 
-/// A run of rows of one copy.
-struct Part<'a, T> {
-    copy: usize,
-    cols: usize,
-    gradient: &'a mut [T],
-    weights: &'a mut [T],
-    states: [&'a mut [T]; STATES],
-    sums: [f64; 2],
-    squares: [ScaledSum; 2],
-    rows: Vec<Scale>,
-    change: Change,
-}
-
-/// Elements that are worth a task.
-const TASK: usize = 16_384;
-
-/// Calls `f` on all parts, small ones together.
-fn each<T: Real>(threads: usize, parts: &mut [Part<'_, T>], f: &(dyn Fn(&mut Part<'_, T>) + Sync)) {
-    let mut tasks = Vec::new();
-    let mut rest = parts;
-    while !rest.is_empty() {
-        let mut total = 0;
-        let n = rest.iter().take_while(|p| (total < TASK, total += p.weights.len()).0).count();
-        let (a, b) = rest.split_at_mut(n);
-        tasks.push(a);
-        rest = b;
+impl<'a, T: Real> Stepper<'a, T> {
+    /// The step as the weight phase takes it.
+    pub fn step(&self) -> Fused<'a> {
+        let optimizer = &self.rules.optimizer;
+        Fused { optimizer, numbers: optimizer.numbers(self.rate, self.t), rate: self.rate, count: self.count }
     }
-    pool::each_owned(threads, tasks, &|_, task| task.iter_mut().for_each(f));
-}
 
-/// Takes the first `n` elements off a slice; none where there are none.
-fn take<'a, T>(rest: &mut &'a mut [T], n: usize) -> &'a mut [T] {
-    let (a, b) = std::mem::take(rest).split_at_mut_checked(n).unwrap_or_default();
-    *rest = b;
-    a
-}
-
-impl<T: Real> Stepper<'_, T> {
     /// Makes room for what the update does to the tensors of a network.
     pub fn prepare<'t>(&mut self, tensors: impl Iterator<Item = &'t Tensor>) {
         self.changes.clear();
@@ -174,6 +168,31 @@ impl<T: Real> Stepper<'_, T> {
             self.changes.push(vec![Change::default(); if self.count { t.copies } else { 0 }]);
             self.norms.push(ScaledSum::default());
         }
+    }
+
+    /// Room for the gradients that are not used up while they are in cache; that of the last step is used again.
+    pub(super) fn room(&mut self, p: &Program) -> Result<Vec<Option<ScaledGradient<T>>>, Error> {
+        let own = fusible(p);
+        let mut spare = std::mem::take(&mut self.memory.kept).into_iter();
+        let mut kept = Vec::with_capacity(p.tensors.len());
+        for (i, t) in p.tensors.iter().enumerate() {
+            let old = spare.next().flatten();
+            let keep = learns(t) && !(own[i] && self.fuses);
+            kept.push(match old {
+                _ if !keep => None,
+                Some(mut old) => {
+                    clear(p, i, &mut old, own[i]);
+                    Some(old)
+                }
+                None => Some(room(p, i)?),
+            });
+        }
+        Ok(kept)
+    }
+
+    /// Gives the room back for the next step.
+    pub(super) fn keep(&mut self, kept: Vec<Option<ScaledGradient<T>>>) {
+        self.memory.kept = kept;
     }
 
     /// Goes through clips and optimizer with the gradients that were kept, then through the constraints. `last`: the
@@ -194,42 +213,14 @@ impl<T: Real> Stepper<'_, T> {
             }
         }
         let numbers = self.rules.optimizer.numbers(self.rate, self.t);
-        for (i, ((t, kept), (weights, mut states))) in
+        for (i, ((t, kept), (weights, states))) in
             tensors.iter().zip(kept.iter_mut()).zip(params.iter_mut().zip(states)).enumerate()
         {
-            let Some(kept) = kept.as_mut().filter(|_| t.trainable && !t.is_empty()) else { continue };
-            let (mut gradient, mut weights) = (&mut kept.mantissa[..], &mut weights[..]);
-            let len = gradient.len() / kept.exponent.len().max(1);
-            let matrix = t.shape.len() - t.lead > 1;
-            let (cols, step) = if matrix { (t.cols, block_rows(t.cols) * t.cols) } else { (len, len) };
-            for (c, &exponent) in kept.exponent.iter().enumerate() {
-                let of_last = last.contains(&(i, c));
-                let copy = copies.len();
-                for from in (0..len).step_by(step.max(1)) {
-                    let n = step.min(len - from);
-                    parts.push(Part {
-                        copy,
-                        cols,
-                        gradient: take(&mut gradient, n),
-                        weights: take(&mut weights, n),
-                        states: states.each_mut().map(|s| take(s, n)),
-                        sums: [0.0; 2],
-                        squares: [ScaledSum::default(); 2],
-                        rows: Vec::new(),
-                        change: Change::default(),
-                    });
-                }
-                copies.push(Copy {
-                    tensor: i,
-                    copy: c,
-                    exponent,
-                    factor: Scale::ONE,
-                    squares: None,
-                    last: of_last,
-                    numbers,
-                    count: len,
-                });
-            }
+            let Some(kept) = kept.as_mut().filter(|_| learns(t) && !t.is_empty()) else { continue };
+            let cols = (t.shape.len() - t.lead > 1).then_some(t.cols);
+            let of_last = last.iter().filter(|l| l.0 == i).map(|l| l.1).collect::<Vec<_>>();
+            let ScaledGradient { mantissa, exponent } = kept;
+            lay((i, cols, &of_last, numbers), (mantissa, exponent), weights, states, &mut copies, &mut parts);
         }
         if self.count {
             measure(threads, &mut copies, &mut parts);
@@ -241,58 +232,17 @@ impl<T: Real> Stepper<'_, T> {
         for clip in &self.rules.clips {
             apply_clip(threads, clip, &mut copies, &mut parts);
         }
-        self.advance(threads, &mut copies, &mut parts);
-        drop(parts);
-        self.hold(threads, tensors, params);
-    }
-
-    /// The optimizer's step.
-    fn advance(&mut self, threads: usize, copies: &mut [Copy], parts: &mut [Part<'_, T>]) {
-        let optimizer = &self.rules.optimizer;
-        let rate = self.rate;
-        let update = |p: &mut Part<'_, T>, c: &Copy, direction: bool, count: bool| {
-            let piece = Piece {
-                gradient: &*p.gradient,
-                exponent: c.exponent,
-                factor: c.factor,
-                weights: &mut *p.weights,
-                states: p.states.each_mut().map(|s| &mut **s),
-                numbers: c.numbers,
-                count,
-                direction,
-            };
-            p.change = rows(optimizer, piece, rate);
-        };
-        let rounds = optimizer.rounds();
-        if rounds != Rounds::Plain {
-            if rounds == Rounds::Twice {
-                each(threads, parts, &|p| update(p, &copies[p.copy], true, true));
-            } else {
-                measure(threads, copies, parts);
-            }
-            each(threads, parts, &|p| p.squares[1] = squares(p.weights));
-            let mut sums = vec![[ScaledSum::default(); 2]; copies.len()];
-            for p in parts.iter() {
-                sums[p.copy][0].add(p.squares[1]);
-                sums[p.copy][1].add(p.change.moved);
-            }
-            for (c, [weights, direction]) in copies.iter_mut().zip(sums) {
-                let gradient = Scale::root(c.squares.unwrap_or_default()).times(c.scale());
-                let (weights, direction) = (Scale::root(weights), Scale::root(direction));
-                let layer = Layer { gradient, weights, direction, count: c.count };
-                c.factor = c.factor.times(optimizer.layer(&mut c.numbers, &layer));
-            }
-        }
-        let (copies, count) = (&*copies, self.count);
-        each(threads, parts, &|p| update(p, &copies[p.copy], false, count));
-        if count {
-            for p in parts.iter() {
+        advance(threads, (&self.rules.optimizer, self.rate, self.count), &mut copies, &mut parts);
+        if self.count {
+            for p in &parts {
                 let c = &copies[p.copy];
                 if let Some(change) = self.changes[c.tensor].get_mut(c.copy) {
                     change.add(&p.change);
                 }
             }
         }
+        drop(parts);
+        self.hold(threads, tensors, params);
     }
 
     /// Brings the matrices that constraints hold back to them.
@@ -314,141 +264,46 @@ impl<T: Real> Stepper<'_, T> {
     }
 }
 
-/// Sees to it that the squares of every copy's mantissas are known.
-fn measure<T: Real>(threads: usize, copies: &mut [Copy], parts: &mut [Part<'_, T>]) {
-    {
-        let copies = &*copies;
-        each(threads, parts, &|p| {
-            if copies[p.copy].squares.is_none() {
-                p.squares[0] = squares(p.gradient);
-            }
-        });
-    }
-    let known: Vec<bool> = copies.iter().map(|c| c.squares.is_some()).collect();
-    for p in parts.iter().filter(|p| !known[p.copy]) {
-        copies[p.copy].squares.get_or_insert_default().add(p.squares[0]);
-    }
-}
-
-/// The norm of each copy's gradient.
-fn norms<T: Real>(threads: usize, norm: Norm, copies: &mut [Copy], parts: &mut [Part<'_, T>]) -> Vec<Scale> {
-    if norm == Norm::Two {
-        measure(threads, copies, parts);
-        return copies.iter().map(|c| Scale::root(c.squares.unwrap_or_default()).times(c.scale())).collect();
-    }
-    each(threads, parts, &|p| {
-        let sums =
-            block(Block { gradient: p.gradient, weights: Weights::None, step: None, flush: [T::ZERO; 6], full: true });
-        // The largest leaves NaN out, which the sum does not.
-        p.sums = [sums.abs, if sums.abs.is_nan() { f64::NAN } else { sums.largest }];
-    });
-    let mut out = vec![Scale::ZERO; copies.len()];
-    for p in parts.iter() {
-        let o = &mut out[p.copy];
-        *o = if norm == Norm::One { o.plus(p.sums[0].into()) } else { largest(*o, p.sums[1].into()) };
-    }
-    out.iter().zip(copies.iter()).map(|(o, c)| o.times(c.scale())).collect()
-}
-
-/// The larger of two; NaN if one is.
-fn largest(a: Scale, b: Scale) -> Scale {
-    if b.m.is_nan() { b } else { a.at_least(b) }
-}
-
-/// The norm of all gradients together, from those of the copies, in order.
-fn together(norm: Norm, norms: &[Scale]) -> Scale {
-    let mut sum = ScaledSum::default();
-    let mut out = Scale::ZERO;
-    for &n in norms {
-        match norm {
-            Norm::Two => sum.add(ScaledSum { s: n.m * n.m, e: 2 * n.e }),
-            Norm::One => out = out.plus(n),
-            Norm::Largest => out = largest(out, n),
+/// The optimizer's step.
+fn advance<T: Real>(
+    threads: usize,
+    (optimizer, rate, count): (&Optimizer, f64, bool),
+    copies: &mut [Own],
+    parts: &mut [Part<'_, T>],
+) {
+    let update = |p: &mut Part<'_, T>, c: &Own, direction: bool, count: bool| {
+        let piece = Piece {
+            gradient: &*p.gradient,
+            exponent: c.exponent,
+            factor: c.factor,
+            weights: &mut *p.weights,
+            states: p.states.each_mut().map(|s| &mut **s),
+            numbers: c.numbers,
+            count,
+            direction,
+        };
+        p.change = rows(optimizer, piece, rate);
+    };
+    let rounds = optimizer.rounds();
+    if rounds != Rounds::Plain {
+        if rounds == Rounds::Twice {
+            each(threads, parts, &|p| update(p, &copies[p.copy], true, true));
+        } else {
+            measure(threads, copies, parts);
+        }
+        each(threads, parts, &|p| p.squares[1] = squares(p.weights));
+        let mut sums = vec![[ScaledSum::default(); 2]; copies.len()];
+        for p in parts.iter() {
+            sums[p.copy][0].add(p.squares[1]);
+            sums[p.copy][1].add(p.change.moved);
+        }
+        for (c, [weights, direction]) in copies.iter_mut().zip(sums) {
+            let gradient = Scale::root(c.squares.unwrap_or_default()).times(c.scale());
+            let (weights, direction) = (Scale::root(weights), Scale::root(direction));
+            let layer = Layer { gradient, weights, direction, count: c.count };
+            c.factor = c.factor.times(optimizer.layer(&mut c.numbers, &layer));
         }
     }
-    if norm == Norm::Two { Scale::root(sum) } else { out }
-}
-
-fn apply_clip<T: Real>(threads: usize, clip: &Clip, copies: &mut [Copy], parts: &mut [Part<'_, T>]) {
-    let spared = |c: &Copy| clip.spares_the_last() && c.last;
-    match clip.scope() {
-        Scope::All => {
-            let factor = clip.factor(together(clip.norm(), &norms(threads, clip.norm(), copies, parts)), Scale::ONE);
-            if factor != Scale::ONE {
-                copies.iter_mut().for_each(|c| c.factor = c.factor.times(factor));
-            }
-        }
-        Scope::Layer => {
-            let found = norms(threads, clip.norm(), copies, parts);
-            for (c, norm) in copies.iter_mut().zip(found) {
-                if !spared(c) {
-                    c.factor = c.factor.times(clip.factor(norm, Scale::ONE));
-                }
-            }
-        }
-        Scope::Row => by_rows(threads, clip, copies, parts),
-        Scope::Entry => {
-            let found = norms(threads, Norm::Largest, copies, parts);
-            let shown: Vec<_> =
-                copies.iter().zip(found).map(|(c, n)| clip.shown(n).filter(|_| !spared(c))).collect();
-            {
-                let copies = &*copies;
-                each(threads, parts, &|p| {
-                    let (c, Some(shown)) = (&copies[p.copy], shown[p.copy]) else { return };
-                    if c.factor.m != 1.0 {
-                        multiply(p.gradient, c.factor.m);
-                    }
-                    let shift = shown.exponent.map_or(0, |e| c.exponent + c.factor.e - e);
-                    clip.change(p.gradient, shift, shown.limit);
-                });
-            }
-            for (c, shown) in copies.iter_mut().zip(shown) {
-                if let Some(shown) = shown {
-                    (c.exponent, c.factor, c.squares) = (shown.exponent.unwrap_or(0), Scale::ONE, None);
-                }
-            }
-        }
-    }
-}
-
-/// A clip of each row by its own norm and that of its weights.
-fn by_rows<T: Real>(threads: usize, clip: &Clip, copies: &mut [Copy], parts: &mut [Part<'_, T>]) {
-    {
-        let copies = &*copies;
-        each(threads, parts, &|p| {
-            p.rows.clear();
-            let c = &copies[p.copy];
-            if clip.spares_the_last() && c.last {
-                return;
-            }
-            let scale = c.scale();
-            for (g, w) in p.gradient.chunks(p.cols.max(1)).zip(p.weights.chunks(p.cols.max(1))) {
-                let norm = Scale::root(squares(g)).times(scale);
-                p.rows.push(clip.factor(norm, Scale::root(squares(w))));
-            }
-        });
-    }
-    // Rows of a copy share an exponent: that of the row that is cut least.
-    let mut least: Vec<Option<i64>> = vec![None; copies.len()];
-    let mut cut = vec![false; copies.len()];
-    for p in parts.iter() {
-        for f in &p.rows {
-            least[p.copy] = Some(least[p.copy].map_or(f.e, |e| e.max(f.e)));
-            cut[p.copy] |= *f != Scale::ONE;
-        }
-    }
-    each(threads, parts, &|p| {
-        if cut[p.copy] {
-            let top = least[p.copy].unwrap_or(0);
-            for (g, f) in p.gradient.chunks_mut(p.cols.max(1)).zip(&p.rows) {
-                multiply(g, f.shifted(-top).value());
-            }
-        }
-    });
-    for ((c, cut), least) in copies.iter_mut().zip(cut).zip(least) {
-        if cut {
-            c.exponent += least.unwrap_or(0);
-            c.squares = None;
-        }
-    }
+    let copies = &*copies;
+    each(threads, parts, &|p| update(p, &copies[p.copy], false, count));
 }

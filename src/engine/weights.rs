@@ -7,11 +7,13 @@ use super::program::{Derived, Kind, Program, Ref};
 use super::stats::UnitSums;
 use super::sweep::{Level, NO_SCALE};
 use super::tape::Tape;
+use super::update::{Fused, Stepper};
 use super::uses::Use;
 use crate::kernels::delta::{depth_below, normalise};
 use crate::kernels::gradient::{Block, GradientSums, Step, Weights, block, column_sums};
 use crate::kernels::magnitudes::Magnitudes;
 use crate::kernels::matmul::{Matrix, Scratch, Start, product};
+use crate::kernels::update::{Change, STATES};
 use crate::num::aligned::Buffer;
 use crate::num::format::FORMATS;
 use crate::num::pool;
@@ -28,7 +30,7 @@ pub struct ScaledGradient<T: Real> {
 }
 
 /// What the phase does with a gradient.
-pub struct Job<'a, T: Real> {
+pub struct Job<'a, 'b, T: Real> {
     /// The program.
     pub program: &'a Program,
     /// Threads.
@@ -43,6 +45,8 @@ pub struct Job<'a, T: Real> {
     pub params: Params<'a, T>,
     /// Where gradients are kept, by tensor: always for shared tensors, for the others only if they are wanted.
     pub kept: &'a mut [Option<ScaledGradient<T>>],
+    /// Updates what is not kept at once.
+    pub stepper: Option<&'a mut Stepper<'b, T>>,
 }
 
 /// Access to the parameters.
@@ -90,9 +94,14 @@ struct Task<'a, T: Real> {
     bias: Weights<'a, T>,
     keep: Option<&'a mut [T]>,
     keep_bias: Option<&'a mut [T]>,
+    /// What the optimizer remembers of the weights and of the bias.
+    states: [Memory<'a, T>; 2],
     /// Where the weights are made from others.
     made: Option<Made<'a, T>>,
 }
+
+/// What an optimizer remembers of a block.
+type Memory<'a, T> = [&'a mut [T]; STATES];
 
 /// The vector that a block of weights is made from; its matrix stands in the weights' place in the task.
 struct Made<'a, T: Real> {
@@ -116,7 +125,7 @@ struct Local<T: Real> {
 }
 
 /// Runs the phase over a segment; the results are in the order of `list`.
-pub fn run<T: Real>(job: &mut Job<'_, T>, tape: &Tape<T>, list: &[Use<'_>]) -> Vec<UnitSums> {
+pub fn run<T: Real>(job: &mut Job<'_, '_, T>, tape: &Tape<T>, list: &[Use<'_>]) -> Vec<UnitSums> {
     let mut out: Vec<UnitSums> = list.iter().map(|_| UnitSums::default()).collect();
     for (o, u) in out.iter_mut().zip(list) {
         if let Some(delta) = u.delta {
@@ -160,7 +169,7 @@ pub fn run<T: Real>(job: &mut Job<'_, T>, tape: &Tape<T>, list: &[Use<'_>]) -> V
 
 /// Weights that only this use has: product, figures and update in one task.
 fn own<T: Real>(
-    job: &mut Job<'_, T>,
+    job: &mut Job<'_, '_, T>,
     tape: &Tape<T>,
     list: &[Use<'_>],
     shifts: &[i64],
@@ -225,13 +234,23 @@ fn own<T: Real>(
     let mut keeps = carve(kept, &spans);
     let keep_vectors = keeps.split_off(2 * plan.len());
     let keep_biases = keeps.split_off(plan.len());
+    let mut memory: Vec<[Memory<'_, T>; 2]> = plan.iter().map(|_| Default::default()).collect();
+    let step = job.stepper.as_ref().map(|s| s.step());
+    let learned = &spans[..2 * plan.len()];
+    for (j, state) in job.stepper.iter_mut().flat_map(|s| s.memory.states.iter_mut()).enumerate() {
+        let buffers = state.iter_mut().map(|b| Some(&mut b[..]).filter(|b| !b.is_empty())).collect();
+        for (at, piece) in carve(buffers, learned).into_iter().enumerate() {
+            memory[at % plan.len()][at / plan.len()][j] = piece.unwrap_or_default();
+        }
+    }
     let tasks: Vec<_> = plan
         .iter()
         .zip(weights.into_iter().zip(biases))
         .zip(keeps.into_iter().zip(keep_biases))
         .zip(vectors.into_iter().zip(keep_vectors))
+        .zip(memory)
         .enumerate()
-        .map(|(of, (((c, (weights, bias)), (keep, keep_bias)), (vector, keep_vector)))| Task {
+        .map(|(of, ((((c, (weights, bias)), (keep, keep_bias)), (vector, keep_vector)), states))| Task {
             index: c.index,
             of,
             rows: c.rows.clone(),
@@ -240,6 +259,7 @@ fn own<T: Real>(
             bias,
             keep,
             keep_bias,
+            states,
             made: derived::of(p, &list[c.index].op.kind).map(|(_, from)| Made {
                 from,
                 shift: shifts[c.index],
@@ -248,7 +268,7 @@ fn own<T: Real>(
             }),
         })
         .collect();
-    let results: Vec<_> = tasks.iter().map(|_| Mutex::new((GradientSums::default(), None))).collect();
+    let results: Vec<_> = tasks.iter().map(|_| Mutex::new(Found::default())).collect();
     let (rate, update, level, threads) = (job.rate, job.update, job.level, job.threads);
     let exponents: Vec<(i64, i64)> = out.iter().map(|o| (o.exponent, o.lift)).collect();
     pool::each_owned(threads, tasks, &|worker, task| {
@@ -256,11 +276,16 @@ fn own<T: Real>(
         let u = &list[task.index];
         let e = exponents[task.index];
         let of = task.of;
-        let sums = weight_block(p, tape, u, task, e, (rate, update, level), &mut local);
+        let sums = weight_block(p, tape, u, task, e, (rate, update, level, step), &mut local);
         *lock(&results[of]) = sums;
     });
     for (c, r) in plan.iter().zip(results) {
-        let (weight, bias) = r.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (weight, bias, change) = r.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(s) = &mut job.stepper
+            && let Some(all) = s.changes[c.weight.tensor].get_mut(c.weight.copy(c.iteration))
+        {
+            all.add(&change);
+        }
         out[c.index].weight.get_or_insert_default().add(&weight);
         if let Some(b) = bias {
             out[c.index].bias.get_or_insert_default().add(&b);
@@ -275,6 +300,9 @@ fn own<T: Real>(
     }
 }
 
+/// What the pass over a block found out about the weights and the bias, and what the update did to the weights.
+type Found = (GradientSums, Option<GradientSums>, Change);
+
 /// The product of one block, then the pass over it.
 fn weight_block<T: Real>(
     p: &Program,
@@ -282,9 +310,9 @@ fn weight_block<T: Real>(
     u: &Use<'_>,
     task: Task<'_, T>,
     (e, lift): (i64, i64),
-    (rate, update, level): (Option<f64>, bool, Level),
+    (rate, update, level, fused): (Option<f64>, bool, Level, Option<Fused<'_>>),
     local: &mut Local<T>,
-) -> (GradientSums, Option<GradientSums>) {
+) -> Found {
     let Some(delta) = u.delta else { return Default::default() };
     let (d, exponents) = tape.delta(delta);
     let (n_in, n_out) = u.op.widths;
@@ -292,6 +320,7 @@ fn weight_block<T: Real>(
     let Local { scratch, block: spare, rows, inputs, bias, made, vector_made, vector } = local;
     let (a, width) = aligned(d, exponents, e - lift, n_out, task.rows.clone(), rows);
     spare.resize(spare.len().max(n * n_in), T::ZERO);
+    let kept = task.keep.is_some();
     let gradient = match task.keep {
         Some(k) => k,
         None => &mut spare[..n * n_in],
@@ -333,30 +362,41 @@ fn weight_block<T: Real>(
     let flush = if full { thresholds::<T>(scale) } else { [T::ZERO; 6] };
     let (needed, reads) = (full || update || level == Level::Norms, full || update);
     let mut sums = GradientSums::default();
+    let mut own = task.weights;
     if needed {
         let weights = match task.make {
             Some(_) if reads => Weights::Read(&made[task.rows.start * n_in..task.rows.end * n_in]),
-            None if reads => task.weights,
+            None if reads => own.again(),
             _ => Weights::None,
         };
         sums = block(Block { gradient, weights, step, flush, full });
     }
+    let [states, bias_states] = task.states;
+    let mut change = Change::default();
+    if let (Some(f), Weights::Write(weights), false) = (fused, own, kept) {
+        change = f.rows(gradient, scale, weights, states, f.count);
+    }
     let mut bias_sums = None;
     if let super::program::Kind::Dense { bias: Some(_), .. } = u.op.kind {
         bias.resize(bias.len().max(n), T::ZERO);
+        let kept = task.keep_bias.is_some();
         let gradient = match task.keep_bias {
             Some(k) => k,
             None => &mut bias[..n],
         };
         column_sums(a, width, exponents.len(), gradient);
+        let mut own = task.bias;
         if needed {
             // The bias sees no input, so nothing of it was lifted.
             let step = rate.map(|r| Step::new(r, e - lift));
-            let sums = block(Block { gradient, weights: task.bias, step, flush, full: false });
+            let sums = block(Block { gradient, weights: own.again(), step, flush, full: false });
             bias_sums = Some(sums);
         }
+        if let (Some(f), Weights::Write(weights), false) = (fused, own, kept) {
+            f.rows(gradient, e - lift, weights, bias_states, false);
+        }
     }
-    (sums, bias_sums)
+    (sums, bias_sums, change)
 }
 
 /// Columns `cols` of the deltas in the scale 2^e, and the distance between their rows: the deltas themselves where all

@@ -103,6 +103,15 @@ impl<T> Weights<'_, T> {
             Weights::Write(w) => Some(w),
         }
     }
+
+    /// The same access, for a shorter time.
+    pub fn again(&mut self) -> Weights<'_, T> {
+        match self {
+            Weights::None => Weights::None,
+            Weights::Read(w) => Weights::Read(w),
+            Weights::Write(w) => Weights::Write(w),
+        }
+    }
 }
 
 impl<T: Real> Kernel for Block<'_, T> {

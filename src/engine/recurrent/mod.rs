@@ -227,6 +227,7 @@ impl Recurrent {
             shared: true,
             slope: false,
             lead: 0,
+            trainable: true,
             origin: Origin::Drawn,
             uses: usize::MAX,
         });

@@ -168,4 +168,3 @@ fn run<T: Real, R: Rule>(rule: R, p: Piece<'_, T>, rate: f64) -> Change {
     let scale = Scale { m, e: factor.e + exponent };
     apply(Block { rule, numbers, gradient, scale, weights, states, count, direction })
 }
-
