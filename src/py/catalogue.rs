@@ -5,8 +5,11 @@ use crate::error::Error;
 use crate::parts::activation::Act;
 use crate::parts::catalogue::{Info, Kind, Value};
 use crate::parts::cell::Cell;
+use crate::parts::clip::Clip;
+use crate::parts::constraint::Constraint;
 use crate::parts::init::Init;
 use crate::parts::loss::Loss;
+use crate::parts::optimizer::Optimizer;
 use crate::parts::parametrization::Parametrization;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -60,8 +63,25 @@ pub fn catalogue<'py>(py: Python<'py>, kind: &str) -> PyResult<Bound<'py, PyList
                 list.append(d)?;
             }
         }
+        "optimizer" => {
+            for (info, memory) in Optimizer::all() {
+                let d = plain(py, info)?;
+                d.set_item("memory", memory.to_vec())?;
+                list.append(d)?;
+            }
+        }
+        "clip" => {
+            for i in Clip::infos() {
+                list.append(plain(py, i)?)?;
+            }
+        }
+        "constraint" => {
+            for i in Constraint::infos() {
+                list.append(plain(py, i)?)?;
+            }
+        }
         other => {
-            let known = "activation, cell, initializer, loss, parametrization".into();
+            let known = "clip, constraint, optimizer, activation, cell, initializer, loss, parametrization".into();
             return Err(raise(py, &Error::Unknown { kind: "catalogue", name: other.into(), known }));
         }
     }

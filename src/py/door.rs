@@ -26,11 +26,28 @@ pub fn named(py: Python<'_>, class: &str, message: &str) -> PyErr {
     }
 }
 
+/// The same for work that is whole wherever it is stopped: its result, and what stopped it.
+pub fn detached_whole<R: Send>(
+    py: Python<'_>,
+    f: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<R, Error> + Send,
+) -> PyResult<(R, Option<PyErr>)> {
+    let (result, signal) = watched(py, f);
+    result.map_or_else(|e| Err(raise(py, &e)), |r| Ok((r, signal)))
+}
+
 /// Runs `f` without the interpreter. `f` gets a function to ask now and then, on its own thread, whether to stop.
 pub fn detached<R: Send>(
     py: Python<'_>,
     f: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<R, Error> + Send,
 ) -> PyResult<R> {
+    let (result, signal) = watched(py, f);
+    result.map_err(|e| signal.unwrap_or_else(|| raise(py, &e)))
+}
+
+fn watched<R: Send>(
+    py: Python<'_>,
+    f: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<R, Error> + Send,
+) -> (Result<R, Error>, Option<PyErr>) {
     let signal: Mutex<Option<PyErr>> = Mutex::new(None);
     let result = py.detach(|| {
         f(&|| {
@@ -43,6 +60,5 @@ pub fn detached<R: Send>(
             })
         })
     });
-    let signal = signal.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    result.map_err(|e| signal.unwrap_or_else(|| raise(py, &e)))
+    (result, signal.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
 }

@@ -8,12 +8,14 @@ mod network;
 mod result;
 mod spec;
 mod time;
+mod train;
 
 use pyo3::prelude::*;
 
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<network::Network>()?;
+    m.add_class::<train::Trainer>()?;
     m.add_function(wrap_pyfunction!(functions::config, m)?)?;
     m.add_function(wrap_pyfunction!(functions::set_num_threads, m)?)?;
     m.add_function(wrap_pyfunction!(functions::get_num_threads, m)?)?;
@@ -22,5 +24,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(functions::initialize, m)?)?;
     m.add_function(wrap_pyfunction!(functions::gradient_stats, m)?)?;
     m.add_function(wrap_pyfunction!(catalogue::catalogue, m)?)?;
+    m.add_function(wrap_pyfunction!(train::clip, m)?)?;
+    m.add_function(wrap_pyfunction!(train::check_part, m)?)?;
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::parts::loss::{Loss, Target};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-enum Inner {
+pub(super) enum Inner {
     F32(Net<f32>),
     F64(Net<f64>),
 }
@@ -24,7 +24,7 @@ enum Inner {
 /// A compiled program and its parameters.
 #[pyclass(frozen, module = "vgcore._core")]
 pub struct Network {
-    inner: Inner,
+    pub(super) inner: Inner,
     layers: Vec<Layer>,
     seed: u64,
     stored: bool,
@@ -75,10 +75,7 @@ impl Network {
     }
     #[getter]
     fn dtype(&self) -> &'static str {
-        match self.inner {
-            Inner::F32(_) => "float32",
-            Inner::F64(_) => "float64",
-        }
+        self.kind()
     }
     #[getter]
     fn num_parameters(&self) -> usize {
@@ -234,6 +231,16 @@ impl Network {
     }
 }
 
+impl Network {
+    /// The float type's name.
+    pub(super) fn kind(&self) -> &'static str {
+        match self.inner {
+            Inner::F32(_) => "float32",
+            Inner::F64(_) => "float64",
+        }
+    }
+}
+
 fn build<T: Float>(
     py: Python<'_>,
     list: &[Layer],
@@ -312,7 +319,11 @@ impl<T: Float> TimeRead<T> {
 }
 
 /// A batch: values, number of samples, and time steps where there is time.
-fn batch<T: Float>(py: Python<'_>, n: &Net<T>, x: &Bound<'_, PyAny>) -> PyResult<(Vec<T>, usize, Option<usize>)> {
+pub(super) fn batch<T: Float>(
+    py: Python<'_>,
+    n: &Net<T>,
+    x: &Bound<'_, PyAny>,
+) -> PyResult<(Vec<T>, usize, Option<usize>)> {
     let (values, shape) = read::<T>(x, "x", T::NAME)?;
     let width = n.in_features;
     match shape[..] {
@@ -327,7 +338,7 @@ fn batch<T: Float>(py: Python<'_>, n: &Net<T>, x: &Bound<'_, PyAny>) -> PyResult
 }
 
 /// The shape of the output.
-fn output_shape<T: Float>(n: &Net<T>, batch: usize, steps: Option<usize>) -> Vec<usize> {
+pub(super) fn output_shape<T: Float>(n: &Net<T>, batch: usize, steps: Option<usize>) -> Vec<usize> {
     match (n.every(), steps) {
         (Some(true), Some(t)) => vec![batch, t, n.out_features()],
         _ => vec![batch, n.out_features()],
@@ -448,7 +459,7 @@ fn parse_mode(py: Python<'_>, mode: &str) -> PyResult<Mode> {
 }
 
 /// A loss and whether it can take class labels.
-fn parse_loss(py: Python<'_>, d: &Bound<'_, PyDict>) -> PyResult<(Loss, bool)> {
+pub(super) fn parse_loss(py: Python<'_>, d: &Bound<'_, PyDict>) -> PyResult<(Loss, bool)> {
     let rest = d.copy()?;
     let name: String = match rest.get_item("name")? {
         Some(n) => n.extract()?,
