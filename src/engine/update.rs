@@ -7,7 +7,8 @@
 //! through clips, optimizer and constraints when the pass is over. Every update of a weight is one call of [`rows`].
 
 use super::clipping::{Own, Part, apply_clip, each, lay, measure, take};
-use super::program::{Kind, Program, Tensor};
+use super::op::Kind;
+use super::program::{Program, Tensor};
 use super::shared::{clear, room};
 use super::weights::ScaledGradient;
 use crate::error::Error;
@@ -139,9 +140,13 @@ pub(super) fn learns(t: &Tensor) -> bool {
     t.trainable && t.derived().is_none()
 }
 
-/// Tensors whose gradients the weight phase finishes block by block: weights and biases of one use.
+/// Tensors whose gradients the weight phase finishes block by block: weights and biases of one use. None where a pass
+/// may leave some out: a gradient of zero is one too, and momentum goes on.
 fn fusible(p: &Program) -> Vec<bool> {
     let mut out = vec![false; p.tensors.len()];
+    if p.blocks.iter().flat_map(|b| &b.ops).any(|op| matches!(op.kind, Kind::Maybe(_))) {
+        return out;
+    }
     for op in p.blocks.iter().flat_map(|b| &b.ops) {
         if let Kind::Dense { weight, bias } = &op.kind {
             for r in std::iter::once(weight).chain(bias) {
