@@ -136,8 +136,8 @@ impl<T: Real> Trainer<T> {
         Ok(Self { plan, memory, step: 0, epoch: 0, position: 0, last: None })
     }
 
-    /// Goes on to the end of the epoch in work. `rates`: the learning rate of each step that is left of it.
-    pub fn epoch(&mut self, net: &Network<T>, data: &Data<T>, rates: &[f64], w: &Watch<'_>) -> Result<Report, Error> {
+    /// Takes a step for each learning rate, at most to the end of the epoch in work.
+    pub fn run(&mut self, net: &Network<T>, data: &Data<T>, rates: &[f64], w: &Watch<'_>) -> Result<Report, Error> {
         let order = self.order(data.rows);
         let mut report = Report::default();
         let mut batch = Batch::default();
@@ -167,8 +167,10 @@ impl<T: Real> Trainer<T> {
             self.step += 1;
             self.position += 1;
         }
-        self.position = 0;
-        self.epoch += 1;
+        if self.left(data.rows) == 0 {
+            self.position = 0;
+            self.epoch += 1;
+        }
         Ok(report)
     }
 

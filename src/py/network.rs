@@ -232,6 +232,12 @@ impl Network {
 }
 
 impl Network {
+    /// Names of the weight matrices that an optimizer changes.
+    pub(super) fn matrices(&self) -> Vec<String> {
+        let matrix = |t: &&Tensor| t.trainable && t.derived().is_none() && t.shape.len() == t.lead + 2;
+        with!(self, n => n.tensors().filter(matrix).map(|t| t.name.clone()).collect())
+    }
+
     /// The float type's name.
     pub(super) fn kind(&self) -> &'static str {
         match self.inner {

@@ -29,6 +29,7 @@ pub struct Names<'a, T: Float> {
 pub fn to_dict<'py, T: Float>(py: Python<'py>, n: &Names<'_, T>, o: Outcome<T>) -> PyResult<Bound<'py, PyDict>> {
     let d = PyDict::new(py);
     d.set_item("loss", o.loss)?;
+    d.set_item("correct", o.correct)?;
     d.set_item("batch", n.batch)?;
     let depth = n.net.program().map(|p| p.steps);
     d.set_item("steps", n.steps.or(depth))?;

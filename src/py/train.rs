@@ -103,8 +103,16 @@ impl Trainer {
             return Err(named(py, "ArgumentError", "batch_size and truncate must be at least 1, got 0"));
         }
         let net = network.get();
+        let matrices = net.matrices();
+        for (c, names) in &held {
+            if !names.iter().any(|n| matrices.contains(n)) {
+                let message = format!("constraint {}: no weight matrix is among {names:?}", c.name());
+                return Err(named(py, "ArgumentError", &message));
+            }
+        }
         let plan = |names: Vec<String>| {
-            let on = |held: &[String]| names.iter().map(|n| held.contains(n)).collect::<Vec<_>>();
+            let on =
+                |held: &[String]| names.iter().map(|n| held.contains(n) && matrices.contains(n)).collect::<Vec<_>>();
             let constraints = held.iter().map(|(c, held)| (*c, on(held))).collect();
             let rules = Rules { optimizer, clips: clips.clone(), constraints };
             Plan { rules, loss, batch: batch_size, seed, shuffle, truncate }
@@ -139,9 +147,9 @@ impl Trainer {
         })
     }
 
-    /// Goes on to the end of the epoch in work, at one learning rate a step. `every`: steps between closer looks.
+    /// Takes a step for each learning rate, at most to the end of the epoch in work. `every`: steps between closer looks.
     #[pyo3(signature = (rates, *, every, stats, memory_budget=None))]
-    fn epoch<'py>(
+    fn run<'py>(
         &self,
         py: Python<'py>,
         rates: &Bound<'_, PyAny>,
@@ -163,7 +171,7 @@ impl Trainer {
                 return Err(named(py, "ArgumentError", "nothing to train on: load data first"));
             };
             let (report, signal) = detached_whole(py, |poll| {
-                core.epoch(n, data, &rates, &Watch { every, level, budget: memory_budget, poll })
+                core.run(n, data, &rates, &Watch { every, level, budget: memory_budget, poll })
             })?;
             let d = tell(py, &report)?;
             d.set_item("signal", signal.map(|s| s.into_value(py)))?;

@@ -60,6 +60,11 @@ macro_rules! catalogue {
                 Err(CatalogueError::UnknownName { kind: "constraint", name: name.into(), known })
             }
 
+            /// Its name.
+            pub fn name(&self) -> &'static str {
+                match self { $(Constraint::$name(_) => $module::$name::INFO.name,)* }
+            }
+
             /// Whether it remembers a number for each column.
             pub fn remembers(&self) -> bool {
                 match self { $(Constraint::$name(_) => $module::$name::REMEMBERS,)* }
