@@ -16,10 +16,23 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import _core, activations, cells, initializers, losses, parametrizations
+from . import (
+    _core,
+    activations,
+    cells,
+    constraints,
+    initializers,
+    losses,
+    optimizers,
+    parametrizations,
+    schedules,
+)
+from . import clipping as clips
 from ._loading import load
 from .branches import Concat, Dropout, Highway, Residual
+from .clipping import AGC, ClipLayer, ClipNorm, ClipValue, NormBand, SignGradient, UnitNorm
 from .config import config, get_num_threads, set_num_threads
+from .constraints import MaxNormConstraint, OrthogonalConstraint, SpectralConstraint
 from .errors import (
     ArgumentError,
     DTypeError,
@@ -36,6 +49,7 @@ from .gradients import Gradients, Truncation
 from .layers import Activation, Dense, Layer, Repeat
 from .models import mlp, rnn
 from .network import Network
+from .optimizers import LAMB, LARS, SGD, Adagrad, Adam, AdamW, RMSprop, ScaleFree
 from .recurrent import Recurrent
 
 if TYPE_CHECKING:
@@ -49,8 +63,18 @@ if TYPE_CHECKING:
 __version__: str = _core.config()["version"]
 
 __all__ = [
+    "AGC",
+    "LAMB",
+    "LARS",
+    "SGD",
     "Activation",
+    "Adagrad",
+    "Adam",
+    "AdamW",
     "ArgumentError",
+    "ClipLayer",
+    "ClipNorm",
+    "ClipValue",
     "Concat",
     "DTypeError",
     "Dense",
@@ -62,26 +86,36 @@ __all__ = [
     "History",
     "LabelError",
     "Layer",
+    "MaxNormConstraint",
     "MemoryBudgetError",
     "MissingDependencyError",
     "Network",
     "NonFiniteError",
+    "NormBand",
+    "OrthogonalConstraint",
     "Prescription",
+    "RMSprop",
     "Recurrent",
     "Repeat",
     "Residual",
+    "ScaleFree",
     "ShapeError",
+    "SignGradient",
+    "SpectralConstraint",
     "Stats",
     "Study",
     "StudyResult",
     "Truncation",
+    "UnitNorm",
     "UnknownNameError",
     "VgcoreError",
     "__version__",
     "activations",
     "callbacks",
     "cells",
+    "clips",
     "config",
+    "constraints",
     "datasets",
     "depth",
     "diagnose",
@@ -92,9 +126,11 @@ __all__ = [
     "losses",
     "mitigations",
     "mlp",
+    "optimizers",
     "parametrizations",
     "plotting",
     "rnn",
+    "schedules",
     "set_num_threads",
     "testing",
     "theory",

@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Network",
+    "Trainer",
     "activation",
     "catalogue",
+    "check_part",
+    "clip",
     "config",
     "get_num_threads",
     "gradient_stats",
@@ -41,6 +44,8 @@ def initialize(
     tensor: int,
     layer: int,
 ) -> NDArray[Any]: ...
+def check_part(kind: str, spec: Mapping[str, Any]) -> None: ...
+def clip(clips: list[dict[str, Any]], gradients: list[Any], dtype: str) -> list[Any]: ...
 def gradient_stats(a: NDArray[Any]) -> dict[str, Any]: ...
 
 @final
@@ -97,3 +102,27 @@ class Network:
     def memory_estimate(self, batch: int, mode: str) -> int: ...
     def plan(self, batch: int, steps: int, mode: str, memory_budget: int | None) -> str: ...
     def clone(self) -> Network: ...
+
+@final
+class Trainer:
+    def __new__(
+        cls,
+        network: Network,
+        optimizer: dict[str, Any],
+        clips: list[dict[str, Any]],
+        constraints: list[tuple[dict[str, Any], list[str]]],
+        loss: dict[str, Any],
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        truncate: int | None = None,
+    ) -> Trainer: ...
+    def load(self, x: NDArray[Any], y: NDArray[Any], lengths: NDArray[Any] | None = None) -> None: ...
+    def run(
+        self, rates: NDArray[Any], *, every: int, stats: str, memory_budget: int | None = None
+    ) -> dict[str, Any]: ...
+    def progress(self) -> tuple[int, int, int, int]: ...
+    def units(self) -> tuple[list[str], NDArray[Any], bytes]: ...
+    def state(self) -> dict[str, Any]: ...
+    def load_state(self, state: dict[str, Any]) -> None: ...

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from .errors import ArgumentError
 
-__all__ = ["Progress", "ProgressLike"]
+__all__ = ["Progress", "ProgressLike", "bar"]
 
 ProgressLike = bool | Callable[[int, int, Any], object]
 
@@ -33,7 +33,7 @@ class Progress:
             )
         self._call = kind if callable(kind) else None
         self._jobs, self._done = jobs, 0
-        self._bar = _bar(work, unit) if kind is True and jobs > 0 else None
+        self._bar = bar(work, unit) if kind is True and jobs > 0 else None
 
     def advance(self, job: Any, work: float) -> None:
         """Count one job as done."""
@@ -56,7 +56,8 @@ class Progress:
             self._bar.close()
 
 
-def _bar(work: float, unit: str) -> Any:
+def bar(work: float, unit: str) -> Any:
+    """Return tqdm's bar over `work`, or lines of text where tqdm is missing."""
     try:
         from tqdm import tqdm
     except ImportError:

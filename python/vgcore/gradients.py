@@ -98,6 +98,10 @@ class Gradients(Mapping[str, Array]):
         except (KeyError, TypeError):
             raise _unknown(name, self._scaled) from None
 
+    def replaced(self, scaled: Mapping[str, tuple[Array, NDArray[np.int64]]]) -> Gradients:
+        """Return the same pass with other gradients for the parameters, as (mantissa, exponent) by name."""
+        return Gradients(scaled, self._input, self._loss)
+
     def log2_norm(self, name: str) -> float | NDArray[np.float64]:
         """Return log2 of the Frobenius norm: a float, or (n,) for a stack of n steps. -inf is exactly zero.
 

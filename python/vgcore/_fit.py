@@ -1,0 +1,308 @@
+"""Layer: training. The loop around the compiled trainer: checks what goes in, collects what comes out.
+
+Knows networks, losses, optimizers and records; the steps themselves are taken in the compiled module.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+from ._arrays import as_array
+from ._callback import Callback, EpochEnd, as_callbacks
+from ._checks import as_choice, as_flag, as_size
+from ._evaluate import Held, evaluate, split
+from ._fit_records import Records, Units, Validation
+from ._fit_state import check_state, restored, snapshot
+from ._flow_steps import KIND_NAMES
+from ._memory import ensure_fits, parse_bytes
+from ._progress import ProgressLike
+from ._progress_fit import FitProgress
+from ._rng import RngLike, key_of, seed_of
+from .clipping import as_clips
+from .constraints import as_constraints
+from .errors import ArgumentError
+from .history import History
+from .losses import Loss, as_loss
+from .optimizers import Optimizer, as_optimizer
+from .schedules import as_schedule, bound, factors
+
+if TYPE_CHECKING:
+    from .network import Network
+
+__all__ = ["Options", "default_loss", "fit"]
+
+_STATS = ("none", "norms", "full")
+#: Steps that are looked at closely, about, where `record_every` does not say otherwise.
+_LOOKS = 200
+#: A progress bar moves about twice a second.
+_SLICE = 0.5
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `fit` was called with, but for network and data."""
+
+    epochs: int
+    batch_size: int
+    loss: Any
+    optimizer: Any
+    clip: Any
+    constraint: Any
+    schedule: Any
+    validation: Any
+    callbacks: Any
+    progress: ProgressLike
+    rng: RngLike
+    shuffle: bool
+    truncate: int | None
+    stats: str
+    record_every: int | None
+    memory_budget: int | str | None
+    resume: Any
+
+
+def default_loss(y: Any) -> Loss:
+    """Return cross_entropy for integer labels, else mse.
+
+    Example:
+        >>> default_loss([0, 1]), default_loss([0.5])
+        (cross_entropy(), mse())
+    """
+    return as_loss("cross_entropy" if as_array(y, "y").dtype.kind in "iu" else "mse")
+
+
+def fit(net: Network, x: Any, y: Any, lengths: Any, o: Options) -> History:
+    """Train; `Network.fit` documents it."""
+    run = _Run.prepare(net, x, y, lengths, o)
+    callbacks = as_callbacks(o.callbacks)
+    for callback in callbacks:
+        callback.on_fit_start(net, run.epochs)
+    end: EpochEnd | None = None
+    try:
+        with FitProgress(o.progress, run.total, run.done) as progress:
+            while run.goes_on():
+                if not run.epoch(progress):
+                    break
+                if callbacks:
+                    end = EpochEnd(run.finished - 1, run.epochs, net, run.history(), None)
+                    _tell(callbacks, end, run)
+    except KeyboardInterrupt as interrupt:
+        run.stopped = f"step {run.step}: interrupted"
+        interrupt.history = run.history()  # type: ignore[attr-defined]  # reason: where fit says it is
+        raise
+    finally:
+        for callback in callbacks:
+            callback.on_fit_end(end)
+    return run.history()
+
+
+def _tell(callbacks: Sequence[Callback], end: EpochEnd, run: _Run) -> None:
+    for callback in callbacks:
+        callback.on_epoch_end(end)
+    if end.reason is not None:
+        run.stopped = end.reason
+
+
+class _Run:
+    """A training in work."""
+
+    def __init__(
+        self, net: Network, core: _core.Trainer, o: Options, loss: Loss, rows: int, seed: int, earlier: Any
+    ) -> None:
+        self.net, self._core, self._loss, self._seed = net, core, loss, seed
+        self.epochs = as_size(o.epochs, "epochs")
+        self.batch_size = as_size(o.batch_size, "batch_size")
+        self._per_epoch = -(-rows // self.batch_size)
+        self.total = self.epochs * self._per_epoch
+        self._stats = as_choice(o.stats, "stats", _STATS)
+        every = max(1, -(-self.total // _LOOKS))
+        self._every = every if o.record_every is None else as_size(o.record_every, "record_every")
+        self._optimizer = as_optimizer(o.optimizer if o.optimizer is not None else "sgd")
+        self._schedule = bound(as_schedule(o.schedule), self.total)
+        self._budget = None if o.memory_budget is None else parse_bytes(o.memory_budget)
+        self.stopped: str | None = None
+        self._held: Held | None = None
+        self._earlier: Records | None = earlier
+        self._parts: list[dict[str, Any]] = []
+        self._validation: list[Validation] = []
+        self._seconds: list[float] = []
+        self._running = 0.0
+        self.meta: dict[str, Any] = {}
+
+    @classmethod
+    def prepare(cls, net: Network, x: Any, y: Any, lengths: Any, o: Options) -> _Run:
+        """Check everything before anything is changed."""
+        net._needs_stored("fit")
+        loss = default_loss(y) if o.loss is None else as_loss(o.loss)
+        optimizer = as_optimizer(o.optimizer if o.optimizer is not None else "sgd")
+        clips, constraints = as_clips(o.clip), as_constraints(o.constraint)
+        state, earlier = restored(o.resume)
+        seed = int(state["seed"]) if state else (net.seed if o.rng is None else seed_of(o.rng))
+        data, held = split(x, y, lengths, o.validation, seed)
+        inputs = net._door.open(data.x, data.lengths, None, None, o.truncate)
+        target = net._door.read_target(loss, data.y, inputs)
+        shapes = net.parameter_shapes()
+        _fits(net, optimizer)
+        core = _core.Trainer(
+            net._core,
+            optimizer.to_spec(),
+            [part.to_spec() for part in clips],
+            [(part.to_spec(), part.chosen(shapes)) for part in constraints],
+            loss.to_spec(),
+            batch_size=as_size(o.batch_size, "batch_size"),
+            seed=key_of(seed),
+            shuffle=as_flag(o.shuffle, "shuffle"),
+            truncate=inputs.series.truncate,
+        )
+        core.load(inputs.x, target, inputs.series.lengths)
+        run = cls(net, core, o, loss, inputs.batch, seed, earlier)
+        if held is not None:
+            run._held = held.checked(net, loss)
+        run.meta = net._meta | {
+            "loss": repr(loss),
+            "optimizer": repr(optimizer),
+            "clip": [repr(part) for part in clips],
+            "constraint": [repr(part) for part in constraints],
+            "schedule": repr(run._schedule),
+            "batch_size": run.batch_size,
+            "rows": inputs.batch,
+            "shuffle": bool(o.shuffle),
+            "fit_seed": seed,
+            "classes": net.out_features if target.dtype == np.int64 else None,
+        }
+        if state:
+            check_state(state, run.meta)
+            core.load_state(dict(state))
+            if run.done > run.total:
+                least = -(-run.done // run._per_epoch)
+                raise ArgumentError(
+                    f"epochs: expected at least {least}, which is how far the resumed training has come, got "
+                    f"{run.epochs}; epochs counts from its beginning"
+                )
+        return run
+
+    @property
+    def done(self) -> int:
+        """Steps taken, those of the training that is resumed counted."""
+        return self._core.progress()[0]
+
+    step = done
+
+    @property
+    def finished(self) -> int:
+        """Epochs completed."""
+        return self._core.progress()[1]
+
+    def goes_on(self) -> bool:
+        """Whether there is an epoch left."""
+        return self.stopped is None and self.finished < self.epochs
+
+    def epoch(self, progress: FitProgress) -> bool:
+        """Train to the end of the epoch in work; False where training has to end within it."""
+        finished = self.finished
+        while self.finished == finished:
+            _, _, _, left = self._core.progress()
+            count = min(left, progress.slice(left))
+            rates = self._optimizer.lr * factors(self._schedule, self.step, count)
+            begun = time.perf_counter()
+            raw = self._core.run(rates, every=self._every, stats=self._stats, memory_budget=self._budget)
+            spent = time.perf_counter() - begun
+            self._running += spent
+            self._parts.append(raw)
+            progress.advance(len(raw["loss"]), spent, raw["loss"])
+            if raw["interrupted"]:
+                raise raw["signal"] or KeyboardInterrupt()
+            if raw["stopped"]:
+                self.stopped = raw["stopped"]
+                return False
+        self._seconds.append(self._running)
+        self._running = 0.0
+        if self._held is not None:
+            loss, score = evaluate(self.net, self._held, self._loss, self.batch_size)
+            self._validation.append(Validation(finished, loss, score))
+        return True
+
+    def history(self) -> History:
+        """Everything measured so far."""
+        return History(self._records())
+
+    def _records(self) -> Records:
+        names, steps, kinds = self._core.units()
+        units = Units(tuple(names), steps, tuple("parameter" if k == 255 else KIND_NAMES[k] for k in kinds))
+        width = len(units)
+
+        def per_step(name: str, kind: Any) -> NDArray[Any] | None:
+            found = [part.get(name) for part in self._parts if len(part["loss"])]
+            if any(part is None for part in found):
+                return None
+            return np.concatenate([np.zeros(0, kind), *found])
+
+        def per_look(name: str, kind: Any) -> NDArray[Any] | None:
+            found = [part.get(name) for part in self._parts if len(part["recorded"])]
+            if any(part is None for part in found):
+                return None
+            if not found and name != "log2_grad_norm":
+                return None
+            return np.concatenate([np.zeros((0, width), kind), *found])
+
+        looks = [part["recorded"] for part in self._parts]
+        full = self._stats == "full"
+        now = Records(
+            loss=_sure(per_step("loss", np.float64)),
+            accuracy=per_step("accuracy", np.float64),
+            lr=_sure(per_step("lr", np.float64)),
+            epoch=_sure(per_step("epoch", np.int64)),
+            recorded=np.concatenate([np.zeros(0, np.int64), *looks]),
+            log2_grad_norm=_sure(per_look("log2_grad_norm", np.float64)),
+            update_ratio=per_look("update_ratio", np.float64) if full else None,
+            dead=per_look("dead", np.int64) if full else None,
+            unchanged=per_look("unchanged", np.int64) if full else None,
+            units=units,
+            validation=tuple(self._validation),
+            seconds=np.asarray(self._seconds, np.float64),
+            stopped=self.stopped,
+            meta=self.meta,
+            state=snapshot(self._core.state(), self._seed, self.meta),
+        )
+        return now if self._earlier is None else _joined(self._earlier, now)
+
+
+def _sure(array: NDArray[Any] | None) -> NDArray[Any]:
+    if array is None:
+        raise AssertionError("the trainer tells this of every step")
+    return array
+
+
+def _joined(first: Records, then: Records) -> Records:
+    """Return the records of a training and of what resumed it, as of one."""
+
+    def both(name: str) -> Any:
+        a, b = getattr(first, name), getattr(then, name)
+        if b is None or a is None:
+            # A part of no length has nothing to say against the other.
+            steps = "loss" if name == "accuracy" else "recorded"
+            empty = getattr(first if a is None else then, steps).size == 0
+            return (b if a is None else a) if empty else None
+        return np.concatenate([a, b])
+
+    arrays = ("loss", "accuracy", "lr", "epoch", "recorded", "log2_grad_norm", "update_ratio", "dead")
+    return replace(
+        then,
+        **{name: both(name) for name in (*arrays, "unchanged", "seconds")},
+        validation=(*first.validation, *then.validation),
+    )
+
+
+def _fits(net: Network, optimizer: Optimizer) -> None:
+    """Refuse what cannot fit before anything is allocated: the optimizer's memory, and one gradient."""
+    arrays = len(optimizer.memory) + 1
+    needed = arrays * net.num_parameters * net.dtype.itemsize
+    what = f"training {net.num_parameters:,} parameters with {optimizer!r}"
+    ensure_fits(needed, what, "use an optimizer that remembers less, such as vg.SGD(0.01), or float32")
