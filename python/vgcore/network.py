@@ -9,20 +9,13 @@ from collections.abc import Iterable
 from typing import Self
 
 from . import _surgery
-<<<<<<< HEAD
 from ._cured import Cured
-=======
 from ._training import Training
->>>>>>> 211d8d9 (fit, predict and score; optimizers, clips, constraints and schedules as values)
 
 __all__ = ["Network"]
 
 
-<<<<<<< HEAD
-class Network(Cured):
-=======
-class Network(Training):
->>>>>>> 211d8d9 (fit, predict and score; optimizers, clips, constraints and schedules as values)
+class Network(Cured, Training):
     """A chain of layers, compiled once; its parameters are drawn from `rng`.
 
     Without a Recurrent layer the steps of a network are its layers, and its input is (batch, in_features).
