@@ -303,11 +303,16 @@ def test_the_notebook_gets_a_table() -> None:
 
 def test_the_description_says_what_happened() -> None:
     history = History(
-        fake_records(layers=8, still=2, meta={"optimizer": "SGD(0.05)", "network": "Network(...)"})
+        fake_records(
+            layers=8,
+            still=2,
+            meta={"optimizer": "SGD(0.05)", "clip": ["ClipNorm(1.0)", "AGC()"], "constraint": []},
+        )
     )
     text = history.describe()
     flat = words(history)
     assert "Training: 4 epochs, 200 steps of 32 samples, loss cross_entropy(), optimizer SGD(0.05)" in flat
+    assert "clip ClipNorm(1.0), then AGC();" in flat
     assert "0.25 s an epoch" in flat
     assert "accuracy on the training data" in flat
     assert "Held-out data: loss" in flat
@@ -336,4 +341,4 @@ def test_regressions_are_scored_by_r_squared() -> None:
 
 def test_parameters_stand_along_the_axis_of_a_recurrent_network() -> None:
     history = History(fake_records(along_time=True))
-    assert "layer0.weight (nearest the input)" in words(history)
+    assert "the lowest layer (layer0.weight)" in words(history)

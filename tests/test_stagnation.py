@@ -123,7 +123,7 @@ def test_few_steps_tell_nothing(number: int) -> None:
     found = stagnation(np.ones(number))
     assert found.kind == "unknown"
     assert not found
-    assert f"{number} steps" in found.text
+    assert f"{number} step" in found.text
 
 
 def test_the_scale_of_the_loss_does_not_matter() -> None:

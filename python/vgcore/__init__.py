@@ -53,7 +53,7 @@ from .optimizers import LAMB, LARS, SGD, Adagrad, Adam, AdamW, RMSprop, ScaleFre
 from .recurrent import Recurrent
 
 if TYPE_CHECKING:
-    from . import callbacks, datasets, depth, mitigations, plotting, testing, theory
+    from . import callbacks, datasets, depth, mitigations, plotting, sklearn, testing, theory
     from .diagnosis import Diagnosis, diagnose
     from .doctor import Prescription
     from .history import History
@@ -132,6 +132,7 @@ __all__ = [
     "rnn",
     "schedules",
     "set_num_threads",
+    "sklearn",
     "testing",
     "theory",
 ]
@@ -151,6 +152,7 @@ _LAZY = {
     "gradient_stats": "stats",
     "mitigations": "",
     "plotting": "",
+    "sklearn": "",
     "testing": "",
     "theory": "",
 }

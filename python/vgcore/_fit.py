@@ -25,6 +25,7 @@ from ._memory import ensure_fits, parse_bytes
 from ._progress import ProgressLike
 from ._progress_fit import FitProgress
 from ._rng import RngLike, key_of, seed_of
+from ._stagnation import guessing
 from .clipping import as_clips
 from .constraints import as_constraints
 from .errors import ArgumentError
@@ -176,6 +177,7 @@ class _Run:
             "shuffle": bool(o.shuffle),
             "fit_seed": seed,
             "classes": net.out_features if target.dtype == np.int64 else None,
+            "guessing_loss": _guessing(loss, target, inputs.series.lengths),
         }
         if state:
             check_state(state, run.meta)
@@ -298,6 +300,11 @@ def _joined(first: Records, then: Records) -> Records:
         **{name: both(name) for name in (*arrays, "unchanged", "seconds")},
         validation=(*first.validation, *then.validation),
     )
+
+
+def _guessing(loss: Loss, target: NDArray[Any], lengths: Any) -> float | None:
+    """Return the loss of the best constant answer; None where padding or parameters make it another one."""
+    return None if loss.params or lengths is not None else guessing(loss.name, target)
 
 
 def _fits(net: Network, optimizer: Optimizer) -> None:

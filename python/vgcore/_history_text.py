@@ -55,7 +55,9 @@ def one_line(history: History) -> str:
 def html_table(history: History) -> str:
     """Return the same as a table for notebooks."""
     rows = [["size", _sizes(history)]]
-    rows += [[name, str(history.meta[name])] for name in _SETTINGS if history.meta.get(name) is not None]
+    rows += [
+        [name, _setting(history.meta[name])] for name in _SETTINGS if history.meta.get(name) not in (None, [])
+    ]
     if history.steps:
         first, last = _ends(history.loss)
         rows.append(["loss, first and last steps", f"{first:.4g} to {last:.4g}"])
@@ -82,12 +84,17 @@ def _run(history: History) -> str:
     text = f"Training: {_sizes(history)}"
     if meta.get("batch_size"):
         text += f" of {meta['batch_size']} samples"
-    for name, word in (("loss", "loss"), ("optimizer", "optimizer"), ("clip", "clip")):
-        text += f", {word} {meta[name]}" if meta.get(name) is not None else ""
+    for name in ("loss", "optimizer", "clip", "constraint"):
+        text += f", {name} {_setting(meta[name])}" if meta.get(name) else ""
     if history.seconds.size:
         text += f"; {float(np.median(history.seconds)):.3g} s an epoch"
     text += "."
     return f"{text} It ended early: {history.stopped}." if history.stopped else text
+
+
+def _setting(value: Any) -> str:
+    """Return what a training was given, several parts in their order."""
+    return ", then ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _loss(history: History) -> str:
@@ -123,7 +130,7 @@ def _validated(history: History, entry: Any) -> str:
 def _gradient(history: History) -> str:
     norms, steps = history.log10_grad_norm, history.recorded
     text = (
-        f"Gradient norm at {history.layers[0]} (nearest the input) and {history.layers[-1]}: "
+        f"Gradient norm at the lowest layer ({history.layers[0]}) and the highest ({history.layers[-1]}): "
         f"{power(float(norms[0, 0]))} and {power(float(norms[0, -1]))} at step {count(steps[0])}"
     )
     if steps.size > 1:

@@ -43,6 +43,7 @@ MOST_BLOCKS: Final = 60
 # Of the run: what comes after it must be long enough to be believed.
 LEAST_TAIL: Final = 0.25
 CERTAIN: Final = 3.0
+LIKELY: Final = 2.0
 # Relative fall of the loss that another run of the same length would bring.
 NOTHING: Final = 0.01
 LITTLE: Final = 0.10
@@ -60,7 +61,7 @@ class Stagnation:
     Attributes:
         kind: "improving"; "converged" (flat, but low); "plateau"; "start" (nothing was ever learned);
             "rising"; "unclear" (too noisy to tell); "unknown" (too short, or never finite).
-        step: first step from which the loss no longer improves; None where it does, or nothing is known.
+        step: first step from which the loss no longer improves; None where it does, or the noise hides it.
         epoch: the epoch of that step.
         level: mean loss from that step on, or over the last tenth of the steps.
         begin: loss at the beginning (mean of the first steps).
@@ -106,7 +107,9 @@ def stagnation(loss: Any, epoch: Any = None, guessing: float | None = None) -> S
     steps = values.size
     begin = float(values[: max(1, steps // 50)].mean()) if steps else math.nan
     if steps < LEAST_STEPS:
-        text = f"{count(steps)} steps with a finite loss are too few to tell a trend from noise"
+        text = (
+            f"{count(steps)} step{'s' * (steps != 1)} with a finite loss: too few to tell a trend from noise"
+        )
         return Stagnation("unknown", None, None, float(values.mean()) if steps else math.nan, begin, text)
     edges = np.linspace(0, steps, min(MOST_BLOCKS, steps // 2) + 1).astype(np.int64)
     blocks = np.add.reduceat(values, edges[:-1]) / np.diff(edges)
@@ -114,10 +117,13 @@ def stagnation(loss: Any, epoch: Any = None, guessing: float | None = None) -> S
     if start is None:
         level = float(values[-max(1, steps // 10) :].mean())
         gain, error = _gain(blocks, blocks.size // 2)
-        if gain > CERTAIN * error:
+        if gain > LIKELY * error:  # no alarm either way: less certainty will do
             return Stagnation(
                 "improving", None, None, level, begin, "the loss improves still, over the second half too"
             )
+        if level <= DONE * _reference(begin, guessing):
+            text = f"the loss has converged: it is down to {level:.4g}, {share(level / begin)} of the first"
+            return Stagnation("converged", None, None, level, begin, text)
         text = "whether the loss still improves cannot be told from its noise; train for longer"
         return Stagnation("unclear", None, None, level, begin, text)
     step = int(edges[start])
@@ -158,13 +164,18 @@ def _kind(blocks: Floats, start: int, begin: float, level: float, guessing: floa
     gain, error = _gain(blocks, start)
     if -gain > max(LITTLE * abs(level), CERTAIN * error):
         return "rising"
-    known = guessing is not None and math.isfinite(guessing) and guessing > 0
-    reference = min(begin, guessing) if known and guessing is not None else begin
-    if level <= DONE * reference:
+    if level <= DONE * _reference(begin, guessing):
         return "converged"
-    if known and guessing is not None:
+    if guessing is not None and math.isfinite(guessing) and guessing > 0:
         return "start" if level >= UNMOVED * guessing else "plateau"
     return "start" if level >= UNMOVED_START * begin else "plateau"
+
+
+def _reference(begin: float, guessing: float | None) -> float:
+    """Return what a converged loss is a small part of: the one at the start, or of guessing if lower."""
+    if guessing is None or not math.isfinite(guessing) or guessing <= 0:
+        return begin
+    return min(begin, guessing)
 
 
 def _text(
@@ -213,7 +224,7 @@ def guessing(loss: str, y: Any) -> float | None:
     if loss == "cross_entropy":
         return _entropy(shares)
     if loss == "bce_with_logits":
-        return (_entropy(shares) + _entropy(1 - shares)) / shares.size
+        return (_entropy(shares) + _entropy(1 - shares)) / len(shares)
     return float(rows.var(axis=0).mean()) if loss == "mse" else None
 
 

@@ -45,6 +45,16 @@ class History:
     with its activation, the end of a Residual; with a Recurrent layer it is a parameter, because the steps in
     time share them. Norms are log10 of Frobenius norms, free of the float range, of the batch's gradient
     before any clipping; ``-inf`` is an exact zero. All arrays are read-only.
+
+    Example:
+        >>> import vgcore as vg
+        >>> x, y = vg.datasets.digits()
+        >>> net = vg.mlp(6, 32, in_features=64, out_features=10, rng=0)
+        >>> history = net.fit(x, y, epochs=2, optimizer=vg.SGD(0.1), stats="full", rng=0)
+        >>> history.steps, history.log10_grad_norm.shape == (history.recorded.size, len(history.layers))
+        (114, True)
+        >>> bool(history.stagnation), history.share_learning
+        (False, 1.0)
     """
 
     records: Records
