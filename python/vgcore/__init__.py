@@ -53,7 +53,8 @@ from .optimizers import LAMB, LARS, SGD, Adagrad, Adam, AdamW, RMSprop, ScaleFre
 from .recurrent import Recurrent
 
 if TYPE_CHECKING:
-    from . import callbacks, datasets, depth, mitigations, plotting, sklearn, testing, theory
+    from . import callbacks, datasets, depth, mitigations, plotting, pretraining, sklearn, testing, theory
+    from .chunking import Chunker, chunker
     from .diagnosis import Diagnosis, diagnose
     from .doctor import Prescription
     from .history import History
@@ -72,6 +73,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "ArgumentError",
+    "Chunker",
     "ClipLayer",
     "ClipNorm",
     "ClipValue",
@@ -113,6 +115,7 @@ __all__ = [
     "activations",
     "callbacks",
     "cells",
+    "chunker",
     "clips",
     "config",
     "constraints",
@@ -129,6 +132,7 @@ __all__ = [
     "optimizers",
     "parametrizations",
     "plotting",
+    "pretraining",
     "rnn",
     "schedules",
     "set_num_threads",
@@ -139,6 +143,7 @@ __all__ = [
 
 #: What is loaded when it is first asked for: name here -> module it lives in ("" for a module itself).
 _LAZY = {
+    "Chunker": "chunking",
     "Diagnosis": "diagnosis",
     "Prescription": "doctor",
     "History": "history",
@@ -146,12 +151,14 @@ _LAZY = {
     "Study": "study",
     "StudyResult": "study",
     "callbacks": "",
+    "chunker": "chunking",
     "datasets": "",
     "depth": "",
     "diagnose": "diagnosis",
     "gradient_stats": "stats",
     "mitigations": "",
     "plotting": "",
+    "pretraining": "",
     "sklearn": "",
     "testing": "",
     "theory": "",

@@ -16,7 +16,7 @@ from ._rng import RngLike, seed_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ORDER_CHANNELS", "Draws", "adding", "copy_memory", "temporal_order"]
+__all__ = ["ORDER_CHANNELS", "Draws", "adding", "copy_memory", "long_lag", "temporal_order"]
 
 #: What each channel of `temporal_order` stands for: four distractors, the two that count, end and beginning.
 ORDER_CHANNELS = ("a", "b", "c", "d", "X", "Y", "B", "E")
@@ -196,6 +196,47 @@ def temporal_order(
             value = 2 * value + bit
         y[rows] = value
         np.put_along_axis(x[rows], kinds[:, :, None], 1, axis=2)
+    return x, y
+
+
+def long_lag(
+    n: int, lag: int = 20, rng: RngLike = None, *, dtype: Any = "float32"
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return `n` samples of the long time lag problem, ``(x, y)``: which symbol came `lag` steps ago?
+
+    A sequence is a or x, then always b_1, b_2, ... b_lag; the answer, at its end, is which of the two came
+    first. All but the first step can be foretold from the step before, so a network that passes on only what
+    it did not expect passes on what the answer hangs on. ``x``: (n, lag + 1, lag + 2), one-hot, channel 0 is
+    a, 1 is x, then b_1 to b_lag. ``y``: int64 (n,), 0 for a, 1 for x. Without memory the best cross-entropy
+    is ln 2 nats.
+
+    Args:
+        n: number of samples. Sample i is the same whatever n, and its answer whatever the lag.
+        lag: steps between the symbol that counts and the end.
+        rng: None, an int, a SeedSequence or a Generator.
+        dtype: "float32" or "float64".
+
+    Raises:
+        ArgumentError: a size that is no positive integer.
+        DTypeError: another dtype.
+        MemoryBudgetError: the arrays would not fit in memory.
+
+    Source: Schmidhuber, Learning Complex, Extended Sequences Using the Principle of History Compression,
+    Neural Computation 4 (1992), the experiment with a 20-step time lag. There the sequences follow each other
+    without a border; here each is a sample.
+
+    Example:
+        >>> x, y = long_lag(2, 4, rng=0)
+        >>> x.argmax(axis=2).tolist(), y.tolist()
+        ([[1, 2, 3, 4, 5], [0, 2, 3, 4, 5]], [1, 0])
+    """
+    n, lag = as_size(n, "n"), as_size(lag, "lag")
+    x = _zeros((n, lag + 1, lag + 2), as_dtype(dtype), "the long time lag problem")
+    y = np.empty(n, np.int64)
+    for rows, words in Draws(rng).blocks(n, 1):
+        y[rows] = below(words[:, 0], 2)
+    x[np.arange(n), 0, y] = 1
+    x[:, np.arange(1, lag + 1), np.arange(2, lag + 2)] = 1
     return x, y
 
 

@@ -11,13 +11,14 @@ The list of what there is: real ones in `_datasets_real`, text in `_datasets_tex
 ``text(n, length, rng)``                       English characters, each to predict the next
 ``adding(n, length, rng)``                     add two marked numbers
 ``copy_memory(n, delay, rng)``                 repeat ten symbols after a delay
+``long_lag(n, lag, rng)``                      tell which symbol came first
 ``temporal_order(n, length, rng)``             tell in which order two symbols came
 =============================================  ==========================================================
 """
 
 from __future__ import annotations
 
-from ._datasets_made import ORDER_CHANNELS, adding, copy_memory, temporal_order
+from ._datasets_made import ORDER_CHANNELS, adding, copy_memory, long_lag, temporal_order
 from ._datasets_real import digits, digits_pixels, digits_rows, mnist_pixels, pigcvp
 from ._datasets_text import TEXT_CHARACTERS, text
 
@@ -29,6 +30,7 @@ __all__ = [
     "digits",
     "digits_pixels",
     "digits_rows",
+    "long_lag",
     "mnist_pixels",
     "pigcvp",
     "temporal_order",
