@@ -131,8 +131,8 @@ class Chunker:
             usable = ends > 1  # of one step there is nothing to foretell
             if usable.any():
                 inputs, target, kind = self._lesson(current[usable])
-                more = {"lengths": ends[usable] - 1, "loss": kind, "epochs": passes, "rng": order}
-                histories.append(level.fit(inputs, target, **more, **fit))
+                more: dict[str, Any] = {"lengths": ends[usable] - 1, "loss": kind, "rng": order}
+                histories.append(level.fit(inputs, target, epochs=passes, **more, **fit))
             result = self._passed(level, current, ends, places, steps, first=number == 0)
             passed.append(result)
             current, ends, places = result.x, result.lengths, result.positions
@@ -155,6 +155,12 @@ class Chunker:
         Raises:
             ShapeError, DTypeError, NonFiniteError: as for `Network.forward`.
             ArgumentError: no such level, or steps that are no symbols.
+
+        Example:
+            >>> import vgcore as vg
+            >>> x, _ = vg.datasets.long_lag(3, 5, rng=0)
+            >>> vg.chunker(7, 2, rng=0).compress(x)  # untrained: every step surprises
+            <Compressed 3 sequences: 6 steps -> 6 (longest 6)>
         """
         count = len(self.levels)
         chosen = count if level is None else as_size(level, "level", maximum=count)

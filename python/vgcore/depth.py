@@ -22,8 +22,6 @@ from __future__ import annotations
 from ._depth_drop import linear_survival, stochastic
 from ._depth_grow import grow
 from ._depth_remove import Pruned, Removable, prune, removable, remove
-
-
 from ._depth_search import TrainableDepth, Trial, trainable_depth
 from ._depth_stages import Progressive, progressive
 from ._depth_time import ShortestTruncation, shortest_truncation

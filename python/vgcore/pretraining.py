@@ -279,7 +279,7 @@ def _pretrained(
     net = Network(width, [*_layers(entry), Dense(width, name="decoder")], dtype=x.dtype, rng=seed)
     net.load_parameters(net.parameters() | values)
     before = net.loss(x, x, name)
-    options = {"epochs": epochs, "loss": name, "rng": seed, **fit}
+    options: dict[str, Any] = {"epochs": epochs, "loss": name, "rng": seed, **fit}
     if corruption == 0.0:
         history = net.fit(x, x, **options)
     else:
@@ -289,9 +289,7 @@ def _pretrained(
             given = _corrupted(x, corruption, masks)
             history = net.fit(given, x, callbacks=_pause, resume=history, **options)
     after = net.parameters()
-    stage = Stage(
-        entry.name, width, entry.dense.features, kind, before, net.loss(x, x, name), history
-    )
+    stage = Stage(entry.name, width, entry.dense.features, kind, before, net.loss(x, x, name), history)
     return stage, {leaf: after[leaf] for leaf in values}
 
 
