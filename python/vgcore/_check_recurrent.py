@@ -45,7 +45,7 @@ def check_recurrent(
         parts = net._door.one_recurrent("state").unit.states
         start = dict(zip(parts, inputs.series.state or (), strict=True))
     goal = {"y": y, "loss": loss} if cotangent is None else {"cotangent": cotangent}
-    own = net.gradients(x, **goal, lengths=lengths, state=start)
+    own = net.gradients(x, **goal, lengths=lengths, state=start, training=False)
     twin = Network(net.in_features, [plain(layer) for layer in net.layers], dtype="float64", rng=0)
     held = {name: value.astype(np.float64) for name, value in net.parameters().items()}
     twin.load_parameters(held)
