@@ -5,8 +5,10 @@ use super::noise::{left_out, units};
 use super::op::{Chance, Gate, Join, Noise, Op, Source};
 use super::sweep::{Scene, Worker};
 use super::tape::{Place, Share, read_write};
-use crate::kernels::branch::{Mix, Parts, drop_units, gate_backward, gate_forward, inner_product, scale_row};
-use crate::kernels::delta::join_rows;
+use crate::kernels::branch::{
+    Mix, Parts, add_times, drop_factors, gate_backward, gate_forward, inner_product, largest_of, scale_row, times,
+};
+use crate::kernels::delta::{delta_rows, join_rows, rescale};
 use crate::num::real::Real;
 
 /// Gradients of branches that the way back has not come to: mantissas and exponents by rows, the next one last.
@@ -71,19 +73,11 @@ impl<T: Real> Scene<'_, T> {
         let y = s.place(Source::Slot(op.y));
         {
             let (x, y) = read_write(&mut share.slots, s.place(j.skip), y);
-            if j.gain == 1.0 {
-                y.copy_from_slice(x);
-            } else {
-                let gain = T::from_f64(j.gain).to_f64();
-                y.iter_mut().zip(x).for_each(|(y, x)| *y = T::from_f64(gain * x.to_f64()));
-            }
+            times(y, j.gain, x);
         }
         if self.leaves_out(j.chance.as_ref(), s.iteration).is_none() {
-            let a = T::from_f64(self.factor(w, j, s.iteration));
             let (f, y) = read_write(&mut share.slots, s.place(op.source), y);
-            for (y, &f) in y.iter_mut().zip(f) {
-                *y = a.fma(f, *y);
-            }
+            add_times(y, self.factor(w, j, s.iteration), f);
         }
     }
 
@@ -212,10 +206,10 @@ impl<T: Real> Scene<'_, T> {
         }
         // The one part may be far smaller than the other.
         for (row, e) in skip.0.chunks_exact_mut(n_x).zip(&mut skip.1) {
-            *e += scale_row(row, largest(row), 1.0);
+            *e += scale_row(row, largest_of(row), 1.0);
         }
         for (row, e) in w.spare.chunks_exact_mut(n_f).zip(&mut w.e) {
-            *e += scale_row(row, largest(row), 1.0);
+            *e += scale_row(row, largest_of(row), 1.0);
         }
         w.stack.waiting.push(skip);
         std::mem::swap(&mut w.g, &mut w.spare);
@@ -232,29 +226,32 @@ impl<T: Real> Scene<'_, T> {
     ) {
         let (x, y) = read_write(&mut share.slots, s.place(op.source), s.place(Source::Slot(op.y)));
         y.copy_from_slice(x);
-        if let Some(numbers) = self.numbers(w, (p, noise), op, s) {
-            drop_units(y, numbers, p);
+        if self.draw_units(w, (p, noise), op, s) {
+            y.iter_mut().zip(&w.spare).for_each(|(y, f)| *y = T::from_f64(y.to_f64() * f.to_f64()));
         }
     }
 
     /// dL/dx from dL/dy in `w.g`, with the same numbers, drawn again.
     pub(super) fn drop_backward(&self, w: &mut Worker<T>, (p, noise): (f64, &Noise), op: &Op, s: Spot) {
         let (n, width) = (w.rows.len() * op.widths.1, op.widths.1);
-        if self.numbers(w, (p, noise), op, s).is_some() {
-            let Worker { g, numbers, e, .. } = w;
-            drop_units(&mut g[..n], numbers, p);
-            for (row, e) in g[..n].chunks_exact_mut(width).zip(e) {
-                *e += scale_row(row, largest(row), 1.0);
+        if self.draw_units(w, (p, noise), op, s) {
+            w.products.resize(n, T::ZERO);
+            delta_rows(&w.g, Some(&w.spare), &mut w.products, width, &mut w.backward, false);
+            w.g[..n].copy_from_slice(&w.products);
+            for ((row, e), sums) in w.g.chunks_exact_mut(width).zip(&mut w.e).zip(&w.backward) {
+                *e += rescale(row, sums.largest);
             }
         }
     }
 
-    /// Draws the numbers of the worker's rows, unless nothing is dropped.
-    fn numbers<'w>(&self, w: &'w mut Worker<T>, (p, noise): (f64, &Noise), op: &Op, s: Spot) -> Option<&'w [f32]> {
-        let training = self.training.filter(|_| p > 0.0)?;
-        w.numbers.resize(w.rows.len() * op.widths.1, 0.0);
-        units(training, noise, s.iteration, w.rows.start, op.widths.1, &mut w.numbers);
-        Some(&w.numbers)
+    /// Draws what the worker's rows are multiplied by, to `w.spare`; false where nothing is dropped.
+    fn draw_units(&self, w: &mut Worker<T>, (p, noise): (f64, &Noise), op: &Op, s: Spot) -> bool {
+        let Some(training) = self.training.filter(|_| p > 0.0) else { return false };
+        let n = w.rows.len() * op.widths.1;
+        w.numbers.resize(w.numbers.len().max(n), 0.0);
+        units(training, noise, s.iteration, w.rows.start, op.widths.1, &mut w.numbers[..n]);
+        drop_factors(&w.numbers[..n], p, &mut w.spare[..n]);
+        true
     }
 }
 
@@ -265,8 +262,4 @@ fn mix<'s, T: Real>(share: &'s Share<'_, T>, gate: &Gate, op: &Op, s: Spot) -> M
     };
     let slope = get(Source::Slot(gate.slope));
     Mix { x: get(gate.skip), t: get(gate.gate), h: get(op.source), carry: gate.carry.map(get), slope }
-}
-
-fn largest<T: Real>(row: &[T]) -> f64 {
-    row.iter().fold(0.0f64, |m, x| m.max(x.to_f64().abs()))
 }

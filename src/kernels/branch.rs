@@ -267,6 +267,60 @@ pub fn scale_row<T: Real>(row: &mut [T], largest: f64, factor: f64) -> i64 {
     k + rescale(row, largest * T::from_f64(f).to_f64().abs())
 }
 
+struct AddTimes<'a, T> {
+    y: &'a mut [T],
+    f: &'a [T],
+    a: T,
+}
+
+impl<T: Real> Kernel for AddTimes<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let n = T::V::<I>::LANES;
+        let a = T::V::<I>::splat(self.a);
+        for (y, f) in self.y.chunks_mut(n).zip(self.f.chunks(n)) {
+            let len = y.len();
+            // SAFETY: both parts have `len` elements: the slices are of one length.
+            unsafe { put(a.fma(at::<T::V<I>>(f, 0, len), at::<T::V<I>>(y, 0, len)), y, 0, len) };
+        }
+    }
+}
+
+/// `y += a f`, each rounded once. Shapes: of one length.
+pub fn add_times<T: Real>(y: &mut [T], a: f64, f: &[T]) {
+    assert_eq!(y.len(), f.len(), "a sum of two arrays of one shape");
+    dispatch(AddTimes { y, f, a: T::from_f64(a) });
+}
+
+/// `y = gain x`. Shapes: of one length.
+pub fn times<T: Real>(y: &mut [T], gain: f64, x: &[T]) {
+    y.copy_from_slice(x);
+    if gain != 1.0 {
+        dispatch(Times { row: y, factor: T::from_f64(gain) });
+    }
+}
+
+struct Largest<'a, T>(&'a [T]);
+
+impl<T: Real> Kernel for Largest<'_, T> {
+    type Out = f64;
+    #[inline(always)]
+    fn run<I: Isa>(self) -> f64 {
+        let mut top = T::V::<I>::zero();
+        for part in self.0.chunks(T::V::<I>::LANES) {
+            // SAFETY: the part has `part.len()` elements.
+            top = unsafe { at::<T::V<I>>(part, 0, part.len()) }.abs().max(top);
+        }
+        largest::<T, _>(top)
+    }
+}
+
+/// The largest magnitude; NaN entries do not count.
+pub fn largest_of<T: Real>(row: &[T]) -> f64 {
+    dispatch(Largest(row))
+}
+
 struct Dot<'a, T> {
     a: &'a [T],
     b: &'a [T],
@@ -310,12 +364,15 @@ pub fn inner_product<T: Real>(a: &[T], b: &[T]) -> (f64, i64) {
     (dispatch(Dot { a: &a, b: &b }), ka + kb)
 }
 
-/// Multiplies units by `1 / (1 - p)` where their number in (0, 1) is at least `p`, else by zero; NaN stays.
-/// Shapes: all of one length.
-pub fn drop_units<T: Real>(values: &mut [T], numbers: &[f32], p: f64) {
-    let keep = T::from_f64(1.0 / (1.0 - p)).to_f64();
-    for (v, &u) in values.iter_mut().zip(numbers) {
-        *v = T::from_f64(v.to_f64() * if f64::from(u) >= p { keep } else { 0.0 });
+/// What dropout multiplies units by: `1 / (1 - p)` where their number in (0, 1) is at least `p`, else zero.
+/// Shapes: of one length.
+pub fn drop_factors<T: Real>(numbers: &[f32], p: f64, factors: &mut [T]) {
+    let keep = T::from_f64(1.0 / (1.0 - p));
+    // The least float32 that is no less than p: comparing in float32 then decides as in double precision.
+    let near = p as f32;
+    let limit = if f64::from(near) < p { near.next_up() } else { near };
+    for (f, &u) in factors.iter_mut().zip(numbers) {
+        *f = if u >= limit { keep } else { T::ZERO };
     }
 }
 
@@ -368,10 +425,18 @@ mod tests {
     }
 
     #[test]
-    fn dropped_units_are_zero_and_the_others_larger() {
-        let mut v = [1.0f32, 1.0, f32::NAN];
-        drop_units(&mut v, &[0.1, 0.5, 0.1], 0.5);
-        assert_eq!(v[..2], [0.0, 2.0]);
-        assert!(v[2].is_nan());
+    fn dropped_units_have_no_factor_and_the_others_a_larger_one() {
+        let mut f = [0.0f64; 4];
+        drop_factors(&[0.1, 0.3, 0.299_999_98, 0.9], 0.3, &mut f);
+        assert_eq!(f, [0.0, 1.0 / 0.7, 0.0, 1.0 / 0.7]);
+    }
+
+    #[test]
+    fn sums_of_any_length_round_once() {
+        let (f, mut y): (Vec<f32>, Vec<f32>) = (0..37).map(|i| (1.0 + i as f32, 0.1 * i as f32)).unzip();
+        let expected: Vec<f32> = y.iter().zip(&f).map(|(y, f)| 0.3f32.mul_add(*f, *y)).collect();
+        add_times(&mut y, f64::from(0.3f32), &f);
+        assert_eq!(y, expected);
+        assert_eq!(largest_of(&[1.0f32, -7.0, f32::NAN]), 7.0);
     }
 }

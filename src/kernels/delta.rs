@@ -276,28 +276,69 @@ pub fn normalise<T: Real>(row: &mut [T], k: i64) {
     }
 }
 
+/// `a += b`, or with factors `a = a fa + b fb`, in double precision.
+struct Add<'a, T> {
+    a: &'a mut [T],
+    b: &'a [T],
+    factors: Option<(f64, f64)>,
+}
+
+impl<T: Real> Kernel for Add<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let n = T::V::<I>::LANES;
+        for (a, b) in self.a.chunks_mut(n).zip(self.b.chunks(n)) {
+            // SAFETY: both parts have `a.len()` elements, at most LANES: the rows are of one length.
+            unsafe {
+                let (x, y) =
+                    (T::V::<I>::load_partial(a.as_ptr(), a.len()), T::V::<I>::load_partial(b.as_ptr(), a.len()));
+                let sum = match self.factors {
+                    None => x.add(y),
+                    Some((fa, fb)) => {
+                        let (x, y, fa, fb) = (x.widen(), y.widen(), splat::<T, I>(fa), splat::<T, I>(fb));
+                        let mut sum = x;
+                        for h in 0..if n == 16 { 2 } else { 1 } {
+                            sum[h] = x[h].fma(fa, y[h].mul(fb));
+                        }
+                        T::V::<I>::narrow(sum)
+                    }
+                };
+                sum.store_partial(a.as_mut_ptr(), a.len());
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn splat<T: Real, I: Isa>(x: f64) -> <T::V<I> as Vector>::Wide {
+    <T::V<I> as Vector>::Wide::splat(x)
+}
+
 /// Adds two gradients of the same rows that carry their own exponents: `a += b`, row by row, in the larger scale.
 /// Shapes: (rows, width); exponents: (rows,).
 pub fn join_rows<T: Real>(a: &mut [T], ea: &mut [i64], b: &[T], eb: &[i64], width: usize) {
+    let n = width * ea.len();
+    assert!(a.len() >= n && b.len() >= n && eb.len() >= ea.len(), "join rows: a slice is too short");
+    if ea == eb {
+        dispatch(Add { a: &mut a[..n], b: &b[..n], factors: None });
+        return;
+    }
     for (r, (ea, &eb)) in ea.iter_mut().zip(eb).enumerate() {
         let (a, b) = (&mut a[r * width..][..width], &b[r * width..][..width]);
+        if *ea == eb {
+            dispatch(Add { a, b, factors: None });
+            continue;
+        }
+        // A zero row has no scale of its own, and must not pull the other's down.
         let is_zero = |v: &[T]| v.iter().all(|x| *x == T::ZERO);
         if is_zero(b) {
             continue;
         }
-        if *ea == eb {
-            for (x, y) in a.iter_mut().zip(b) {
-                *x = T::from_f64(x.to_f64() + y.to_f64());
-            }
-            continue;
-        }
-        // A zero row has no scale of its own, and must not pull the other's down.
-        let e = if is_zero(a) { eb } else { (*ea).max(eb) };
-        let (fa, fb) = (pow2(*ea - e), pow2(eb - e));
-        let fa = if is_zero(a) { 0.0 } else { fa };
-        for (x, y) in a.iter_mut().zip(b) {
-            *x = T::from_f64(x.to_f64().mul_add(fa, y.to_f64() * fb));
-        }
+        let zero = is_zero(a);
+        let e = if zero { eb } else { (*ea).max(eb) };
+        let fa = if zero { 0.0 } else { pow2(*ea - e) };
+        dispatch(Add { a, b, factors: Some((fa, pow2(eb - e))) });
         *ea = e;
     }
 }
