@@ -7,6 +7,7 @@ use super::pass::{Mode, Outcome, Request, Stop, Top, cut, hits};
 use super::plan::{DEFAULT_BUDGET, Plan};
 use super::recurrent::plan::TimePlan;
 use super::recurrent::{NonFinite, Recurrent, Run, Seed, Setting, TimeStats, narrowed};
+use super::running::{self, Updates};
 use super::shared::step_tensor;
 use super::stats::Stats;
 use super::sweep::{Level, NO_SCALE};
@@ -35,6 +36,8 @@ pub struct TimeOutcome<T> {
     pub states: Vec<Seed<T>>,
     /// Where the forward pass first left the numbers: stage and place.
     pub nonfinite: Option<(usize, NonFinite)>,
+    /// Running statistics as a step leaves them, by tensor.
+    pub running: Updates<T>,
     /// Rows of the output.
     pub rows: usize,
 }
@@ -165,6 +168,7 @@ pub fn pass<T: Real>(
             let tensors: Vec<_> = net.tensors().collect();
             s.settle(pool::num_threads(), &tensors, &mut outcome.gradients, &mut params, &last_layer(net));
             net.refresh(&mut params);
+            take_over(&mut outcome, &mut params);
             outcome.gradients.clear();
         }
     } else if let (Mode::Step, Some(rate)) = (r.mode, r.rate) {
@@ -175,9 +179,17 @@ pub fn pass<T: Real>(
             }
         }
         net.refresh(&mut params);
+        take_over(&mut outcome, &mut params);
         outcome.gradients.clear();
     }
     Ok(outcome)
+}
+
+/// Running statistics as a step leaves them.
+fn take_over<T: Real>(outcome: &mut Outcome<T>, params: &mut [Buffer<T>]) {
+    if let Some(time) = &mut outcome.time {
+        running::apply(std::mem::take(&mut time.running), params);
+    }
 }
 
 /// Weight and bias of the last layer that has any: tensors and copies.
@@ -225,6 +237,7 @@ fn flow<'a, T: Real>(
         last: Vec::new(),
         states: Vec::new(),
         nonfinite: None,
+        running: Vec::new(),
         rows: counts[counts.len() - 1],
     };
     let mut values: Vec<Vec<T>> = Vec::with_capacity(net.stages.len());
@@ -235,7 +248,9 @@ fn flow<'a, T: Real>(
         let own = &params[at..at + stage.tensors().len()];
         let out = match (stage, plan, tape) {
             (Stage::Feed(p), Planned::Feed(plan), Some(tape)) => {
-                let mut feed = Feed::new(p, plan, tape, x, wanted, stop);
+                let padded = r.time.lengths.is_some_and(|n| n.iter().any(|&n| n < r.time.steps));
+                p.check_rows(padded && counts[i] > r.batch, r.training.is_some())?;
+                let mut feed = Feed::new(p, plan, tape, x, wanted, stop)?;
                 let mut out = vec![T::ZERO; counts[i + 1] * p.out_features];
                 let items = cut(&mut out, &feed.rows(), p.out_features);
                 feed.forward(own, items, &|_, _, z, item: &mut [T]| item.copy_from_slice(z))?;
@@ -296,6 +311,8 @@ fn flow<'a, T: Real>(
                     feed.seed(&seed.g, &seed.e);
                     let n = feed.program.tensors.len();
                     let flow = feed.backward(Params::Read(&params[at..at + n]), None)?;
+                    let seen = feed.running(&params[at..at + n]);
+                    time.running.extend(seen.into_iter().map(|(t, v)| (at + t, v)));
                     for (j, k) in flow.kept.into_iter().enumerate() {
                         kept[at + j] = k;
                     }

@@ -6,6 +6,7 @@ use super::sweep::{Scene, Worker};
 use super::tape::{Place, Share};
 use crate::kernels::delta::{RowDelta, depth_below, normalise, on_grid};
 use crate::kernels::matmul::{Matrix, Start, product};
+use crate::kernels::norm::KEPT;
 use crate::num::real::Real;
 use crate::num::scaled::{ScaledSum, exponent, mul_pow2};
 
@@ -49,6 +50,11 @@ impl<T: Real> Scene<'_, T> {
                     let weights = Matrix::columns(self.copy(&w.made, weight, i), n_in);
                     let start = bias.as_ref().map_or(Start::Zero, |b| Start::Row(self.copy(&w.made, b, i)));
                     product((1, n_out, n_in), Matrix::rows(x, n_in), weights, start, &mut h, &mut w.scratch);
+                }
+                Kind::Norm(n) => {
+                    let kept = n.rows::<T>(n_out).map(|rows| rows.groups * KEPT);
+                    let kept = kept.map(|k| &share.slots[base + n.kept].get(t)[r * k..][..k]);
+                    self.norm_again(w, share, n, i, x, kept, &mut h);
                 }
                 _ => h.copy_from_slice(x),
             }

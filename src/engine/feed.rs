@@ -5,15 +5,18 @@ use super::pass::Training;
 use super::plan::Plan;
 use super::program::{Kind, Program};
 use super::recurrent::lyapunov::Spectrum;
+use super::running;
 use super::shared::{self, room};
 use super::stats::Stats;
 use super::sweep::{Level, Scene, Worker};
-use super::tape::Tape;
+use super::sweep_norm::table_width;
+use super::tape::{Share, Tape};
 use super::update::Stepper;
 use super::uses::uses;
 use super::weights::{Job, Params, ScaledGradient, run as weigh};
 use crate::error::Error;
 use crate::num::aligned::Buffer;
+use crate::num::meeting::Meeting;
 use crate::num::pool;
 use crate::num::real::Real;
 use crate::num::scaled::ScaledSum;
@@ -46,6 +49,8 @@ pub struct Feed<'a, T: Real> {
     pub workers: Vec<Worker<T>>,
     split: Vec<Range<usize>>,
     threads: usize,
+    /// Where threads wait for each other in a sweep, and the pool, so that they can; if rows see each other.
+    meeting: Option<(Meeting, Option<pool::Hold>)>,
     wanted: Wanted,
     stop: &'a (dyn Fn() -> bool + Sync),
 }
@@ -70,7 +75,7 @@ impl<'a, T: Real> Feed<'a, T> {
         x: &[T],
         wanted: Wanted,
         stop: &'a (dyn Fn() -> bool + Sync),
-    ) -> Self {
+    ) -> Result<Self, Error> {
         Self::on(pool::num_threads(), program, plan, tape, x, wanted, stop)
     }
 
@@ -83,15 +88,25 @@ impl<'a, T: Real> Feed<'a, T> {
         x: &[T],
         wanted: Wanted,
         stop: &'a (dyn Fn() -> bool + Sync),
-    ) -> Self {
+    ) -> Result<Self, Error> {
         let (slot, at) = tape.inputs[0];
         let len = x.len();
         tape.slots[slot][at * len..][..len].copy_from_slice(x);
+        program.check_batch(tape.batch, wanted.training.is_some())?;
+        let coupled = program.couples() && wanted.training.is_some();
+        // Threads that wait for each other must all run; where that cannot be, there is one.
+        let hold = if coupled && threads > 1 { pool::hold(threads) } else { None };
+        let threads = if coupled && hold.is_none() { 1 } else { threads };
         let split = tape.split(threads);
         let ops = program.blocks.iter().flat_map(|b| b.ops.iter());
         let widest = ops.map(|o| o.widths.0.max(o.widths.1)).max().unwrap_or(1).max(program.in_features);
         let workers = split.iter().map(|c| Worker::new(c.clone(), tape.rows(c), widest)).collect();
-        Self { program, plan, tape, workers, split, threads, wanted, stop }
+        let mut meeting = None;
+        if coupled {
+            tape.fit_moments(program, split.len())?;
+            meeting = Some((Meeting::new(split.len(), tape.chunks(), table_width(widest)), hold));
+        }
+        Ok(Self { program, plan, tape, workers, split, threads, meeting, wanted, stop })
     }
 
     /// Rows of each worker.
@@ -109,7 +124,7 @@ impl<'a, T: Real> Feed<'a, T> {
         let (base, inputs, chunk) = (self.tape.base.clone(), self.tape.inputs.clone(), self.tape.chunk);
         let scene = self.scene(params, &base, &inputs, chunk);
         let (plan, last) = (self.plan, self.plan.segments.len() - 1);
-        let shares = self.tape.share(&self.split);
+        let shares = shares(self.tape, &mut self.meeting, &self.split);
         let items: Vec<_> = self.workers.iter_mut().zip(shares).zip(items).collect();
         pool::each_owned(self.threads, items, &|_, ((w, mut share), item)| {
             for (i, s) in plan.segments.iter().enumerate() {
@@ -168,13 +183,14 @@ impl<'a, T: Real> Feed<'a, T> {
         let (p, plan, threads, wanted) = (self.program, self.plan, self.threads, self.wanted);
         let (base, inputs, chunk) = (self.tape.base.clone(), self.tape.inputs.clone(), self.tape.chunk);
         let last = plan.segments.len() - 1;
+        let stepped = wanted.update || stepper.is_some();
         let mut kept = match &mut stepper {
             Some(s) => s.room(p)?,
             None => Vec::new(),
         };
         if stepper.is_none() {
             for (i, t) in p.tensors.iter().enumerate() {
-                let keep = t.derived().is_none() && (wanted.gradients || t.shared || (t.slope && wanted.update));
+                let keep = t.learned() && (wanted.gradients || t.shared || (t.slope && wanted.update));
                 kept.push(keep.then(|| room(p, i)).transpose()?);
             }
         }
@@ -182,8 +198,8 @@ impl<'a, T: Real> Feed<'a, T> {
         let chunks = self.tape.chunks();
         for (i, s) in plan.segments.iter().enumerate().rev() {
             {
-                let scene = self.scene(params.get(), &base, &inputs, chunk);
-                let shares = self.tape.share(&self.split);
+                let scene = Scene { again: true, ..self.scene(params.get(), &base, &inputs, chunk) };
+                let shares = shares(self.tape, &mut self.meeting, &self.split);
                 let items: Vec<_> = self.workers.iter_mut().zip(shares).collect();
                 pool::each_owned(threads, items, &|_, (w, mut share)| {
                     if !plan.keep && i < last && scene.forward(w, &mut share, i, s).is_none() {
@@ -203,7 +219,8 @@ impl<'a, T: Real> Feed<'a, T> {
             let Wanted { level, rate, update, gradients, .. } = wanted;
             let needed = update || level > Level::None || gradients || stepper.is_some();
             let stepper = stepper.as_deref_mut();
-            let mut job = Job { program: p, threads, level, rate, update, params, kept: &mut kept, stepper };
+            let training = wanted.training.is_some();
+            let mut job = Job { program: p, threads, training, level, rate, update, params, kept: &mut kept, stepper };
             let sums = if needed { weigh(&mut job, self.tape, &list) } else { Vec::new() };
             if level > Level::None {
                 for (u, sums) in list.iter().zip(&sums) {
@@ -229,6 +246,9 @@ impl<'a, T: Real> Feed<'a, T> {
             let tensors: Vec<_> = p.tensors.iter().collect();
             s.settle(threads, &tensors, &mut kept, params, &last_layer(p));
             s.keep(std::mem::take(&mut kept));
+        }
+        if let (true, Params::Write(params)) = (stepped, &mut params) {
+            running::apply(self.running(params), params);
         }
         if wanted.level > Level::None {
             name_units(p, &mut stats);
@@ -257,6 +277,15 @@ impl<'a, T: Real> Feed<'a, T> {
         }
         self.workers = workers;
         Ok(())
+    }
+
+    /// Running statistics as this pass leaves them, if it trains.
+    pub fn running(&self, params: &[Buffer<T>]) -> running::Updates<T> {
+        if self.meeting.is_some() {
+            running::updates(self.program, self.tape, params, self.wanted.training)
+        } else {
+            Vec::new()
+        }
     }
 
     /// dL/d(input): mantissas (rows, in) and exponents (rows,).
@@ -296,8 +325,24 @@ impl<'a, T: Real> Feed<'a, T> {
     {
         let (program, keep, stop) = (self.program, self.plan.keep, self.stop);
         let Wanted { level, training, .. } = self.wanted;
-        Scene { program, params, base, inputs, level, training, chunk, keep, stop }
+        let batch = self.tape.batch;
+        Scene { program, params, base, inputs, level, training, batch, again: false, chunk, keep, stop }
     }
+}
+
+/// The tape shared out to the threads, each with its place where they meet.
+fn shares<'s, T: Real>(
+    tape: &'s mut Tape<T>,
+    meeting: &'s mut Option<(Meeting, Option<pool::Hold>)>,
+    split: &[Range<usize>],
+) -> Vec<Share<'s, T>> {
+    let mut out = tape.share(split);
+    if let Some((meeting, _)) = meeting {
+        for (share, member) in out.iter_mut().zip(meeting.members(split)) {
+            share.member = Some(member);
+        }
+    }
+    out
 }
 
 /// Weight and bias of the last layer that has any: tensors and copies.
@@ -326,6 +371,7 @@ pub(super) fn name_units(p: &Program, stats: &mut Stats) {
                     Kind::Dense { .. } => 0,
                     Kind::Pointwise => 1,
                     Kind::Join(_) => 2,
+                    Kind::Norm(_) => 3,
                     Kind::Gate(_) => 4,
                     Kind::Concat { .. } => 5,
                     Kind::Drop { .. } => 6,

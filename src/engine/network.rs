@@ -224,9 +224,9 @@ impl<T: Real> Network<T> {
         Ok(())
     }
 
-    /// Number of parameters in all.
+    /// Number of parameters in all, without those that no gradient changes.
     pub fn num_parameters(&self) -> usize {
-        self.tensors().filter(|t| t.derived().is_none()).map(|t| t.copies * t.len()).sum()
+        self.tensors().filter(|t| t.learned()).map(|t| t.copies * t.len()).sum()
     }
 
     /// Copies the values of another network of the same program.

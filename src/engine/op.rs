@@ -52,6 +52,8 @@ pub enum Kind {
         /// (out,)
         bias: Option<Ref>,
     },
+    /// Normalisation, then gain and shift.
+    Norm(super::norm::Norm),
     /// Only a pointwise function.
     Pointwise,
     /// Branches begin: the gradients of all but the first are to be added to it.
@@ -165,8 +167,9 @@ impl Op {
     /// The parameters it uses.
     pub fn refs(&self) -> impl Iterator<Item = Ref> {
         let dense = match &self.kind {
-            Kind::Dense { weight, bias } => [Some(*weight), *bias],
-            _ => [None, None],
+            Kind::Dense { weight, bias } => [Some(*weight), *bias, None, None],
+            Kind::Norm(n) => n.refs(),
+            _ => [None; 4],
         };
         dense.into_iter().chain([self.scalar().map(|(r, _)| r)]).flatten()
     }

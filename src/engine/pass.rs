@@ -250,7 +250,7 @@ impl<T: Real> Network<T> {
     ) -> Result<Outcome<T>, Error> {
         let backward = r.mode.goes_back();
         let wanted = Wanted { update: r.mode == Mode::Step && stepper.is_none(), ..r.wanted() };
-        let mut feed = Feed::new(p, plan, tape, r.x, wanted, stop);
+        let mut feed = Feed::new(p, plan, tape, r.x, wanted, stop)?;
         let rows = feed.rows();
         let out_width = if r.mode == Mode::Forward { p.out_features } else { 0 };
         let (mut losses, mut output) = (vec![(0.0f64, false); r.batch], vec![T::ZERO; r.batch * out_width]);

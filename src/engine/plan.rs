@@ -1,8 +1,10 @@
 //! engine: the memory plan: which activations are kept, and in which segments the backward pass goes. Knows shapes
 //! and byte counts, no values; every plan gives the same bits.
 
+use super::norm::MOMENTS;
 use super::program::{Block, Program};
 use crate::error::Error;
+use crate::num::pool;
 
 /// Iterations `from..to` of one block.
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +114,13 @@ impl Sizes {
         b.deltas.iter().map(|&w| self.rows(w).saturating_add(24 * self.batch)).fold(0, u64::saturating_add)
     }
 
+    /// Statistics over the batch are kept for all iterations, on each thread.
+    fn moments(&self, b: &Block) -> u64 {
+        let parts = (pool::num_threads() as u64).min(self.batch);
+        let each = b.moments.iter().map(|&w| (w * MOMENTS * size_of::<f64>()) as u64).fold(0, u64::saturating_add);
+        each.saturating_mul(parts).saturating_mul(b.times as u64)
+    }
+
     fn plan(&self, p: &Program, target: u64, keep: bool) -> Plan {
         let mut segments: Vec<Segment> = Vec::new();
         let mut filled = u64::MAX;
@@ -138,7 +147,7 @@ impl Sizes {
             let longest = longest(&segments, i) as u64;
             let kept = if keep { b.times as u64 } else { longest };
             bytes = bytes.saturating_add(self.tape(b).saturating_mul(kept));
-            bytes = bytes.saturating_add(self.delta(b).saturating_mul(longest));
+            bytes = bytes.saturating_add(self.delta(b).saturating_mul(longest)).saturating_add(self.moments(b));
         }
         Plan { segments, keep, bytes, batch: self.batch as usize }
     }

@@ -80,6 +80,10 @@ impl Tensor {
             _ => None,
         }
     }
+    /// Whether gradients change it.
+    pub fn learned(&self) -> bool {
+        self.trainable && self.derived().is_none()
+    }
     /// Whether a copy has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -107,6 +111,10 @@ pub struct Block {
     pub first_unit: usize,
     /// See `first_unit`; one iteration is one step.
     pub first_step: usize,
+    /// Widths of the statistics that normalise over the batch, and the number of the first of them.
+    pub moments: Vec<usize>,
+    /// See `moments`.
+    pub first_moment: usize,
 }
 
 /// The compiled network.
@@ -156,9 +164,9 @@ pub fn compile(layers: &[Layer], in_features: usize) -> Result<Program, Error> {
     };
     let mut i = 0;
     while i < layers.len() {
-        // A Dense and the Activation after it are one unit, so they are one block too.
-        let fused =
-            matches!(layers[i], Layer::Dense { .. }) && matches!(layers.get(i + 1), Some(Layer::Activation { .. }));
+        // A Dense or a normalisation and the Activation after it are one unit, so they are one block too.
+        let fused = matches!(layers[i], Layer::Dense { .. } | Layer::Norm { .. })
+            && matches!(layers.get(i + 1), Some(Layer::Activation { .. }));
         let take = 1 + usize::from(fused);
         p.add_block(&layers[i..i + take])?;
         i += take;
@@ -205,6 +213,8 @@ impl Program {
                 units: 0,
                 first_unit: self.units,
                 first_step: self.steps,
+                moments: Vec::new(),
+                first_moment: self.blocks.iter().map(|b| b.moments.len()).sum(),
             },
             times: (times, tied),
             inner: Vec::new(),
@@ -259,15 +269,14 @@ impl Program {
                     };
                     let bias =
                         bias.as_ref().map(|b| self.tensor(cx, name, "bias", &[*features], fans, b)).transpose()?;
-                    let act = match layers.get(i + 1) {
-                        Some(Layer::Activation { name, act }) => {
-                            i += 1;
-                            Some(self.act_use(cx, name, *act, *features)?)
-                        }
-                        _ => None,
-                    };
+                    let act = self.next_act(cx, layers, &mut i, *features)?;
                     source = cx.unit(Kind::Dense { weight, bias }, source, act, (width, *features), true);
                     width = *features;
+                }
+                Layer::Norm { name, norm, affine } => {
+                    let norm = self.norm(cx, name, norm, *affine, width)?;
+                    let act = self.next_act(cx, layers, &mut i, width)?;
+                    source = cx.unit(Kind::Norm(norm), source, act, (width, width), true);
                 }
                 Layer::Activation { name, act } => {
                     let act = self.act_use(cx, name, *act, width)?;
@@ -330,6 +339,19 @@ impl Program {
         self.tensors[vector].origin = Origin::Started(rule, matrix);
         self.tensors[made.tensor].origin = Origin::Derived(Derived { rule, matrix, vector });
         Ok(made)
+    }
+
+    /// The activation right after layer `i`, which becomes part of its unit.
+    fn next_act(
+        &mut self,
+        cx: &mut Context,
+        layers: &[Layer],
+        i: &mut usize,
+        width: usize,
+    ) -> Result<Option<ActUse>, Error> {
+        let Some(Layer::Activation { name, act }) = layers.get(*i + 1) else { return Ok(None) };
+        *i += 1;
+        Ok(Some(self.act_use(cx, name, *act, width)?))
     }
 
     fn act_use(&mut self, cx: &mut Context, name: &str, act: Act, width: usize) -> Result<ActUse, Error> {

@@ -20,7 +20,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 /// Rows of a shared gradient that one task owns for the whole pass.
-const ROWS: usize = 16;
+pub(super) const ROWS: usize = 16;
 
 /// Makes room for a tensor's gradient. Shared tensors and learned slopes count an exponent for every [`ROWS`] rows
 /// until [`settle`] gives each copy one.
@@ -188,7 +188,7 @@ fn add_uses<T: Real>(
 }
 
 /// `sum * 2^se += x * 2^e`; an exponent of `i64::MIN` marks a sum that has not begun.
-fn add_scaled<T: Real>(sum: &mut [T], se: &mut i64, x: &[T], e: i64) {
+pub(super) fn add_scaled<T: Real>(sum: &mut [T], se: &mut i64, x: &[T], e: i64) {
     // Nothing is added, whose scale would hide what is there.
     if x.iter().all(|x| *x == T::ZERO) {
         return;

@@ -11,6 +11,7 @@ use super::pass::Training;
 use super::plan::Segment;
 use super::program::{ActUse, Kind, Op, Program, Source};
 use super::sweep_branches::{Spot, Stack};
+use super::sweep_norm::Wide;
 use super::tape::{ChunkForward, Place, Share, read_write, write_two};
 use crate::kernels::delta::{RowDelta, delta_rows, normalise, on_grid, rescale};
 use crate::kernels::matmul::{Matrix, Scratch, Start, product};
@@ -47,6 +48,10 @@ pub struct Scene<'a, T: Real> {
     pub level: Level,
     /// Set in training.
     pub training: Option<Training>,
+    /// Rows of the whole batch.
+    pub batch: usize,
+    /// The segment has run forward before.
+    pub again: bool,
     /// Rows of a chunk.
     pub chunk: usize,
     /// All iterations are on the tape, not just the segment's.
@@ -72,6 +77,7 @@ pub struct Worker<T> {
     pub(super) products: Vec<T>,
     pub(super) scratch: Scratch<T>,
     pub(super) made: Made<T>,
+    pub(super) wide: Wide,
     forward: Vec<RowForward>,
     pub(super) backward: Vec<RowDelta>,
     /// Rows whose slopes came near the lower end of the type: (block, operation, iteration, row).
@@ -101,6 +107,7 @@ impl<T: Real> Worker<T> {
             products: Vec::new(),
             scratch: Scratch::default(),
             made: Made::default(),
+            wide: Wide::default(),
             forward: vec![RowForward::default(); n],
             backward: vec![RowDelta::default(); n],
             faint: Vec::new(),
@@ -154,15 +161,13 @@ impl<T: Real> Scene<'_, T> {
     pub fn forward(&self, w: &mut Worker<T>, share: &mut Share<'_, T>, segment: usize, s: &Segment) -> Option<Place> {
         let mut stopped = false;
         let out = self.places(segment, s, |block, i, t, _, input| {
-            stopped = (self.stop)();
-            if !stopped {
-                self.forward_once(w, share, block, i, t, input);
-            }
+            stopped = (self.stop)() || !self.forward_once(w, share, block, i, t, input);
             !stopped
         });
         (!stopped).then_some(out)
     }
 
+    /// False if the threads no longer meet.
     fn forward_once(
         &self,
         w: &mut Worker<T>,
@@ -171,7 +176,7 @@ impl<T: Real> Scene<'_, T> {
         i: usize,
         t: usize,
         input: Place,
-    ) {
+    ) -> bool {
         let b = &self.program.blocks[block];
         let base = self.base[block].0;
         let m = w.rows.len();
@@ -208,6 +213,11 @@ impl<T: Real> Scene<'_, T> {
                         product((m, n_out, n_in), Matrix::rows(x, n_in), weights, start, y, &mut w.scratch);
                     }
                 }
+                Kind::Norm(n) => {
+                    if !self.forward_norm(w, share, spot, (spot.place(op.source), y), n, n_out) {
+                        return false;
+                    }
+                }
                 Kind::Pointwise => {
                     let (x, y) = read_write(&mut share.slots, spot.place(op.source), y);
                     y.copy_from_slice(x);
@@ -236,6 +246,7 @@ impl<T: Real> Scene<'_, T> {
                 self.chunk_forward(w, share, b.first_unit + i * b.units + u);
             }
         }
+        true
     }
 
     fn note_forward(&self, w: &mut Worker<T>, share: &mut Share<'_, T>, block: usize, index: usize, i: usize, op: &Op) {
@@ -274,14 +285,14 @@ impl<T: Real> Scene<'_, T> {
             true
         });
         for &(block, i, t, k, input, unit) in order.iter().rev() {
-            if (self.stop)() {
+            if (self.stop)() || !self.backward_once(w, share, (block, i, t, k), input, unit) {
                 return false;
             }
-            self.backward_once(w, share, (block, i, t, k), input, unit);
         }
         true
     }
 
+    /// False if the threads no longer meet.
     fn backward_once(
         &self,
         w: &mut Worker<T>,
@@ -289,7 +300,7 @@ impl<T: Real> Scene<'_, T> {
         (block, i, t, k): (usize, usize, usize, usize),
         input: Place,
         first_unit: usize,
-    ) {
+    ) -> bool {
         let b = &self.program.blocks[block];
         let (base, delta_base) = self.base[block];
         let m = w.rows.len();
@@ -354,6 +365,11 @@ impl<T: Real> Scene<'_, T> {
                         let weights = Matrix::rows(weights, n_in);
                         product((m, n_in, n_out), d, weights, Start::Zero, &mut w.g, &mut w.scratch);
                     }
+                    Kind::Norm(n) => {
+                        if !self.backward_norm(w, share, spot, (spot.place(op.source), place), n, n_out) {
+                            return false;
+                        }
+                    }
                     _ => w.g[..m * n_out].copy_from_slice(out),
                 }
             } else {
@@ -373,6 +389,7 @@ impl<T: Real> Scene<'_, T> {
                 }
             }
         }
+        true
     }
 
     fn chunk_gradient(&self, w: &Worker<T>, share: &mut Share<'_, T>, first_unit: usize, op: &Op) {

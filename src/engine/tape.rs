@@ -1,10 +1,12 @@
 //! engine: the memory of a pass: kept activations, deltas, their exponents and per-chunk sums, and how threads share
 //! it by rows. Knows no arithmetic.
 
+use super::norm::{MOMENTS, chunk_rows};
 use super::plan::{Plan, longest};
 use super::program::Program;
 use crate::error::Error;
 use crate::num::aligned::Buffer;
+use crate::num::meeting::Member;
 use crate::num::real::Real;
 use crate::num::rows::{RowShare, share_rows};
 use crate::num::scaled::ScaledSum;
@@ -12,7 +14,7 @@ use std::ops::Range;
 
 /// A batch is summed in this many chunks of rows at most. The chunks depend on the batch alone, so neither threads nor
 /// plans change a sum; more of them would cost memory, fewer would idle threads.
-const CHUNKS: usize = 32;
+pub(super) const CHUNKS: usize = 32;
 
 /// Sums over a chunk of rows of one unit's forward pass.
 #[derive(Clone, Copy, Default)]
@@ -55,6 +57,12 @@ pub struct Tape<T: Real> {
     pub exponents: Vec<Vec<i64>>,
     /// Per row, the gradient of a learned number (beside each delta; empty where there is none).
     pub slopes: Vec<Vec<f64>>,
+    /// Statistics over the batch, a buffer for each normalisation that takes any: (iterations, threads, [`MOMENTS`],
+    /// width), the same for every thread. Empty unless in training.
+    pub moments: Vec<Buffer<f64>>,
+    moment_widths: Vec<usize>,
+    /// Threads that the statistics are there for.
+    parts: usize,
     /// Forward sums of all units; empty unless asked for.
     pub forward: Vec<ChunkForward>,
     /// Backward sums of the units of the segment in work.
@@ -77,6 +85,10 @@ pub struct Share<'a, T: Real> {
     pub exponents: Vec<RowShare<'a, i64>>,
     /// See [`Tape::slopes`].
     pub slopes: Vec<RowShare<'a, f64>>,
+    /// See [`Tape::moments`].
+    pub moments: Vec<RowShare<'a, f64>>,
+    /// This thread's place where all of a sweep wait for each other; none where rows do not see each other.
+    pub member: Option<Member<'a>>,
     /// See [`Tape::forward`].
     pub forward: RowShare<'a, ChunkForward>,
     /// See [`Tape::backward`].
@@ -127,7 +139,7 @@ impl<T: Real> Tape<T> {
             slots.push(Buffer::zeroed(size(n, w))?);
             widths.push(w);
         }
-        let chunk = batch.div_ceil(CHUNKS);
+        let chunk = chunk_rows(p, batch);
         let chunks = batch.div_ceil(chunk);
         Ok(Self {
             slots,
@@ -138,12 +150,35 @@ impl<T: Real> Tape<T> {
             delta_widths,
             exponents,
             slopes,
+            moments: Vec::new(),
+            moment_widths: p.blocks.iter().flat_map(|b| &b.moments).copied().collect(),
+            parts: 0,
             forward: vec![ChunkForward::default(); if full { p.units * chunks } else { 0 }],
             backward: vec![ChunkGradient::default(); units * chunks],
             key: (batch, plan.keep, plan.segments.len(), full),
             batch,
             chunk,
         })
+    }
+
+    /// Makes room for statistics over the batch, of that many threads.
+    pub fn fit_moments(&mut self, p: &Program, parts: usize) -> Result<(), Error> {
+        if self.parts == parts {
+            return Ok(());
+        }
+        self.moments.clear();
+        for (b, &width) in p.blocks.iter().flat_map(|b| b.moments.iter().map(move |w| (b, w))) {
+            let len = b.times.checked_mul(parts * MOMENTS).and_then(|n| n.checked_mul(width)).unwrap_or(usize::MAX);
+            self.moments.push(Buffer::zeroed(len)?);
+        }
+        self.parts = parts;
+        Ok(())
+    }
+
+    /// The statistics of a normalisation in an iteration: (MOMENTS, width). None unless in training.
+    pub fn moments_at(&self, moment: usize, i: usize, width: usize) -> Option<&[f64]> {
+        let len = MOMENTS * width;
+        Some(&self.moments.get(moment)?[i * self.parts * len..][..len])
     }
 
     /// Chunks of the batch.
@@ -190,19 +225,25 @@ impl<T: Real> Tape<T> {
         );
         let exponents = transpose(n, self.exponents.iter_mut().map(|b| share_rows(b, batch, 1, &rows)).collect());
         let slopes = transpose(n, self.slopes.iter_mut().map(|b| share_rows(b, batch, 1, &rows)).collect());
+        let each: Vec<_> = (0..n).map(|i| i..i + 1).collect();
+        let widths = self.moment_widths.iter().filter(|_| self.parts == n);
+        let moments = self.moments.iter_mut().zip(widths).map(|(b, &w)| share_rows(b, n, MOMENTS * w, &each));
+        let moments = transpose(n, moments.collect());
         let forward = share_rows(&mut self.forward, chunks, 1, split);
         let backward = share_rows(&mut self.backward, chunks, 1, split);
-        let rest = slopes.into_iter().zip(forward).zip(backward);
+        let rest = slopes.into_iter().zip(moments).zip(forward).zip(backward);
         slots
             .into_iter()
             .zip(deltas)
             .zip(exponents)
             .zip(rest)
-            .map(|(((slots, deltas), exponents), ((slopes, forward), backward))| Share {
+            .map(|(((slots, deltas), exponents), (((slopes, moments), forward), backward))| Share {
                 slots,
                 deltas,
                 exponents,
                 slopes,
+                moments,
+                member: None,
                 forward,
                 backward,
             })
@@ -229,6 +270,28 @@ pub fn read_write<'s, T: Real>(slots: &'s mut [RowShare<'_, T>], from: Place, to
     match slots.get_disjoint_mut([from.0, to.0]) {
         Ok([a, b]) => (a.get(from.1), b.get_mut(to.1)),
         Err(_) => unreachable!("two slots of one program are different and exist"),
+    }
+}
+
+/// A place to read and two to write, the second in a slot of its own.
+pub fn read_write_two<'s, T: Real>(
+    slots: &'s mut [RowShare<'_, T>],
+    from: Place,
+    to: Place,
+    beside: Place,
+) -> (&'s [T], &'s mut [T], &'s mut [T]) {
+    if from.0 == to.0 {
+        return match slots.get_disjoint_mut([to.0, beside.0]) {
+            Ok([a, b]) => {
+                let (x, y) = a.pair(from.1, to.1);
+                (x, y, b.get_mut(beside.1))
+            }
+            Err(_) => unreachable!("an output and what is kept beside it are different slots"),
+        };
+    }
+    match slots.get_disjoint_mut([from.0, to.0, beside.0]) {
+        Ok([a, b, c]) => (a.get(from.1), b.get_mut(to.1), c.get_mut(beside.1)),
+        Err(_) => unreachable!("an input, an output and what is kept beside it are different slots"),
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Use<'a> {
     pub delta: Option<Place>,
     /// A learned number, and where its gradient lies row by row.
     pub scalar: Option<(Ref, Place)>,
+    /// What a normalisation kept of its rows.
+    pub kept: Option<Place>,
 }
 
 /// The units of a segment, input first. Those of branches that the pass left out are in the second list: the unit within
@@ -70,6 +72,10 @@ pub fn uses<'a, T: Real>(
                     d: op.act.as_ref().map(|a| (base + a.d, t)),
                     delta: op.delta.map(|d| (delta_base + d, k)),
                     scalar: op.scalar().map(|(r, d)| (r, (delta_base + d, k))),
+                    kept: match &op.kind {
+                        Kind::Norm(n) if n.running.is_none() => Some((base + n.kept, t)),
+                        _ => None,
+                    },
                 });
             }
             unit += b.units;

@@ -35,6 +35,8 @@ pub struct Job<'a, 'b, T: Real> {
     pub program: &'a Program,
     /// Threads.
     pub threads: usize,
+    /// The pass trains.
+    pub training: bool,
     /// Figures wanted.
     pub level: Level,
     /// Rate of the SGD step to apply or to try.
@@ -154,6 +156,7 @@ pub fn run<T: Real>(job: &mut Job<'_, '_, T>, tape: &Tape<T>, list: &[Use<'_>]) 
         .collect();
     let shifts = derived::shifts(job.program, job.params.get(), list, job.threads);
     own(job, tape, list, &shifts, &mut out, &locals);
+    super::norm_weights::norms(job, tape, list, &mut out);
     super::shared::accumulate(job, tape, list, &shifts, &mut out);
     for (o, shift) in out.iter_mut().zip(shifts) {
         // Figures of weights that are made are those of the matrix; the bias knows nothing of it.
@@ -443,7 +446,7 @@ pub(super) fn thresholds<T: Real>(e: i64) -> [T; 6] {
 }
 
 /// Distinct pieces of several buffers as unique borrows, in the order of the spans (buffer, start, length).
-fn carve<'a, T>(
+pub(super) fn carve<'a, T>(
     buffers: Vec<Option<&'a mut [T]>>,
     spans: &[Option<(usize, usize, usize)>],
 ) -> Vec<Option<&'a mut [T]>> {

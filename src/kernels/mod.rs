@@ -9,6 +9,8 @@ pub mod gradient;
 pub mod gram_schmidt;
 pub mod magnitudes;
 pub mod matmul;
+pub mod norm;
+pub mod norm_columns;
 pub mod pointwise;
 pub mod row_affine;
 pub mod unit;

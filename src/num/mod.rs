@@ -4,6 +4,7 @@ pub mod aligned;
 pub mod foreign;
 pub mod format;
 pub mod math;
+pub mod meeting;
 pub mod normal;
 pub mod peak;
 pub mod pool;

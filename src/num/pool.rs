@@ -4,9 +4,10 @@
 //! and then sleep. A forked child finds a process number that is not its own and starts a new pool.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// Most threads a job may have.
@@ -92,10 +93,13 @@ fn pool() -> &'static Pool {
 pub fn run(n: usize, f: &(dyn Fn(usize) + Sync)) {
     let n = n.clamp(1, MAX_THREADS);
     let pool = pool();
-    let Some(_busy) = (n > 1).then(|| pool.busy.try_lock().ok()).flatten() else {
+    let held = n > 1 && HELD.with_borrow_mut(|h| std::mem::take(&mut h.idle));
+    let _idle = Idle(held);
+    let _busy = if held || n == 1 { None } else { pool.busy.try_lock().ok() };
+    if !held && _busy.is_none() {
         (0..n).for_each(f);
         return;
-    };
+    }
     if !pool.grow(n - 1) {
         (0..n).for_each(f);
         return;
@@ -122,6 +126,64 @@ pub fn run(n: usize, f: &(dyn Fn(usize) + Sync)) {
     }
     if let Some(p) = theirs {
         resume_unwind(p);
+    }
+}
+
+/// The pool as the calling thread holds it.
+struct Holding {
+    holds: usize,
+    /// No job is being run, so that the next one may take the workers.
+    idle: bool,
+    guard: Option<MutexGuard<'static, ()>>,
+}
+
+thread_local! {
+    static HELD: RefCell<Holding> = const { RefCell::new(Holding { holds: 0, idle: false, guard: None }) };
+}
+
+/// Says that the job of a thread which holds the pool is over, also after a panic.
+struct Idle(bool);
+
+impl Drop for Idle {
+    fn drop(&mut self) {
+        if self.0 {
+            HELD.with_borrow_mut(|h| h.idle = true);
+        }
+    }
+}
+
+/// The pool is the calling thread's own until this goes.
+pub struct Hold(std::marker::PhantomData<*const ()>);
+
+/// Makes sure that the calling thread's jobs of up to `n` parts have all their workers at the same time, so that these
+/// may wait for each other. None if another thread is using the pool or the system has no more threads: then a job must
+/// be one part.
+pub fn hold(n: usize) -> Option<Hold> {
+    HELD.with_borrow_mut(|h| {
+        let pool = pool();
+        if h.holds == 0 {
+            h.guard = Some(pool.busy.try_lock().ok()?);
+        }
+        if !pool.grow(n.clamp(1, MAX_THREADS) - 1) {
+            if h.holds == 0 {
+                h.guard = None;
+            }
+            return None;
+        }
+        h.idle |= h.holds == 0;
+        h.holds += 1;
+        Some(Hold(std::marker::PhantomData))
+    })
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        HELD.with_borrow_mut(|h| {
+            h.holds -= 1;
+            if h.holds == 0 {
+                (h.idle, h.guard) = (false, None);
+            }
+        });
     }
 }
 
@@ -239,6 +301,36 @@ mod tests {
         let r = catch_unwind(|| run(3, &|i| assert!(i != 2, "worker two")));
         assert!(r.is_err());
         run(3, &|_| {});
+    }
+
+    #[test]
+    fn who_holds_the_pool_has_all_workers_at_once() {
+        std::thread::scope(|s| {
+            for _ in 0..3 {
+                s.spawn(|| {
+                    for _ in 0..50 {
+                        let held = hold(3);
+                        let again = held.as_ref().map(|_| hold(2).is_some());
+                        assert_ne!(again, Some(false));
+                        let parts = if held.is_some() { 3 } else { 1 };
+                        let here = AtomicUsize::new(0);
+                        run(parts, &|_| {
+                            here.fetch_add(1, Ordering::AcqRel);
+                            while here.load(Ordering::Acquire) < parts {
+                                std::thread::yield_now();
+                            }
+                            run(2, &|_| {});
+                        });
+                        drop(held);
+                        run(2, &|_| {});
+                    }
+                });
+            }
+        });
+        let held = hold(2);
+        assert!(catch_unwind(|| run(2, &|i| assert!(i != 1))).is_err());
+        drop(held);
+        assert!(hold(2).is_some());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::activation::Act;
 use super::cell::Cell;
 use super::init::Init;
+use super::norm::Norm;
 use super::parametrization::Parametrization;
 
 /// One layer of a description. `name` is a component of its parameters' names; an empty name adds none.
@@ -27,6 +28,15 @@ pub enum Layer {
         name: String,
         /// The function.
         act: Act,
+    },
+    /// Normalisation, then a gain and a shift for each unit.
+    Norm {
+        /// Component of the parameters' names.
+        name: String,
+        /// What is normalised.
+        norm: Norm,
+        /// Gain, and shift where this kind has one, are learned.
+        affine: bool,
     },
     /// A body applied `n` times, each time with parameters of its own, or all with the same (`tied`).
     Repeat {

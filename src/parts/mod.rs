@@ -8,5 +8,6 @@ pub mod constraint;
 pub mod init;
 pub mod layer;
 pub mod loss;
+pub mod norm;
 pub mod optimizer;
 pub mod parametrization;

@@ -9,6 +9,7 @@ use crate::parts::clip::Clip;
 use crate::parts::constraint::Constraint;
 use crate::parts::init::Init;
 use crate::parts::loss::Loss;
+use crate::parts::norm::Norm;
 use crate::parts::optimizer::Optimizer;
 use crate::parts::parametrization::Parametrization;
 use pyo3::prelude::*;
@@ -36,6 +37,20 @@ pub fn catalogue<'py>(py: Python<'py>, kind: &str) -> PyResult<Bound<'py, PyList
         "initializer" => {
             for i in Init::infos() {
                 list.append(plain(py, i)?)?;
+            }
+        }
+        "norm" => {
+            for i in Norm::infos() {
+                let d = plain(py, i)?;
+                if let Some(params) = d.get_item("params")? {
+                    for (q, p) in params.cast::<PyList>()?.iter().zip(i.params) {
+                        // A negative number stands for none.
+                        if matches!(p.default_value(), Value::Number(x) if x < 0.0) {
+                            q.set_item("default", py.None())?;
+                        }
+                    }
+                }
+                list.append(d)?;
             }
         }
         "loss" => {
@@ -81,7 +96,8 @@ pub fn catalogue<'py>(py: Python<'py>, kind: &str) -> PyResult<Bound<'py, PyList
             }
         }
         other => {
-            let known = "clip, constraint, optimizer, activation, cell, initializer, loss, parametrization".into();
+            let known =
+                "activation, cell, clip, constraint, initializer, loss, norm, optimizer, parametrization".into();
             return Err(raise(py, &Error::Unknown { kind: "catalogue", name: other.into(), known }));
         }
     }

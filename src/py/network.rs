@@ -96,8 +96,12 @@ impl Network {
 
     /// Names and shapes of the parameters.
     fn parameters(&self) -> Vec<(String, Vec<usize>)> {
-        let learned = |t: &&Tensor| t.derived().is_none();
-        with!(self, n => n.tensors().filter(learned).map(|t: &Tensor| (t.name.clone(), t.shape.clone())).collect())
+        with!(self, n => shapes(n.tensors().filter(|t| t.learned())))
+    }
+
+    /// Names and shapes of what no gradient changes: running statistics.
+    fn buffers(&self) -> Vec<(String, Vec<usize>)> {
+        with!(self, n => shapes(n.tensors().filter(|t| !t.trainable)))
     }
 
     /// Names of weights that are made from parameters; `get` gives their values.
@@ -245,6 +249,10 @@ impl Network {
             Inner::F64(_) => "float64",
         }
     }
+}
+
+fn shapes<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Vec<(String, Vec<usize>)> {
+    tensors.map(|t| (t.name.clone(), t.shape.clone())).collect()
 }
 
 fn build<T: Float>(

@@ -7,6 +7,7 @@ use crate::parts::catalogue::Value;
 use crate::parts::cell::Cell;
 use crate::parts::init::Init;
 use crate::parts::layer::{GateBias, Highway, Layer, Recurrent, Residual};
+use crate::parts::norm::Norm;
 use crate::parts::parametrization::Parametrization;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -52,6 +53,14 @@ fn layer<'py>(d: &Bound<'py, PyDict>, path: &[String], given: &mut Given<'py>) -
         "repeat" => {
             Layer::Repeat { name, n: get(d, "n")?.extract()?, tied: get(d, "tied")?.extract()?, body: body(given)? }
         }
+        "norm" => {
+            let function: String = get(d, "norm")?.extract()?;
+            let norm = Norm::parse(&function, &values(get(d, "params")?.cast::<PyDict>()?)?).map_err(|e| {
+                let class = if e.is_unknown_name() { "UnknownNameError" } else { "ArgumentError" };
+                named(d.py(), class, &e.to_string())
+            })?;
+            Layer::Norm { name, norm, affine: get(d, "affine")?.extract()? }
+        }
         "recurrent" => recurrent(d, name, &below, given)?,
         "residual" => Layer::Residual(Residual {
             name,
@@ -78,7 +87,7 @@ fn layer<'py>(d: &Bound<'py, PyDict>, path: &[String], given: &mut Given<'py>) -
                 &Error::Unknown {
                     kind: "layer",
                     name: other.into(),
-                    known: "dense, activation, repeat, residual, highway, concat, dropout, recurrent".into(),
+                    known: "dense, activation, norm, repeat, residual, highway, concat, dropout, recurrent".into(),
                 },
             ));
         }

@@ -37,7 +37,7 @@ pub fn enter<T: Float>(
         super::result::stats(py, d, s, n.rate.is_some())?;
     }
     let norms = PyDict::new(py);
-    for (t, &x) in n.net.tensors().zip(&o.norms) {
+    for (t, &x) in n.net.tensors().zip(&o.norms).filter(|(t, _)| t.trainable) {
         if !x.is_nan() || t.is_empty() {
             norms.set_item(&t.name, x)?;
         }

@@ -132,7 +132,7 @@ fn deep<T: Real>(
     }
     let mut tape = Tape::new(p, &plan, false)?;
     let wanted = Wanted { level: Level::None, gradients: false, update: false, rate: None, training: None };
-    let mut feed = Feed::on(1, p, &plan, &mut tape, &x.repeat(k), wanted, stop);
+    let mut feed = Feed::on(1, p, &plan, &mut tape, &x.repeat(k), wanted, stop)?;
     feed.forward(params, vec![()], &|_, _, _, ()| {})?;
     let mut spectrum = Spectrum::new(k);
     let start: Vec<T> = spectrum.start(p.out_features).into_iter().map(T::from_f64).collect();

@@ -1,0 +1,209 @@
+//! engine: the weight phase of normalisations: gradients of gains and shifts, their figures and, where training, the
+//! update; one task a use. Knows no sweep.
+
+use super::norm::Norm;
+use super::origin::{is_made, make};
+use super::program::{Kind, Program, Ref};
+use super::shared::{ROWS, add_scaled};
+use super::stats::UnitSums;
+use super::sweep::{Level, NO_SCALE};
+use super::sweep_norm::running_columns;
+use super::tape::Tape;
+use super::uses::Use;
+use super::weights::{Job, Params, carve, lock, thresholds};
+use crate::kernels::gradient::{Block, GradientSums, Step, Weights, block};
+use crate::kernels::norm::gradients;
+use crate::kernels::norm_columns::{Columns, sums};
+use crate::num::aligned::Buffer;
+use crate::num::pool;
+use crate::num::real::Real;
+use crate::num::scaled::pow2;
+use std::sync::Mutex;
+
+/// The gradients of one use, in the scale of its deltas: gain, then shift where there is one.
+type Pair<T> = Vec<Vec<T>>;
+
+/// A gain or shift with what may be done to it.
+struct Vector<'a, T: Real> {
+    weights: Weights<'a, T>,
+    /// The values are not stored: (tensor, copy) to make.
+    make: Option<(usize, usize)>,
+    keep: Option<&'a mut [T]>,
+}
+
+/// One use.
+struct Task<'a, T: Real> {
+    /// Its place in the list.
+    index: usize,
+    norm: &'a Norm,
+    /// Means and reciprocals of deviations, where columns are normalised.
+    columns: Option<Vec<f64>>,
+    vectors: Vec<Vector<'a, T>>,
+}
+
+/// Gradients of the segment's gains and shifts.
+pub fn norms<T: Real>(job: &mut Job<'_, '_, T>, tape: &Tape<T>, list: &[Use<'_>], out: &mut [UnitSums]) {
+    let p = job.program;
+    let found: Vec<_> = list
+        .iter()
+        .enumerate()
+        .filter_map(|(index, u)| match &u.op.kind {
+            Kind::Norm(n) if n.weight.is_some() => Some((index, n)),
+            _ => None,
+        })
+        .collect();
+    if found.is_empty() {
+        return;
+    }
+    let columns: Vec<_> = found.iter().map(|(i, n)| columns(p, job, tape, &list[*i], n)).collect();
+    let refs: Vec<_> =
+        found.iter().map(|(_, n)| [n.weight, n.bias].into_iter().flatten().collect::<Vec<_>>()).collect();
+    let place = |r: &Ref, i: usize| {
+        let len = p.tensors[r.tensor].len();
+        (!p.tensors[r.tensor].shared).then_some((r.tensor, r.copy(i) * len, len))
+    };
+    let spans: Vec<_> =
+        found.iter().zip(&refs).flat_map(|((i, _), refs)| refs.iter().map(|r| place(r, list[*i].iteration))).collect();
+    let reads = job.level == Level::Full || job.update;
+    let made: Vec<_> = found
+        .iter()
+        .zip(&refs)
+        .flat_map(|((i, _), refs)| refs.iter().map(|r| (r, list[*i].iteration)))
+        .map(|(r, i)| (reads && is_made(p, job.params.get(), r.tensor)).then(|| (r.tensor, r.copy(i))))
+        .collect();
+    let weights: Vec<_> = match &mut job.params {
+        Params::Write(params) => carve(params.iter_mut().map(|b| Some(&mut b[..])).collect(), &spans)
+            .into_iter()
+            .map(|w| match w {
+                Some(w) if job.update => Weights::Write(w),
+                Some(w) => Weights::Read(w),
+                None => Weights::None,
+            })
+            .collect(),
+        Params::Read(params) => spans
+            .iter()
+            .map(|s| match s {
+                Some((t, at, len)) if reads && !is_made(p, params, *t) => Weights::Read(&params[*t][*at..*at + *len]),
+                _ => Weights::None,
+            })
+            .collect(),
+    };
+    let keeps = carve(job.kept.iter_mut().map(|k| k.as_mut().map(|k| &mut k.mantissa[..])).collect(), &spans);
+    let mut vectors =
+        weights.into_iter().zip(made).zip(keeps).map(|((weights, make), keep)| Vector { weights, make, keep });
+    let tasks: Vec<_> = found
+        .iter()
+        .zip(columns)
+        .zip(&refs)
+        .enumerate()
+        .map(|(of, (((index, norm), columns), refs))| {
+            (of, Task { index: *index, norm, columns, vectors: vectors.by_ref().take(refs.len()).collect() })
+        })
+        .collect();
+    let exponents: Vec<i64> = out.iter().map(|o| o.exponent).collect();
+    let results: Vec<_> = tasks.iter().map(|_| Mutex::new((Vec::new(), Vec::new()))).collect();
+    let (rate, update, level) = (job.rate, job.update, job.level);
+    pool::each_owned(job.threads, tasks, &|_, (of, task)| {
+        let e = exponents[task.index];
+        *lock(&results[of]) = run(p, tape, &list[task.index], task, e, (rate, update, level));
+    });
+    // Shared gains are summed from the output to the input, as shared weights are.
+    for (((index, _), refs), result) in found.iter().zip(&refs).zip(results).rev() {
+        let (gradients, sums) = result.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (e, i) = (exponents[*index], list[*index].iteration);
+        for (r, g) in refs.iter().zip(&gradients) {
+            let Some(kept) = &mut job.kept[r.tensor] else { continue };
+            if !p.tensors[r.tensor].shared {
+                kept.exponent[r.copy(i)] = e;
+                continue;
+            }
+            let blocks = g.len().div_ceil(ROWS);
+            let sum = kept.mantissa[r.copy(i) * g.len()..][..g.len()].chunks_mut(ROWS);
+            for ((sum, se), g) in sum.zip(&mut kept.exponent[r.copy(i) * blocks..]).zip(g.chunks(ROWS)) {
+                add_scaled(sum, se, g, e);
+            }
+        }
+        let mut sums = sums.into_iter();
+        out[*index].weight = sums.next();
+        out[*index].bias = sums.next();
+    }
+}
+
+/// What normalised the columns of a use; none where rows were normalised.
+fn columns<T: Real>(p: &Program, job: &Job<'_, '_, T>, tape: &Tape<T>, u: &Use<'_>, n: &Norm) -> Option<Vec<f64>> {
+    let [mean, var, _] = n.running?;
+    let width = u.op.widths.1;
+    if let Some(moments) = tape.moments_at(n.kept, u.iteration, width).filter(|_| !n.runs(job.training)) {
+        return Some(moments[..2 * width].to_vec());
+    }
+    let params: &[Buffer<T>] = job.params.get();
+    let [mean, var] = [mean, var].map(|r| {
+        if is_made(p, params, r.tensor) {
+            let mut out = Vec::new();
+            make(p, r.tensor, r.copy(u.iteration), &mut out);
+            return out;
+        }
+        params[r.tensor][r.copy(u.iteration) * width..][..width].to_vec()
+    });
+    let mut out = vec![0.0; 2 * width];
+    running_columns(&mean, &var, n.eps::<T>(), &mut out);
+    Some(out)
+}
+
+/// Gradients of one use and their figures.
+fn run<T: Real>(
+    p: &Program,
+    tape: &Tape<T>,
+    u: &Use<'_>,
+    task: Task<'_, T>,
+    e: i64,
+    (rate, update, level): (Option<f64>, bool, Level),
+) -> (Pair<T>, Vec<GradientSums>) {
+    let Some(delta) = u.delta else { return Default::default() };
+    let (d, exponents) = tape.delta(delta);
+    let x = tape.at(u.x);
+    let width = u.op.widths.1;
+    // Below any float a row adds nothing, as it would in floats without limits.
+    let factors: Vec<f64> =
+        exponents.iter().map(|&x| if x == NO_SCALE { 0.0 } else { pow2((x - e).max(-2000)) }).collect();
+    let mut found = vec![vec![T::ZERO; width]; 2];
+    let (gain, shift) = found.split_at_mut(1);
+    match (task.norm.rows::<T>(width).zip(u.kept), &task.columns) {
+        (Some((rows, kept)), _) => gradients(rows, d, &factors, x, tape.at(kept), &mut gain[0], &mut shift[0]),
+        (None, Some(c)) => {
+            let (mean, inv) = c.split_at(width);
+            let by = Columns::<T> { mean, inv, weight: None, bias: None };
+            let mut wide = vec![0.0; 2 * width];
+            let (plain, along) = wide.split_at_mut(width);
+            sums(by, d, &factors, x, plain, along);
+            for (to, from) in [(&mut gain[0], along), (&mut shift[0], plain)] {
+                to.iter_mut().zip(from).for_each(|(to, from)| *to = T::from_f64(*from));
+            }
+        }
+        (None, None) => {}
+    }
+    found.truncate(task.vectors.len());
+    let full = level == Level::Full;
+    let flush = if full { thresholds::<T>(e) } else { [T::ZERO; 6] };
+    let needed = full || update || level == Level::Norms;
+    let mut figures = Vec::new();
+    for (place, (gradient, v)) in found.iter().zip(task.vectors).enumerate() {
+        if let Some(keep) = v.keep {
+            keep.copy_from_slice(gradient);
+        }
+        if !needed {
+            continue;
+        }
+        let mut made = Vec::new();
+        let weights = match v.make {
+            Some((tensor, copy)) => {
+                make(p, tensor, copy, &mut made);
+                Weights::Read(&made[..])
+            }
+            None => v.weights,
+        };
+        let step = rate.map(|r| Step::new(r, e));
+        figures.push(block(Block { gradient, weights, step, flush, full: full && place == 0 }));
+    }
+    (found, figures)
+}

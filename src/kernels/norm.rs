@@ -1,0 +1,346 @@
+//! kernels: normalisation of each row by itself (layer, group and RMS normalisation), its way back and the gradients of
+//! its gain and shift. Knows no layers.
+//!
+//! `y = (x - mean) / sqrt(var + eps) * weight + bias`, over groups of neighbouring columns; without centring the mean is
+//! taken as zero and the variance about it. Sums are doubles, in an order that depends on the width alone.
+
+use crate::kernels::delta::{BAND, on_grid};
+use crate::num::real::Real;
+use crate::num::scaled::{exponent, pow2};
+use crate::num::simd::{Isa, Kernel, Vector, dispatch};
+
+/// Numbers kept of a group of a row: its mean and the reciprocal of its deviation, each as itself and what rounding to
+/// the network's type took.
+pub const KEPT: usize = 4;
+
+/// Doubles beside a vector of the network's type.
+pub(super) type Pair<T, I> = [<<T as Real>::V<I> as Vector>::Wide; 2];
+
+/// How rows are normalised.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rows {
+    /// Columns of a row.
+    pub width: usize,
+    /// Groups of neighbouring columns, each normalised by itself; they divide the width.
+    pub groups: usize,
+    /// Whether the mean is taken away.
+    pub centre: bool,
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+/// The first `left` numbers at `p`, at most a vector of them, as doubles.
+///
+/// # Safety
+/// `p` is valid for reading `left` elements.
+#[inline(always)]
+pub(super) unsafe fn load<T: Real, I: Isa>(p: *const T, left: usize) -> Pair<T, I> {
+    // SAFETY: the caller's promise, and no more than LANES are read where so many are left.
+    unsafe { if left >= T::V::<I>::LANES { T::V::<I>::load(p) } else { T::V::<I>::load_partial(p, left) }.widen() }
+}
+
+/// Stores the first `left` numbers, rounded.
+///
+/// # Safety
+/// `p` is valid for writing `left` elements.
+#[inline(always)]
+pub(super) unsafe fn store<T: Real, I: Isa>(v: Pair<T, I>, p: *mut T, left: usize) {
+    let v = T::V::<I>::narrow(v);
+    // SAFETY: the caller's promise, and no more than LANES are written where so many are left.
+    unsafe { if left >= T::V::<I>::LANES { v.store(p) } else { v.store_partial(p, left) } }
+}
+
+/// Sum of the lanes, by halves.
+#[inline(always)]
+fn total<W: Vector<Elem = f64>>(v: [W; 2]) -> f64 {
+    let mut a = [0.0f64; 8];
+    // SAFETY: a vector of doubles has eight lanes.
+    unsafe { v[0].add(v[1]).store(a.as_mut_ptr()) };
+    ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
+}
+
+/// What a gain or shift that is not there stands for.
+#[inline(always)]
+unsafe fn or<T: Real, I: Isa>(p: Option<*const T>, j: usize, left: usize, otherwise: f64) -> Pair<T, I> {
+    match p {
+        // SAFETY: the caller has `left` elements from j on.
+        Some(p) => unsafe { load::<T, I>(p.add(j), left) },
+        None => [<T::V<I> as Vector>::Wide::splat(otherwise); 2],
+    }
+}
+
+/// Lanes past a row's end count nothing: they were loaded as zeros, which a mean would move.
+#[inline(always)]
+unsafe fn less<T: Real, I: Isa>(x: *const T, left: usize, mean: f64) -> Pair<T, I> {
+    let m = <T::V<I> as Vector>::Wide::splat(mean);
+    // SAFETY: the caller's promise.
+    let mut x = unsafe { load::<T, I>(x, left) };
+    if left >= T::V::<I>::LANES {
+        return [x[0].sub(m), x[1].sub(m)];
+    }
+    for (h, x) in x.iter_mut().enumerate() {
+        let mut a = [0.0f64; 8];
+        // SAFETY: a vector of doubles has eight lanes.
+        unsafe { x.sub(m).store(a.as_mut_ptr()) };
+        a.iter_mut().skip(left.saturating_sub(8 * h)).for_each(|a| *a = 0.0);
+        // SAFETY: as above.
+        *x = unsafe { <T::V<I> as Vector>::Wide::load(a.as_ptr()) };
+    }
+    x
+}
+
+struct Forward<'a, T> {
+    rows: Rows,
+    x: &'a [T],
+    y: &'a mut [T],
+    kept: &'a mut [T],
+    weight: Option<&'a [T]>,
+    bias: Option<&'a [T]>,
+}
+
+impl<T: Real> Kernel for Forward<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Self { rows: Rows { width, groups, centre, eps }, x, y, kept, weight, bias } = self;
+        let (len, n) = (width / groups, T::V::<I>::LANES);
+        let halves = if n == 16 { 2 } else { 1 };
+        let (weight, bias) = (weight.map(<[T]>::as_ptr), bias.map(<[T]>::as_ptr));
+        let zero = <T::V<I> as Vector>::Wide::zero();
+        for (at, kept) in kept.chunks_exact_mut(KEPT).enumerate() {
+            let column = at % groups * len;
+            // SAFETY (this block): `forward` checked that x and y hold `len` numbers for each entry of `kept`, and the
+            // gain and the shift `width`; all offsets stay below `len` within the group.
+            unsafe {
+                let (x, y) = (x.as_ptr().add(at * len), y.as_mut_ptr().add(at * len));
+                let mut mean = 0.0;
+                if centre {
+                    let (mut s, mut j) = ([zero; 2], 0);
+                    while j < len {
+                        let v = load::<T, I>(x.add(j), len - j);
+                        for h in 0..halves {
+                            s[h] = s[h].add(v[h]);
+                        }
+                        j += n;
+                    }
+                    mean = total(s) / len as f64;
+                }
+                let (mut s, mut j) = ([zero; 2], 0);
+                while j < len {
+                    let v = less::<T, I>(x.add(j), len - j, mean);
+                    for h in 0..halves {
+                        s[h] = v[h].fma(v[h], s[h]);
+                    }
+                    j += n;
+                }
+                let inv = 1.0 / (total(s) / len as f64 + eps).sqrt();
+                keep(kept, mean, inv);
+                let (m, f) = (<T::V<I> as Vector>::Wide::splat(mean), <T::V<I> as Vector>::Wide::splat(inv));
+                let mut j = 0;
+                while j < len {
+                    let mut v = load::<T, I>(x.add(j), len - j);
+                    let (w, b) =
+                        (or::<T, I>(weight, column + j, len - j, 1.0), or::<T, I>(bias, column + j, len - j, 0.0));
+                    for h in 0..halves {
+                        v[h] = v[h].sub(m).mul(f).fma(w[h], b[h]);
+                    }
+                    store::<T, I>(v, y.add(j), len - j);
+                    j += n;
+                }
+            }
+        }
+    }
+}
+
+fn keep<T: Real>(kept: &mut [T], mean: f64, inv: f64) {
+    for (two, x) in kept.chunks_exact_mut(2).zip([mean, inv]) {
+        two[0] = T::from_f64(x);
+        let rest = x - two[0].to_f64();
+        two[1] = if rest.is_finite() { T::from_f64(rest) } else { T::ZERO };
+    }
+}
+
+/// The mean and the reciprocal deviation that were kept.
+#[inline(always)]
+fn recall<T: Real>(kept: &[T]) -> (f64, f64) {
+    (kept[0].to_f64() + kept[1].to_f64(), kept[2].to_f64() + kept[3].to_f64())
+}
+
+fn check<T>(rows: Rows, x: &[T], kept: &[T], vectors: [Option<&[T]>; 2]) {
+    let Rows { width, groups, .. } = rows;
+    assert!(groups > 0 && width % groups == 0, "norm: the groups must divide the width");
+    assert!(x.len() / width * groups * KEPT == kept.len() && x.len().is_multiple_of(width), "norm: rows differ");
+    assert!(vectors.iter().flatten().all(|v| v.len() == width), "norm: gain and shift must be as wide as a row");
+}
+
+/// Normalises rows. Shapes: `x`, `y`: (rows, width); `kept`: (rows, groups, KEPT); `weight`, `bias`: (width,).
+pub fn forward<T: Real>(rows: Rows, x: &[T], y: &mut [T], kept: &mut [T], weight: Option<&[T]>, bias: Option<&[T]>) {
+    check(rows, x, kept, [weight, bias]);
+    assert!(x.len() == y.len(), "norm: input and output differ in size");
+    dispatch(Forward { rows, x, y, kept, weight, bias });
+}
+
+struct Backward<'a, T> {
+    rows: Rows,
+    delta: &'a [T],
+    x: &'a [T],
+    kept: &'a [T],
+    weight: Option<&'a [T]>,
+    out: &'a mut [T],
+    e: &'a mut [i64],
+}
+
+impl<T: Real> Kernel for Backward<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Self { rows: Rows { width, groups, centre, .. }, delta, x, kept, weight, out, e } = self;
+        let (len, n) = (width / groups, T::V::<I>::LANES);
+        let halves = if n == 16 { 2 } else { 1 };
+        let weight = weight.map(<[T]>::as_ptr);
+        let zero = <T::V<I> as Vector>::Wide::zero();
+        for (r, (kept, e)) in kept.chunks_exact(KEPT * groups).zip(e).enumerate() {
+            // A reciprocal far from one would drive the row out of its type's range: its power of two goes where the
+            // row's exponent is.
+            let top = kept.chunks_exact(KEPT).fold(0.0f64, |m, k| m.max(recall(k).1));
+            let shift = shift_of(top);
+            *e += shift;
+            for (g, kept) in kept.chunks_exact(KEPT).enumerate() {
+                let (mean, inv) = recall(kept);
+                let at = r * width + g * len;
+                // SAFETY (this block): `backward` checked that delta, x and out hold `width` numbers for each row and
+                // the gain `width`; all offsets stay below `len` within the group.
+                unsafe {
+                    let (d, x, out) = (delta.as_ptr().add(at), x.as_ptr().add(at), out.as_mut_ptr().add(at));
+                    let (mut s, mut sx, mut j) = ([zero; 2], [zero; 2], 0);
+                    while j < len {
+                        // Lanes past the end hold a delta of zero.
+                        let (d, v) = (load::<T, I>(d.add(j), len - j), load::<T, I>(x.add(j), len - j));
+                        let w = or::<T, I>(weight, g * len + j, len - j, 1.0);
+                        let m = <T::V<I> as Vector>::Wide::splat(mean);
+                        for h in 0..halves {
+                            let y = d[h].mul(w[h]);
+                            s[h] = s[h].add(y);
+                            sx[h] = y.fma(v[h].sub(m), sx[h]);
+                        }
+                        j += n;
+                    }
+                    // dx = (g - mean(g) - xhat mean(g xhat)) / deviation, with xhat = (x - mean) inv.
+                    let first = if centre { total(s) / len as f64 } else { 0.0 };
+                    let second = total(sx) * inv * inv / len as f64;
+                    let scale = inv * pow2(-shift);
+                    let (m, a) = (<T::V<I> as Vector>::Wide::splat(mean), <T::V<I> as Vector>::Wide::splat(first));
+                    let b = <T::V<I> as Vector>::Wide::splat(-second);
+                    let f = <T::V<I> as Vector>::Wide::splat(scale);
+                    let mut j = 0;
+                    while j < len {
+                        let (mut d, v) = (load::<T, I>(d.add(j), len - j), load::<T, I>(x.add(j), len - j));
+                        let w = or::<T, I>(weight, g * len + j, len - j, 1.0);
+                        for h in 0..halves {
+                            d[h] = v[h].sub(m).fma(b, d[h].fma(w[h], a.neg())).mul(f);
+                        }
+                        store::<T, I>(d, out.add(j), len - j);
+                        j += n;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The power of two that a factor's rows hand to their exponents: none while the factor is near one.
+pub(super) fn shift_of(factor: f64) -> i64 {
+    if factor == 0.0 || !factor.is_finite() {
+        return 0;
+    }
+    let k = exponent(factor);
+    if k.abs() < BAND { 0 } else { on_grid(k) }
+}
+
+/// dL/dx of normalised rows: `dx = (g - mean(g) - xhat mean(g xhat)) / sqrt(var + eps)`, `g = delta * weight`; what the
+/// rows' exponents `e` change by is added to them. Shapes: `delta`, `x`, `out`: (rows, width); `kept` as in [`forward`].
+#[allow(clippy::too_many_arguments)] // reason: what came in, what was kept, and two outputs
+pub fn backward<T: Real>(
+    rows: Rows,
+    delta: &[T],
+    x: &[T],
+    kept: &[T],
+    weight: Option<&[T]>,
+    out: &mut [T],
+    e: &mut [i64],
+) {
+    check(rows, x, kept, [weight, None]);
+    let same = delta.len() == x.len() && out.len() == x.len() && e.len() * rows.width == x.len();
+    assert!(same, "norm: deltas, inputs and exponents differ in size");
+    dispatch(Backward { rows, delta, x, kept, weight, out, e });
+}
+
+struct Gradients<'a, T> {
+    rows: Rows,
+    delta: &'a [T],
+    factors: &'a [f64],
+    x: &'a [T],
+    kept: &'a [T],
+    weight: &'a mut [T],
+    bias: &'a mut [T],
+}
+
+impl<T: Real> Kernel for Gradients<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Self { rows: Rows { width, groups, .. }, delta, factors, x, kept, weight, bias } = self;
+        let (len, n) = (width / groups, T::V::<I>::LANES);
+        let halves = if n == 16 { 2 } else { 1 };
+        let zero = <T::V<I> as Vector>::Wide::zero();
+        for g in 0..groups {
+            let mut j = g * len;
+            while j < (g + 1) * len {
+                let left = (g + 1) * len - j;
+                let (mut sw, mut sb) = ([zero; 2], [zero; 2]);
+                for (r, &f) in factors.iter().enumerate() {
+                    let (mean, inv) = recall(&kept[(r * groups + g) * KEPT..]);
+                    let f = <T::V<I> as Vector>::Wide::splat(f);
+                    let m = <T::V<I> as Vector>::Wide::splat(mean);
+                    let inv = <T::V<I> as Vector>::Wide::splat(inv);
+                    // SAFETY: `gradients` checked that row r has `width` columns in both, and j + left <= width.
+                    let (d, v) = unsafe {
+                        let at = r * width + j;
+                        (load::<T, I>(delta.as_ptr().add(at), left), load::<T, I>(x.as_ptr().add(at), left))
+                    };
+                    for h in 0..halves {
+                        let d = d[h].mul(f);
+                        sb[h] = sb[h].add(d);
+                        sw[h] = d.fma(v[h].sub(m).mul(inv), sw[h]);
+                    }
+                }
+                // SAFETY: both outputs have `width` elements, and j + left <= width.
+                unsafe {
+                    store::<T, I>(sw, weight.as_mut_ptr().add(j), left);
+                    store::<T, I>(sb, bias.as_mut_ptr().add(j), left);
+                }
+                j += n;
+            }
+        }
+    }
+}
+
+/// Gradients of gain and shift: sums over rows of `delta * xhat` and `delta`, each row times its factor.
+/// Shapes: `delta`, `x`: (rows, width); `factors`: (rows,); `kept` as in [`forward`]; `weight`, `bias`: (width,).
+pub fn gradients<T: Real>(
+    rows: Rows,
+    delta: &[T],
+    factors: &[f64],
+    x: &[T],
+    kept: &[T],
+    weight: &mut [T],
+    bias: &mut [T],
+) {
+    check(rows, x, kept, [Some(&*weight), Some(&*bias)]);
+    assert!(delta.len() == x.len() && factors.len() * rows.width == x.len(), "norm: rows differ");
+    dispatch(Gradients { rows, delta, factors, x, kept, weight, bias });
+}
+
+#[cfg(test)]
+#[path = "norm_tests.rs"]
+mod tests;

@@ -1,0 +1,191 @@
+//! num: a meeting of the threads of a job: each writes its rows of a common table, and once all have, each reads the
+//! whole. A barrier that a thread which stops or panics breaks for all. Knows nothing of what is written.
+//!
+//! Threads that meet must run at the same time, which [`hold`](super::pool::hold) makes sure of.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Looks at the others' progress before the thread lets others run: some microseconds.
+const SPINS: u32 = 200;
+
+/// What the members of a meeting share.
+pub struct Meeting {
+    parts: usize,
+    arrived: AtomicUsize,
+    /// Meetings held so far.
+    held: AtomicUsize,
+    /// Somebody will not come again.
+    left: AtomicBool,
+    /// Two tables that take turns: while one is read, the other is written.
+    tables: [*mut [f64]; 2],
+    width: usize,
+}
+
+// SAFETY: the tables are only reached through `Member::meet`, which says why its borrows are apart.
+unsafe impl Sync for Meeting {}
+
+impl Drop for Meeting {
+    fn drop(&mut self) {
+        for t in self.tables {
+            // SAFETY: `new` made the table from a box, and no member, which borrows the meeting, is left.
+            drop(unsafe { Box::from_raw(t) });
+        }
+    }
+}
+
+/// One thread's place in a meeting.
+pub struct Member<'a> {
+    meeting: &'a Meeting,
+    rows: Range<usize>,
+    turns: usize,
+    over: bool,
+}
+
+/// The table of a meeting.
+#[derive(Clone, Copy)]
+pub struct Table<'a> {
+    values: &'a [f64],
+    width: usize,
+}
+
+impl<'a> Table<'a> {
+    /// The rows in order.
+    pub fn rows(&self) -> impl Iterator<Item = &'a [f64]> {
+        self.values.chunks_exact(self.width)
+    }
+}
+
+impl Meeting {
+    /// A meeting of `parts` threads over a table of `rows` x `width`.
+    pub fn new(parts: usize, rows: usize, width: usize) -> Self {
+        let table = || Box::into_raw(vec![0.0; rows * width].into_boxed_slice());
+        Self {
+            parts,
+            arrived: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+            left: AtomicBool::new(false),
+            tables: [table(), table()],
+            width,
+        }
+    }
+
+    /// Its members, who write these rows of the table.
+    ///
+    /// # Panics
+    /// If the ranges are not one for each part, ascending and disjoint, or the table is shorter: a programming error.
+    pub fn members(&mut self, rows: &[Range<usize>]) -> Vec<Member<'_>> {
+        let mut end = 0;
+        for r in rows {
+            assert!(r.start >= end && r.end >= r.start, "a meeting's rows must be ascending and disjoint");
+            end = r.end;
+        }
+        assert!(rows.len() == self.parts && end * self.width <= self.tables[0].len(), "a meeting's rows");
+        (self.arrived, self.held, self.left) = Default::default();
+        let meeting = &*self;
+        rows.iter().map(|r| Member { meeting, rows: r.clone(), turns: 0, over: false }).collect()
+    }
+}
+
+impl Member<'_> {
+    /// Width of the table.
+    pub fn width(&self) -> usize {
+        self.meeting.width
+    }
+
+    /// Writes this member's rows with `fill` (each as wide as the table), waits until all members have, and gives the
+    /// whole table. Nothing if some member has gone: then this one must go too.
+    pub fn meet(&mut self, fill: impl FnOnce(&mut [f64])) -> Option<Table<'_>> {
+        if self.over {
+            return None;
+        }
+        let Meeting { parts, arrived, held, left, tables, width } = self.meeting;
+        let table = tables[self.turns % 2];
+        let (from, to) = (self.rows.start * width, self.rows.end * width);
+        {
+            // SAFETY: `members` made the ranges disjoint and checked them against the length, and it borrowed the
+            // meeting uniquely, so there is one member for each. Nobody reads this table now: what `meet` gave two
+            // turns ago ended before its holder's next `meet`, as that borrows the member uniquely, and all had called
+            // that before this member's last `meet` returned.
+            let own = unsafe { std::slice::from_raw_parts_mut(table.cast::<f64>().add(from), to - from) };
+            fill(own);
+        }
+        if arrived.fetch_add(1, Ordering::AcqRel) + 1 == *parts {
+            arrived.store(0, Ordering::Relaxed);
+            held.store(self.turns + 1, Ordering::Release);
+        }
+        let mut spins = 0u32;
+        while held.load(Ordering::Acquire) <= self.turns {
+            // Who leaves after the last meeting has seen it held: looked at in this order it is never taken for broken.
+            if left.load(Ordering::Acquire) && held.load(Ordering::Acquire) <= self.turns {
+                self.over = true;
+                return None;
+            }
+            spins += 1;
+            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+        self.turns += 1;
+        // SAFETY: all have written this turn's table, and nobody writes it before every member has called `meet` again,
+        // which for this one ends the borrow.
+        let values = unsafe { &*table };
+        Some(Table { values, width: *width })
+    }
+}
+
+impl Drop for Member<'_> {
+    fn drop(&mut self) {
+        self.meeting.left.store(true, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn everyone_sees_what_everyone_wrote() {
+        let mut meeting = Meeting::new(3, 7, 2);
+        let members = meeting.members(&[0..2, 2..3, 3..7]);
+        std::thread::scope(|s| {
+            for mut m in members {
+                s.spawn(move || {
+                    for turn in 0..2000 {
+                        let first = m.rows.start;
+                        let table = m.meet(|own| {
+                            for (i, row) in own.chunks_exact_mut(2).enumerate() {
+                                row.copy_from_slice(&[f64::from(turn), (first + i) as f64]);
+                            }
+                        });
+                        let rows: Vec<_> = table.into_iter().flat_map(|t| t.rows()).collect();
+                        assert!(
+                            rows.len() == 7 && rows.iter().enumerate().all(|(i, r)| **r == [f64::from(turn), i as f64])
+                        );
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn who_leaves_releases_the_others() {
+        let mut meeting = Meeting::new(2, 2, 1);
+        let mut members = meeting.members(&[0..1, 1..2]);
+        let seen = Mutex::new(Vec::new());
+        let (second, first) = (members.pop(), members.pop());
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                for mut m in first {
+                    while m.meet(|_| {}).is_some() {}
+                    seen.lock().map(|mut v| v.push(m.meet(|_| {}).is_none())).unwrap_or_default();
+                }
+            });
+            s.spawn(|| {
+                for mut m in second {
+                    assert!(m.meet(|_| {}).is_some());
+                }
+            });
+        });
+        assert_eq!(seen.into_inner().unwrap_or_default(), [true]);
+    }
+}
