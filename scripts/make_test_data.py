@@ -2,6 +2,7 @@
 
     python scripts/make_test_data.py activations     high-precision values and derivatives (needs mpmath)
     python scripts/make_test_data.py torch           PyTorch's own values and gradients (needs torch)
+    python scripts/make_test_data.py norms           the same of its normalisations (needs torch)
 
 Every number is written by a program that shares no code with the core, so that agreement means something.
 Numbers outside the float64 range are kept as ("mantissa", exponent of ten) pairs of text and integer.
@@ -313,11 +314,50 @@ def long_gru(torch: Any, tensor: Callable[..., Any], case: dict[str, Any]) -> No
         back[steps] = torch.log10(states[-1 - int(steps)].grad.norm()).item()
 
 
+def write_norms() -> Path:
+    """Values, gradients and running statistics of PyTorch's normalisations in training."""
+    import torch
+
+    sys.path.insert(0, str(DATA.parent))
+    from helpers import portable_data
+
+    def data(shape: tuple[int, ...], seed: int, scale: float) -> Any:
+        return torch.tensor(portable_data(tuple(shape), seed, scale))
+
+    layers: dict[str, tuple[tuple[int, ...], Any]] = {
+        "batchnorm1d_train": ((6, 3), torch.nn.BatchNorm1d(3)),
+        "batchnorm1d_cumulative": ((5, 4), torch.nn.BatchNorm1d(4, momentum=None)),
+        "layernorm": ((4, 6), torch.nn.LayerNorm(6)),
+        "rmsnorm_eps1e-6": ((4, 5), torch.nn.RMSNorm(5, eps=1e-6)),
+        "rmsnorm_default": ((4, 7), torch.nn.RMSNorm(7)),
+        "groupnorm_3": ((4, 6), torch.nn.GroupNorm(3, 6)),
+    }
+    cases = []
+    for name, (shape, layer) in layers.items():
+        layer = layer.double()
+        with torch.no_grad():
+            for j, (leaf, p) in enumerate(layer.named_parameters()):
+                p.copy_(data(p.shape, 201 + j, 0.5) + (leaf == "weight"))
+        x = data(shape, 105, 1.0).requires_grad_()
+        y = layer(x)
+        (y * data(shape, 109, 1.0)).sum().backward()
+        case: dict[str, Any] = {"case": name, "x_shape": shape}
+        case |= {"y": y.flatten().tolist(), "grad_x": x.grad.flatten().tolist()}
+        case["grad_params"] = {leaf: p.grad.tolist() for leaf, p in layer.named_parameters()}
+        case |= {leaf: b.tolist() for leaf, b in layer.named_buffers() if leaf.startswith("running")}
+        cases.append(case)
+    about = f"PyTorch {torch.__version__} CPU float64: normalisation in training, one pass. x = P(shape, 105, 1), "
+    about += "weight = 1 + P(shape, 201, 0.5), bias = P(shape, 202, 0.5), loss = sum(y * P(shape, 109, 1))."
+    path = DATA / "torch_norms.json"
+    path.write_text(json.dumps({"_about": about, "cases": cases}, indent=1) + "\n")
+    return path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Regenerate the reference files in tests/data.")
-    parser.add_argument("what", choices=["activations", "torch"])
+    parser.add_argument("what", choices=["activations", "torch", "norms"])
     choice = parser.parse_args().what
-    print(write_activations() if choice == "activations" else write_torch())
+    print({"activations": write_activations, "torch": write_torch, "norms": write_norms}[choice]())
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from . import (
     constraints,
     initializers,
     losses,
+    norms,
     optimizers,
     parametrizations,
     schedules,
@@ -49,6 +50,7 @@ from .gradients import Gradients, Truncation
 from .layers import Activation, Dense, Layer, Repeat
 from .models import mlp, rnn
 from .network import Network
+from .normalisation import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from .optimizers import LAMB, LARS, SGD, Adagrad, Adam, AdamW, RMSprop, ScaleFree
 from .recurrent import Recurrent
 
@@ -73,6 +75,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "ArgumentError",
+    "BatchNorm",
     "Chunker",
     "ClipLayer",
     "ClipNorm",
@@ -84,10 +87,12 @@ __all__ = [
     "Dropout",
     "GradientFlow",
     "Gradients",
+    "GroupNorm",
     "Highway",
     "History",
     "LabelError",
     "Layer",
+    "LayerNorm",
     "MaxNormConstraint",
     "MemoryBudgetError",
     "MissingDependencyError",
@@ -96,6 +101,7 @@ __all__ = [
     "NormBand",
     "OrthogonalConstraint",
     "Prescription",
+    "RMSNorm",
     "RMSprop",
     "Recurrent",
     "Repeat",
@@ -129,6 +135,7 @@ __all__ = [
     "losses",
     "mitigations",
     "mlp",
+    "norms",
     "optimizers",
     "parametrizations",
     "plotting",

@@ -244,8 +244,21 @@ class Built:
                 found[name] = self._core.get(f"{name}.effective" if f"{name}.effective" in made else name)
         return found
 
+    def buffers(self) -> dict[str, NDArray[Any]]:
+        """Return a copy of what no gradient changes, by name: running statistics of batch normalisation.
+
+        Example:
+            >>> import vgcore as vg
+            >>> sorted(vg.mlp(depth=7, width=4, norm="batch", rng=0).buffers())
+            ['hidden.norm.num_batches', 'hidden.norm.running_mean', 'hidden.norm.running_var']
+        """
+        self._needs_stored("buffers")
+        return {name: self._core.get(name) for name, _ in self._core.buffers()}
+
     def load_parameters(self, parameters: Mapping[str, ArrayLike]) -> None:
         """Replace every parameter. All are checked before any is changed. NaN and infinity are let through.
+
+        Buffers are taken over too where the mapping has them.
 
         Raises:
             UnknownNameError: a name that the network does not have.
@@ -263,8 +276,9 @@ class Built:
             raise ArgumentError(f"parameters: expected a mapping of name to array, got {shown(parameters)}")
         self._needs_stored("load_parameters")
         shapes = self.parameter_shapes()
+        buffers = {name: tuple(shape) for name, shape in self._core.buffers() if name in parameters}
         for name in parameters:
-            if name not in shapes:
+            if name not in shapes and name not in buffers:
                 raise unknown_name("parameter", name, shapes, "net.parameter_shapes()")
         missing = [name for name in shapes if name not in parameters]
         if missing:
@@ -275,7 +289,7 @@ class Built:
             )
         arrays = {
             name: as_float_array(parameters[name], name=name, dtype=self._dtype, shape=shape, finite=False)
-            for name, shape in shapes.items()
+            for name, shape in (shapes | buffers).items()
         }
         for name, array in arrays.items():
             self._core.set(name, array)
@@ -308,7 +322,7 @@ class Built:
     def __reduce__(self) -> tuple[Any, ...]:
         """Let a process pool send the network to its workers."""
         state = (self._in_features, self._layers, self._dtype.name, self._seed)
-        kept = self.parameters() if self._stored else None
+        kept = self.parameters() | self.buffers() if self._stored else None
         return type(self)._restore, (*state, kept, self._applied)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -321,4 +335,4 @@ class Built:
         self._needs_stored("save")
         version = str(_core.config()["version"])
         kind = self._dtype.name
-        _saving.write(path, self.parameters(), self._layers, self._in_features, kind, self._seed, version)
+        _saving.write(path, self.parameters() | self.buffers(), self._layers, self._in_features, kind, self._seed, version)

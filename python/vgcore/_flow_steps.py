@@ -36,7 +36,8 @@ class Steps:
     """Groups of consecutive units, one group per step.
 
     ``step`` (U,) gives each unit's step and never falls; ``kind`` (U,) is 0 for a Dense with the
-    activation that follows it, 1 for an activation alone, 2 for the end of a Residual, 4 of a Highway, 5 of a
+    activation that follows it, 1 for an activation alone, 2 for the end of a Residual, 3 for a
+    normalisation with its activation, 4 of a Highway, 5 of a
     Concat, 6 for a Dropout.
     """
 

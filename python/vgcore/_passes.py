@@ -13,6 +13,7 @@ from . import activations
 from .errors import ArgumentError
 from .layers import Activation, Dense, Layer, Repeat, walk
 from .losses import Loss, as_loss, names
+from .normalisation import Normalisation
 from .recurrent import Recurrent
 
 #: Bytes of figures that a pass returns for each unit, by `stats`.
@@ -80,12 +81,12 @@ def provenance(layers: Sequence[Layer]) -> dict[str, Any]:
 
     ``axis``: "depth" or "time"; ``activations``: names in use, each once; ``saturates``: whether one of them
     is flat on both sides; ``structure``: name, kind and number of steps of each top-level layer, where a
-    Dense takes in the activation behind it; a Recurrent, whose steps are its input's, tells its cell.
+    Dense or a normalisation takes in the activation behind it; a Recurrent, whose steps are its input's, tells its cell.
     """
     found = dict.fromkeys(_functions(layers))
     structure: list[dict[str, Any]] = []
     for index, layer in enumerate(layers):
-        if isinstance(layer, Activation) and index and isinstance(layers[index - 1], Dense):
+        if isinstance(layer, Activation) and index and isinstance(layers[index - 1], (Dense, Normalisation)):
             continue
         entry: dict[str, Any] = {
             "name": str(index) if layer.name is None else layer.name,

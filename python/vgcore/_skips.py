@@ -15,7 +15,8 @@ from ._checks import shown
 from .branches import Concat, Highway, Residual
 from .errors import ArgumentError, nearest
 from .initializers import AnyInitializer, FromArray, Initializer, describe
-from .layers import Activation, Dense, Layer, Repeat
+from .layers import Activation, Dense, Layer, Repeat, replace_name
+from .normalisation import LayerNorm
 
 __all__ = ["SKIPS", "Parts", "Skip", "build", "deepnorm_constants", "fixup_factor", "names", "scaled_init"]
 
@@ -36,19 +37,18 @@ class Parts:
     number: int = 0
     """What the kind is given behind a colon, as in "long:8"."""
 
-    @property
-    def curved(self) -> list[Layer]:
+    def curved(self, name: str = "") -> list[Layer]:
         """The activation with the normalisation around it."""
-        norm = [] if self.norm is None else [self.norm]
+        norm = [] if self.norm is None else [replace_name(self.norm, f"{name}_norm" if name else "norm")]
         return [*norm, self.activation] if self.norm_position == "pre" else [self.activation, *norm]
 
     def step(self, name: str = "", width: int | None = None) -> list[Layer]:
         """Dense, normalisation, activation."""
-        return [self.dense(self.width if width is None else width, name), *self.curved]
+        return [self.dense(self.width if width is None else width, name), *self.curved(name)]
 
     def before(self, name: str = "") -> list[Layer]:
         """Normalisation, activation, Dense: what stands before its weights."""
-        return [*self.curved, self.dense(self.width, name)]
+        return [*self.curved(name), self.dense(self.width, name)]
 
     def scaled(self, name: str, factor: float, following: Activation | None = None) -> Dense:
         """A Dense whose weights start `factor` times as large; 0 for zeros."""
@@ -95,7 +95,7 @@ def _scaled(p: Parts) -> list[Layer]:
 
 def _fixup(p: Parts) -> list[Layer]:
     lower = p.scaled("lower", fixup_factor(p.depth, 2), p.activation)
-    body = [lower, *p.curved, p.scaled("upper", 0.0)]
+    body = [lower, *p.curved(), p.scaled("upper", 0.0)]
     return p.hidden([Residual(body, scale=1.0, learned=True, name="")])
 
 
@@ -147,14 +147,11 @@ def _long(p: Parts) -> list[Layer]:
 
 
 def _deepnorm(p: Parts) -> list[Layer]:
-    kind = Layer.kinds.get("layer_norm")
-    if kind is None:
-        raise ArgumentError("skip: 'deepnorm' needs vg.LayerNorm, which this build does not have")
     if p.norm is not None:
         raise ArgumentError("norm and skip='deepnorm' both say how each step is normalised: leave norm= out")
     alpha, beta = deepnorm_constants(p.depth / 2)
     body = [p.scaled("lower", beta, p.activation), p.activation, p.scaled("upper", beta)]
-    return p.hidden([Residual(body, shortcut=alpha, name=""), kind(name="norm")])  # type: ignore[call-arg]  # a LayerNorm
+    return p.hidden([Residual(body, shortcut=alpha, name=""), LayerNorm(name="norm")])
 
 
 @dataclass(frozen=True)

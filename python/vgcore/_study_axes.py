@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from . import models
+from . import models, norms
 from ._checks import as_size
 from ._rng import RngLike, seed_of
 from ._study_cells import encode_value, label
@@ -126,4 +126,6 @@ def _check(name: str, value: Any) -> Any:
     if name in ("init", "recurrent_init", "bias_init") and value is not None:
         start = as_initializer(value)
         return start if isinstance(start, FromArray) or start.params else start.name
+    if name == "norm" and isinstance(value, str):
+        return norms.describe(value).name
     return value.item() if isinstance(value, np.generic) else value

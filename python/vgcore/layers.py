@@ -378,13 +378,20 @@ def chain_specs(layers: Sequence[Layer], context: Context) -> list[dict[str, Any
     specs = []
     width = context.in_features
     for index, layer in enumerate(layers):
-        last = index + 1 == len(layers)
-        following = context.following if last else leading_activation(layers[index + 1])
+        following = _following(layers[index + 1 :], context)
         place = replace(context, in_features=width, where=f"{context.where}[{index}]", following=following)
         name = str(index) if layer.name is None else layer.name
         specs.append({**layer.to_spec(place), "name": name})
         width = layer.out_features(width)
     return specs
+
+
+def _following(rest: Sequence[Layer], context: Context) -> Activation | None:
+    # What a normalisation hands on has any size, so weights start as they would without it.
+    for layer in rest:
+        if "norm" not in layer.kind:
+            return leading_activation(layer)
+    return context.following
 
 
 def leading_activation(layer: Layer) -> Activation | None:

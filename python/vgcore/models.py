@@ -8,19 +8,21 @@ from __future__ import annotations
 from typing import Any
 
 from . import cells
-from ._checks import as_real, as_size, shown
+from ._checks import as_choice, as_real, as_size, shown
 from ._rng import RngLike
 from ._skips import Parts, build
 from .cells import Cell, GateBias
-from .errors import ArgumentError, nearest
+from .errors import ArgumentError
 from .initializers import AnyInitializer, FromArray, as_initializer
 from .layers import Activation, Dense, InitLike, Layer
 from .network import Network
+from .normalisation import Normalisation, as_norm
 from .recurrent import Recurrent
 
 __all__ = ["mlp", "rnn"]
 
-_NORMS: tuple[str, ...] = ()
+#: Where a step's normalisation stands, seen from its activation.
+_POSITIONS = ("pre", "post")
 
 
 def mlp(
@@ -32,7 +34,8 @@ def mlp(
     activation: str | Activation = "relu",
     init: InitLike | None = None,
     bias: bool = True,
-    norm: str | None = None,
+    norm: str | Normalisation | None = None,
+    norm_position: str = "pre",
     skip: str | None = None,
     sigma_w2: float | None = None,
     sigma_b2: float | None = None,
@@ -56,7 +59,9 @@ def mlp(
         init: how every weight starts (see Dense). An array is for the steps alone: (width, width) or
             (depth, width, width).
         bias: whether Dense layers have a bias.
-        norm: None; no other value exists yet.
+        norm: normalisation in each step: None, a name from ``vg.norms.names()`` or a layer such as
+            ``vg.BatchNorm(online=True)``. Its parameters are named ``hidden.norm.weight`` and so on.
+        norm_position: "pre" before the activation, "post" behind it.
         skip: how steps are bridged: None, "residual" ``x + act(dense(x))``, "pre_activation"
             ``x + dense(act(x))``, "rezero" and "skipinit" (the same two with a learned factor from 0),
             "scaled" (a factor 1 / sqrt(depth)), "fixup", "deepnorm", "highway", "dense" (each step beside all
@@ -80,7 +85,8 @@ def mlp(
         {'input.weight': (16, 4), 'hidden.weight': (1000, 16, 16), 'output.weight': (3, 16)}
     """
     depth, width = as_size(depth, "depth"), as_size(width, "width")
-    norm = _option(norm, "norm", _NORMS)
+    position = as_choice(norm_position, "norm_position", _POSITIONS)
+    normalisation = as_norm(norm, width)
     nonlinearity = _activation(activation)
     if sigma_w2 is not None and init is not None:
         raise ArgumentError("sigma_w2 and init both say how the weights start: give one of them")
@@ -93,7 +99,8 @@ def mlp(
 
     # An array has the shape of a step's weight; the layers at both ends have other shapes.
     ends = None if isinstance(weights, FromArray) else weights
-    parts = Parts(depth, width, nonlinearity, lambda features, name: dense(features, name, weights))
+    parts = Parts(depth, width, nonlinearity, lambda features, name: dense(features, name, weights),
+                  norm=normalisation, norm_position=position)
     layers = build(skip, parts)
     if in_features is not None:
         in_features = as_size(in_features, "in_features")
@@ -223,14 +230,3 @@ def _activation(value: Any) -> Activation:
     if callable(value):
         raise ArgumentError(f"activation: expected a name such as 'tanh', got the function {shown(value)}")
     raise ArgumentError(f"activation: expected a name such as 'tanh' or a vg.Activation, got {shown(value)}")
-
-
-def _option(value: Any, name: str, known: tuple[str, ...]) -> str | None:
-    if value is None or value in known:
-        return None if value is None else str(value)
-    listed = " or ".join(["None", *map(repr, known)])
-    guess = nearest(value, known) if isinstance(value, str) else None
-    hint = f"; did you mean {guess!r}?" if guess else ""
-    raise ArgumentError(
-        f"{name}: expected {listed} (nothing else exists in this version), got {shown(value)}{hint}"
-    )
