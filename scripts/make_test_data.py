@@ -346,8 +346,9 @@ def write_norms() -> Path:
         case["grad_params"] = {leaf: p.grad.tolist() for leaf, p in layer.named_parameters()}
         case |= {leaf: b.tolist() for leaf, b in layer.named_buffers() if leaf.startswith("running")}
         cases.append(case)
-    about = f"PyTorch {torch.__version__} CPU float64: normalisation in training, one pass. x = P(shape, 105, 1), "
-    about += "weight = 1 + P(shape, 201, 0.5), bias = P(shape, 202, 0.5), loss = sum(y * P(shape, 109, 1))."
+    about = f"PyTorch {torch.__version__} CPU float64: normalisation in training, one pass. "
+    about += "x = P(shape, 105, 1), weight = 1 + P(shape, 201, 0.5), bias = P(shape, 202, 0.5), "
+    about += "loss = sum(y * P(shape, 109, 1))."
     path = DATA / "torch_norms.json"
     path.write_text(json.dumps({"_about": about, "cases": cases}, indent=1) + "\n")
     return path

@@ -4,7 +4,6 @@ refusals."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ import numpy as np
 import oracle_norms
 import pytest
 import vgcore as vg
-from helpers import DATA, assert_close, known_answers, portable_data
+from helpers import DATA, assert_close, portable_data
+from networks_norms import EVERY, KINDS, deep, draw, known_answers_of_norms
 from vgcore.layers import Layer
 from vgcore.normalisation import Normalisation
 
@@ -25,52 +25,6 @@ LAYERS: dict[str, Normalisation] = {
     "rmsnorm_default": vg.RMSNorm(),
     "groupnorm_3": vg.GroupNorm(3),
 }
-KINDS: dict[str, Normalisation] = {
-    "batch": vg.BatchNorm(),
-    "online": vg.BatchNorm(online=True),
-    "layer": vg.LayerNorm(),
-    "rms": vg.RMSNorm(),
-    "group": vg.GroupNorm(2),
-}
-EVERY = pytest.mark.parametrize("kind", list(KINDS))
-
-
-@pytest.fixture(autouse=True)
-def _restore_threads() -> Iterator[None]:
-    before = vg.get_num_threads()
-    yield
-    vg.set_num_threads(before)
-
-
-def draw(shape: tuple[int, ...], seed: int = 0, dtype: str = "float64") -> Any:
-    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
-
-
-def deep(norm: Layer, *, depth: int = 4, width: int = 8, dtype: str = "float64", tied: bool = False) -> vg.Network:
-    """Own or shared steps with a norm before and one behind the activation, inside a residual branch and not."""
-    body: list[Layer] = [
-        vg.Residual([vg.Dense(width), norm, vg.Activation("gelu")], scale=0.5),
-        vg.Dense(width, bias=False),
-        vg.Activation("tanh"),
-        norm,
-    ]
-    return vg.Network(width, [norm, vg.Repeat(body, depth, tied=tied), vg.Dense(3)], dtype=dtype, rng=5)
-
-
-def everything(net: vg.Network, x: Any, v: Any, budget: int | None = None) -> dict[str, bytes]:
-    """All that passes and a step return and leave, as bytes."""
-    g = net.gradients(x, cotangent=v, memory_budget=budget)
-    arrays = {f"{part}{name}": a for name in g for part, a in zip("me", g.scaled(name), strict=True)}
-    arrays["m input"], arrays["e input"] = g.scaled_input
-    arrays["out"], arrays["trained"] = net.forward(x), net.forward(x, training=True)
-    twin = net.copy()
-    for step in range(2):
-        raw = twin.step(x, cotangent=v, lr=0.05, memory_budget=budget).raw
-        for key, value in raw.items():
-            if key not in ("plan", "segment", "recompute") and value is not None:
-                arrays[f"{step} {key}"] = np.asarray(value)
-    arrays |= {f"after {k}": a for k, a in (twin.parameters() | twin.buffers()).items()}
-    return {key: np.ascontiguousarray(a).tobytes() for key, a in arrays.items()}
 
 
 # --- PyTorch ------------------------------------------------------------------------------------------------
@@ -98,7 +52,9 @@ def test_against_pytorch(case: str) -> None:
     for leaf, expected in golden["grad_params"].items():
         assert_close(g[f"0.{leaf}"], expected, 1e-12, leaf)
     if "running_mean" in golden:
-        assert all(not a.any() for name, a in net.buffers().items() if "var" not in name), "a measurement changed it"
+        assert all(not a.any() for name, a in net.buffers().items() if "var" not in name), (
+            "a measurement changed it"
+        )
         net.step(x, cotangent=v, lr=0.0)
         for leaf in ("running_mean", "running_var"):
             assert_close(net.buffers()[f"0.{leaf}"], golden[leaf], 1e-12, leaf)
@@ -116,11 +72,6 @@ def test_the_convention_of_the_running_variance() -> None:
     net.step(x, cotangent=x, lr=0.0)
     for leaf in ("running_mean", "running_var"):
         assert_close(net.buffers()[f"0.{leaf}"], [expected[leaf]], entry["tolerance"]["abs"], leaf)
-
-
-def known_answers_of_norms() -> dict[str, Any]:
-    more = json.loads((Path(DATA) / "known_norms.json").read_text())["entries"]
-    return known_answers() | {entry["id"]: entry for entry in more}
 
 
 # --- gradients ----------------------------------------------------------------------------------------------
@@ -142,7 +93,10 @@ def test_against_the_oracle(kind: str, shape: tuple[int, int]) -> None:
     back = oracle_norms.backward(kind, v * gain, x, groups=groups)
     mantissa, exponent = g.scaled_input
     got = np.ldexp(mantissa, np.asarray(exponent)[:, None])
-    assert np.abs(got - back).max() <= 1e-12 * np.abs(v * gain).max() * np.abs(oracle_norms.normalise(kind, x, groups=groups)[1]).max()
+    assert (
+        np.abs(got - back).max()
+        <= 1e-12 * np.abs(v * gain).max() * np.abs(oracle_norms.normalise(kind, x, groups=groups)[1]).max()
+    )
     assert np.abs(g["0.weight"] - (v * hat).sum(axis=0)).max() <= 1e-12 * np.abs(v).sum()
     if "0.bias" in leaves:
         assert np.abs(g["0.bias"] - v.sum(axis=0)).max() <= 1e-13 * np.abs(v).sum()
@@ -166,7 +120,7 @@ def test_against_finite_differences(kind: str, tied: bool) -> None:
         assert abs((found[0] - found[1]) / 2e-5 - exact) <= 1e-6 * terms + 1e-8, name
 
 
-# --- running statistics --------------------------------------------------------------------------------------
+# --- running statistics -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("online", [False, True])
@@ -257,141 +211,13 @@ def test_parameters_and_buffers_are_apart() -> None:
     assert deeper.buffers()["hidden.norm.num_batches"].shape == (4, 1)
 
 
-# --- laws ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("a", [0.1, 10.0, 1000.0])
-def test_scaling_the_weights_in_front_changes_nothing(a: float) -> None:
-    """BN((aW)u) = BN(Wu); dL/du is unchanged, dL/d(aW) = dL/dW / a."""
-    entry = known_answers_of_norms()["batchnorm_scale_invariance"]
-    rtol = entry["tolerance"]["rel"]
-    for norm in (vg.BatchNorm(eps=0.0), vg.LayerNorm(eps=0.0), vg.RMSNorm(eps=0.0), vg.GroupNorm(2, eps=0.0)):
-        net = vg.Network(5, [vg.Dense(6, bias=False), norm], dtype="float64", rng=1)
-        x, v, start = draw((7, 5)), draw((7, 6), 1), net.parameters()
-        y, g = net.forward(x, training=True), net.gradients(x, cotangent=v)
-        net.load_parameters(start | {"0.weight": a * start["0.weight"]})
-        assert np.abs(net.forward(x, training=True) - y).max() <= rtol * np.abs(y).max()
-        h = net.gradients(x, cotangent=v)
-        assert np.abs(a * h["0.weight"] - g["0.weight"]).max() <= 100 * rtol * np.abs(g["0.weight"]).max()
-        one, other = (np.ldexp(m, np.asarray(e)[:, None]) for m, e in (g.scaled_input, h.scaled_input))
-        assert np.abs(one - other).max() <= 100 * rtol * np.abs(one).max()
-
-
-def test_a_shift_of_all_units_changes_no_layer_norm() -> None:
-    net = vg.Network(8, [vg.LayerNorm()], dtype="float64", rng=0)
-    x = draw((3, 8))
-    assert np.abs(net.forward(x + 100.0) - net.forward(x)).max() < 1e-12
-    one, groups = vg.Network(8, [vg.GroupNorm(1)], dtype="float64"), vg.Network(8, [vg.GroupNorm(8)], dtype="float64")
-    assert one.forward(x).tobytes() == net.forward(x).tobytes()
-    assert not groups.forward(x).any()
-
-
-@EVERY
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_scaling_the_cotangent_moves_log_norms_exactly(kind: str, dtype: str) -> None:
-    """At 1e-4000 too: exponents pass through."""
-    faint = [vg.Dense(8, init="orthogonal"), vg.Activation("sigmoid")]
-    norm = KINDS[kind]
-    body: list[Layer] = [vg.Dense(8), norm, vg.Activation("tanh"), vg.Residual([norm, vg.Dense(8)])]
-    net = vg.Network(8, [*body, vg.Repeat(faint, 6600), norm, vg.Dense(8)], dtype=dtype, rng=2)
-    x, v = draw((6, 8), 1, dtype), draw((6, 8), 2, dtype)
-    flows = [net.probe(x, cotangent=v * dtype_of(dtype)(2.0**k), stats="norms") for k in (0, 3, -20)]
-    assert flows[0].log10_grad_norm[0] < -3000
-    for k, flow in zip((3, -20), flows[1:], strict=True):
-        for key in ("grad_log2_norm", "delta_log2_norm", "weight_grad_log2_norm", "bias_grad_log2_norm"):
-            got, base = np.asarray(flow.raw[key]), np.asarray(flows[0].raw[key])
-            finite = np.isfinite(base)
-            assert finite.sum() > 3 and np.array_equal(got[~finite], base[~finite], equal_nan=True)
-            assert np.abs(got[finite] - base[finite] - k).max() < 1e-9, key
-
-
-def dtype_of(name: str) -> Any:
-    return np.dtype(name).type
-
-
-@pytest.mark.parametrize("kind", ["batch", "layer"])
-def test_samples_of_very_different_gradients(kind: str) -> None:
-    """Rows whose exponents lie far apart: the larger ones count, and a row of zeros sets no scale."""
-    net = vg.Network(4, [vg.Dense(4), KINDS[kind], vg.Activation("tanh")], dtype="float32", rng=0)
-    x, v = draw((3, 4), 1, "float32"), draw((3, 4), 2, "float32")
-    v[0], v[1] = 0.0, v[1] * np.float32(1e-35)
-    whole = vg.Network(4, net.layers, dtype="float64", rng=0)
-    whole.load_parameters({name: a.astype(np.float64) for name, a in net.parameters().items()})
-    a, b = net.gradients(x, cotangent=v), whole.gradients(x.astype(np.float64), cotangent=v.astype(np.float64))
-    for name in a:
-        scale = np.abs(b[name]).max()
-        if name != "0.bias" or kind != "batch":
-            assert np.abs(a[name] - b[name]).max() <= 2e-5 * scale, name
-    m, e = a.scaled_input
-    n, f = b.scaled_input
-    if kind == "layer":
-        assert not m[0].any()
-        assert_close(np.log2(np.linalg.norm(m[1].astype(float))) + e[1], np.log2(np.linalg.norm(n[1])) + f[1], 1e-5, "row")
-
-
-# --- bits ---------------------------------------------------------------------------------------------------
-
-
-@EVERY
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("batch", "width"), [(2, 2), (3, 6), (17, 34), (33, 16), (70, 8)])
-def test_bits_over_threads_and_plans(kind: str, dtype: str, batch: int, width: int) -> None:
-    for tied in (False, True):
-        net = deep(KINDS[kind], width=width, dtype=dtype, tied=tied)
-        x, v = draw((batch, width), 1, dtype), draw((batch, 3), 2, dtype)
-        vg.set_num_threads(1)
-        reference = everything(net, x, v)
-        least = least_budget(net, batch)
-        for threads in (1, 2, 3, 7):
-            vg.set_num_threads(threads)
-            for budget in (None, least):
-                got = everything(net, x, v, budget)
-                different = [key for key in reference if got[key] != reference[key]]
-                assert not different, f"{threads} threads, budget {budget}: {different}"
-
-
-def least_budget(net: vg.Network, batch: int) -> int:
-    """A power of two of bytes that a pass keeps to on the most threads, with half of which it could not."""
-    x, v = np.zeros((batch, net.in_features), net.dtype), np.zeros((batch, 3), net.dtype)
-    vg.set_num_threads(7)
-    for power in range(10, 34):
-        try:
-            net.gradients(x, cotangent=v, memory_budget=1 << power)
-            net.probe(x, cotangent=v, memory_budget=1 << power)
-        except vg.MemoryBudgetError:
-            continue
-        return 1 << power
-    raise AssertionError("no budget is enough")
-
-
-def test_networks_in_several_python_threads() -> None:
-    """The pool is one: whoever does not get it works alone, to the same bits."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    vg.set_num_threads(2)
-    net = deep(KINDS["batch"], dtype="float32")
-    x, v = draw((9, 8), 1, "float32"), draw((9, 3), 2, "float32")
-    reference = everything(net, x, v)
-    with ThreadPoolExecutor(4) as pool:
-        for found in pool.map(lambda _: everything(net.copy(), x, v), range(24)):
-            assert found == reference
-
-
-def test_initial_values_without_storage() -> None:
-    body = [vg.Dense(6), vg.BatchNorm(), vg.Activation("relu"), vg.LayerNorm()]
-    kept, made = (vg.Network(6, [vg.Repeat(body, 30)], rng=4, stored=stored) for stored in (True, False))
-    x, v = draw((4, 6), 1, "float32"), draw((4, 6), 2, "float32")
-    assert kept.forward(x).tobytes() == made.forward(x).tobytes()
-    a, b = (net.probe(x, cotangent=v, lr=0.1).raw for net in (kept, made))
-    for key in set(a) - {"plan", "segment", "recompute"}:
-        assert np.array_equal(np.asarray(a[key]), np.asarray(b[key]), equal_nan=a[key] is not None), key
-
-
 # --- figures and words --------------------------------------------------------------------------------------
 
 
 def test_units_and_steps() -> None:
-    net = vg.Network(6, [vg.Dense(6), vg.BatchNorm(), vg.Activation("relu"), vg.LayerNorm(), vg.Dense(2)], rng=0)
+    net = vg.Network(
+        6, [vg.Dense(6), vg.BatchNorm(), vg.Activation("relu"), vg.LayerNorm(), vg.Dense(2)], rng=0
+    )
     x, v = draw((8, 6), 1, "float32"), draw((8, 2), 2, "float32")
     flow, g = net.probe(x, cotangent=v), net.gradients(x, cotangent=v)
     assert list(flow.raw["kind"]) == [0, 3, 3, 0]
@@ -424,7 +250,7 @@ def test_mlp_and_the_catalogue() -> None:
     assert vg.norms.names() == ["batch", "layer", "rms", "group"]
     for name in vg.norms.names():
         entry = vg.norms.describe(name)
-        assert entry.formula and entry.reference and entry.summary
+        assert "" not in (entry.formula, entry.reference, entry.summary)
         for position, order in (("pre", ["norm", "activation"]), ("post", ["activation", "norm"])):
             net = vg.mlp(3, 8, norm=name, norm_position=position, rng=0)
             kinds = [k if k == "activation" else "norm" for k in (i.kind for i in net.layers[0].body[1:])]
@@ -445,7 +271,7 @@ def test_mlp_and_the_catalogue() -> None:
         (lambda: vg.LayerNorm(affine=2), vg.ArgumentError, "affine"),
         (lambda: vg.GroupNorm(0), vg.ArgumentError, "groups"),
         (lambda: vg.Network(6, [vg.Repeat([vg.GroupNorm(4)], 2)]), vg.ArgumentError,
-         r"layers\[0\].body\[0\]: GroupNorm: expected groups that divide its input's 6 features, got 4; take 3"),
+         r"layers\[0\].body\[0\]: GroupNorm: expected groups that divide .* 6 features, got 4; take 3"),
         (lambda: vg.mlp(3, 8, norm="bacth"), vg.UnknownNameError, "did you mean 'batch'"),
         (lambda: vg.mlp(3, 8, norm=3), vg.ArgumentError, "norm: expected None, one of 'batch'"),
         (lambda: vg.mlp(3, 8, norm="layer", norm_position="behind"), vg.ArgumentError, "norm_position"),
@@ -459,7 +285,7 @@ def test_refusals(call: Any, error: type[Exception], words: str) -> None:
 def test_one_sample_in_training_is_refused() -> None:
     net = vg.mlp(3, 8, norm="batch", rng=0)
     x = draw((1, 8), 0, "float32")
-    words = r'normalisation "hidden.norm" takes the variance .* give at least 2 samples, .*online=True.*training=False'
+    words = r'"hidden.norm" takes the variance .* at least 2 samples, .*online=True.*training=False'
     for call in (
         lambda: net.probe(x, cotangent=x),
         lambda: net.step(x, cotangent=x, lr=0.1),
@@ -472,7 +298,13 @@ def test_one_sample_in_training_is_refused() -> None:
 
 
 def test_around_a_recurrent_layer() -> None:
-    layers: list[Layer] = [vg.BatchNorm(), vg.Recurrent("gru", 5, read="every"), vg.LayerNorm(), vg.Dense(4), vg.BatchNorm()]
+    layers: list[Layer] = [
+        vg.BatchNorm(),
+        vg.Recurrent("gru", 5, read="every"),
+        vg.LayerNorm(),
+        vg.Dense(4),
+        vg.BatchNorm(),
+    ]
     net = vg.Network(3, layers, dtype="float64", rng=0)
     x, v = draw((2, 6, 3), 1), draw((2, 6, 4), 2)
     start, g = net.parameters(), net.gradients(x, cotangent=v)
@@ -481,7 +313,10 @@ def test_around_a_recurrent_layer() -> None:
         for h in (1e-5, -1e-5):
             net.load_parameters(start | {name: start[name] + h * direction})
             found.append(float((net.forward(x, training=True) * v).sum()))
-        assert abs((found[0] - found[1]) / 2e-5 - (g[name] * direction).sum()) <= 1e-7 * np.abs(g[name]).sum() + 1e-8, name
+        assert (
+            abs((found[0] - found[1]) / 2e-5 - (g[name] * direction).sum())
+            <= 1e-7 * np.abs(g[name]).sum() + 1e-8
+        ), name
     net.load_parameters(start)
     net.step(x, cotangent=v, lr=0.1)
     mean, var = oracle_norms.running_after(np.zeros(3), np.ones(3), x.reshape(-1, 3), 0.1, False)

@@ -335,4 +335,12 @@ class Built:
         self._needs_stored("save")
         version = str(_core.config()["version"])
         kind = self._dtype.name
-        _saving.write(path, self.parameters() | self.buffers(), self._layers, self._in_features, kind, self._seed, version)
+        _saving.write(
+            path,
+            self.parameters() | self.buffers(),
+            self._layers,
+            self._in_features,
+            kind,
+            self._seed,
+            version,
+        )

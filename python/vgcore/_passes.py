@@ -81,7 +81,8 @@ def provenance(layers: Sequence[Layer]) -> dict[str, Any]:
 
     ``axis``: "depth" or "time"; ``activations``: names in use, each once; ``saturates``: whether one of them
     is flat on both sides; ``structure``: name, kind and number of steps of each top-level layer, where a
-    Dense or a normalisation takes in the activation behind it; a Recurrent, whose steps are its input's, tells its cell.
+    Dense or a normalisation takes in the activation behind it; a Recurrent, whose steps are its input's,
+    tells its cell.
     """
     found = dict.fromkeys(_functions(layers))
     structure: list[dict[str, Any]] = []

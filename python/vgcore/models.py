@@ -99,8 +99,14 @@ def mlp(
 
     # An array has the shape of a step's weight; the layers at both ends have other shapes.
     ends = None if isinstance(weights, FromArray) else weights
-    parts = Parts(depth, width, nonlinearity, lambda features, name: dense(features, name, weights),
-                  norm=normalisation, norm_position=position)
+    parts = Parts(
+        depth,
+        width,
+        nonlinearity,
+        lambda features, name: dense(features, name, weights),
+        norm=normalisation,
+        norm_position=position,
+    )
     layers = build(skip, parts)
     if in_features is not None:
         in_features = as_size(in_features, "in_features")

@@ -1,7 +1,7 @@
 """Layer: model description. Layers that normalise: over the batch, over a sample, over groups of its units.
 
-Knows layers and the catalogue of normalisations, not the compiled network. A normalisation that is added to the
-catalogue gets a class here, which enters itself under its name.
+Knows layers and the catalogue of normalisations, not the compiled network. A normalisation that is added to
+the catalogue gets a class here, which enters itself under its name.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Normalisation(Layer, ABC):
     def own_parameters(self, in_features: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of gain and shift."""
         leaves = ("weight", "bias") if self.shift else ("weight",)
-        return {leaf: (in_features,) for leaf in leaves} if self.affine else {}
+        return dict.fromkeys(leaves, (in_features,)) if self.affine else {}
 
     @abstractmethod
     def parameters(self) -> dict[str, float]:
@@ -113,8 +113,8 @@ class BatchNorm(Normalisation):
             momentum = as_real(self.momentum, "momentum", minimum=0.0)
             if momentum > 1.0:
                 raise ArgumentError(
-                    f"momentum: expected a share from 0 to 1, or None to average over all batches, got {momentum:g} "
-                    f"(Keras writes 1 - momentum)"
+                    f"momentum: expected a share from 0 to 1, or None to average over all batches, got "
+                    f"{momentum:g} (Keras writes 1 - momentum)"
                 )
             put(self, "momentum", momentum)
         put(self, "eps", as_real(self.eps, "eps", minimum=0.0))
@@ -281,4 +281,6 @@ def as_norm(value: Any, width: int, name: str = "norm") -> Layer | None:
     if isinstance(value, Normalisation):
         return replace_name(value, None)
     listed = ", ".join(map(repr, norms.names()))
-    raise ArgumentError(f"{name}: expected None, one of {listed}, or a layer such as vg.LayerNorm(), got {shown(value)}")
+    raise ArgumentError(
+        f"{name}: expected None, one of {listed}, or a layer such as vg.LayerNorm(), got {shown(value)}"
+    )

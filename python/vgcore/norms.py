@@ -1,7 +1,7 @@
 """Layer: catalogues. Normalisations: what there is and what each computes.
 
-Knows no layer. The equations live in the compiled module; ``vg.BatchNorm``, ``vg.LayerNorm``, ``vg.RMSNorm`` and
-``vg.GroupNorm`` are the layers, ``vg.mlp(norm="layer")`` puts one into every step.
+Knows no layer. The equations live in the compiled module; ``vg.BatchNorm``, ``vg.LayerNorm``, ``vg.RMSNorm``
+and ``vg.GroupNorm`` are the layers, ``vg.mlp(norm="layer")`` puts one into every step.
 
 Example:
     >>> import vgcore as vg

@@ -50,7 +50,7 @@ enum Planned {
 
 /// A stage in work.
 enum Work<'a, T: Real> {
-    Feed(Feed<'a, T>),
+    Feed(Box<Feed<'a, T>>),
     Recurrent(Box<Run<'a, T>>),
 }
 
@@ -254,7 +254,7 @@ fn flow<'a, T: Real>(
                 let mut out = vec![T::ZERO; counts[i + 1] * p.out_features];
                 let items = cut(&mut out, &feed.rows(), p.out_features);
                 feed.forward(own, items, &|_, _, z, item: &mut [T]| item.copy_from_slice(z))?;
-                works.push((Work::Feed(feed), at));
+                works.push((Work::Feed(Box::new(feed)), at));
                 out
             }
             (Stage::Recurrent(layer), Planned::Recurrent(plan), _) => {

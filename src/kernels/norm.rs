@@ -109,7 +109,7 @@ impl<T: Real> Kernel for Forward<'_, T> {
         let zero = <T::V<I> as Vector>::Wide::zero();
         for (at, kept) in kept.chunks_exact_mut(KEPT).enumerate() {
             let column = at % groups * len;
-            // SAFETY (this block): `forward` checked that x and y hold `len` numbers for each entry of `kept`, and the
+            // SAFETY: `forward` checked that x and y hold `len` numbers for each entry of `kept`, and the
             // gain and the shift `width`; all offsets stay below `len` within the group.
             unsafe {
                 let (x, y) = (x.as_ptr().add(at * len), y.as_mut_ptr().add(at * len));
@@ -208,7 +208,7 @@ impl<T: Real> Kernel for Backward<'_, T> {
             for (g, kept) in kept.chunks_exact(KEPT).enumerate() {
                 let (mean, inv) = recall(kept);
                 let at = r * width + g * len;
-                // SAFETY (this block): `backward` checked that delta, x and out hold `width` numbers for each row and
+                // SAFETY: `backward` checked that delta, x and out hold `width` numbers for each row and
                 // the gain `width`; all offsets stay below `len` within the group.
                 unsafe {
                     let (d, x, out) = (delta.as_ptr().add(at), x.as_ptr().add(at), out.as_mut_ptr().add(at));

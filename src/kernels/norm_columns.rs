@@ -75,7 +75,7 @@ impl<T: Real> Kernel for Moments<'_, T> {
         let (rows, halves) = (x.len() / width, halves::<T>());
         let over = <wide!(T, I)>::splat(1.0 / rows as f64);
         columns!(T, I, width, |j, left| {
-            // SAFETY (this block): `moments` checked that x holds whole rows of `width` and both outputs `width`.
+            // SAFETY: `moments` checked that x holds whole rows of `width` and both outputs `width`.
             unsafe {
                 let x = x.as_ptr().add(j);
                 let mut s = [<wide!(T, I)>::zero(); 2];
@@ -125,7 +125,7 @@ impl Kernel for Join<'_> {
         let Self { chunks, rows, eps, mean, inv, var } = self;
         let width = mean.len();
         columns!(f64, I, width, |j, left| {
-            // SAFETY (this block): `join_moments` checked that chunks hold two rows of `width`, outputs one.
+            // SAFETY: `join_moments` checked that chunks hold two rows of `width`, outputs one.
             unsafe {
                 let at = |c: usize, part: usize| chunks[c].as_ptr().add(part * width + j);
                 let mut m: I::F64 = doubles::<I::F64>(at(0, 0), left, 1)[0];
@@ -227,7 +227,7 @@ impl<T: Real> Kernel for Apply<'_, T> {
         let width = by.mean.len();
         let (rows, halves) = (x.len() / width, halves::<T>());
         columns!(T, I, width, |j, left| {
-            // SAFETY (this block): `apply` checked all lengths; columns from j on, `left` of them, exist in each row.
+            // SAFETY: `apply` checked all lengths; columns from j on, `left` of them, exist in each row.
             unsafe {
                 let mean = doubles::<wide!(T, I)>(by.mean.as_ptr().add(j), left, halves);
                 let inv = doubles::<wide!(T, I)>(by.inv.as_ptr().add(j), left, halves);
@@ -268,7 +268,7 @@ impl<T: Real> Kernel for Sums<'_, T> {
         let Self { by, delta, factors, x, plain, along } = self;
         let (width, halves) = (by.mean.len(), halves::<T>());
         columns!(T, I, width, |j, left| {
-            // SAFETY (this block): `sums` checked all lengths; columns from j on, `left` of them, exist in each row.
+            // SAFETY: `sums` checked all lengths; columns from j on, `left` of them, exist in each row.
             unsafe {
                 let mean = doubles::<wide!(T, I)>(by.mean.as_ptr().add(j), left, halves);
                 let inv = doubles::<wide!(T, I)>(by.inv.as_ptr().add(j), left, halves);
@@ -319,7 +319,7 @@ impl<T: Real> Kernel for Backward<'_, T> {
         let (width, halves) = (by.mean.len(), halves::<T>());
         let scale = <wide!(T, I)>::splat(scale);
         columns!(T, I, width, |j, left| {
-            // SAFETY (this block): `backward` checked all lengths; columns from j on, `left` of them, exist in each row.
+            // SAFETY: `backward` checked all lengths; columns from j on, `left` of them, exist in each row.
             unsafe {
                 let mean = doubles::<wide!(T, I)>(by.mean.as_ptr().add(j), left, halves);
                 let inv = doubles::<wide!(T, I)>(by.inv.as_ptr().add(j), left, halves);
