@@ -84,6 +84,14 @@ def test_any_number_of_steps_is_drawn(number: int) -> None:
     assert drawn(ax)
 
 
+def test_why_a_training_ended_is_in_the_title() -> None:
+    history = History(fake_records(stopped="step 200: the loss is NaN"))
+    assert history.plot().get_title().endswith("\nended early: step 200: the loss is NaN")
+    assert "ended early" in history.plot_flow().get_title()
+    long = History(fake_records(stopped="no better " * 20)).plot().get_title().splitlines()[1]
+    assert len(long) < 100
+
+
 def test_the_given_axes_and_title_are_used() -> None:
     from matplotlib.figure import Figure
 
@@ -148,6 +156,7 @@ def test_parameters_are_named_along_time() -> None:
     ax = History(fake_records(layers=3, along_time=True)).plot_flow()
     assert ticks(ax) == ["layer0.weight", "layer1.weight", "layer2.weight"]
     assert "3 parameters" in ax.get_title()
+    assert "whole parameter" in ax.figure.axes[1].get_ylabel()
 
 
 def test_thousands_of_layers_and_steps_are_binned() -> None:

@@ -80,6 +80,18 @@ def test_the_loss_of_guessing_tells_a_large_start_from_learning() -> None:
     assert stagnation(curve, guessing=2.303).kind == "start"
 
 
+def test_noise_that_hides_the_trend_does_not_hide_guessing() -> None:
+    for seed in SEEDS:
+        # The adding problem: 140 steps about 1/6, after a start that was off.
+        curve = noisy(1 / 6 + 0.5 * np.exp(-steps(140) / 4), 0.1, seed)
+        found = stagnation(curve, guessing=1 / 6)
+        assert found.kind == "start"
+        assert found.step is not None
+        assert found.step <= 70
+    # What is clearly lower has learned something.
+    assert stagnation(noisy(np.full(140, 0.14), 0.1), guessing=1 / 6).kind != "start"
+
+
 def test_a_converged_curve_is_no_failure() -> None:
     found = stagnation(noisy(2.3 * np.exp(-steps(1000) / 60) + 0.01, 0.01))
     assert found.kind == "converged"
@@ -102,6 +114,7 @@ def test_a_rising_loss_is_told_apart(noise: float) -> None:
         assert found.kind == "rising"
         assert found.step is not None
         assert found.epoch == found.step // 100
+        assert 150 <= found.step <= 450
         assert "rises from step" in found.text
 
 

@@ -6,6 +6,7 @@ one of a new figure, returns it and never shows it.
 
 from __future__ import annotations
 
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -110,7 +111,10 @@ def plot_training_flow(
     shown, lost, zero = bin_grid(grid, "mean", columns, MOST_ROWS)
     half = 0.5 * (last - first) / max(grid.shape[1] - 1, 1) if last > first else 0.5
     extent = (first - half, last + half, -0.5, rows.size - 0.5)
-    paint(ax, shown, lost, zero, extent, cmap, _LABELS[quantity], powers=quantity.startswith("log10"))
+    label = _LABELS[quantity]
+    if quantity == "log10_grad_norm" and (history.units.steps < 0).any():
+        label = r"$\|\partial L/\partial w\|$ of the whole parameter"
+    paint(ax, shown, lost, zero, extent, cmap, label, powers=quantity.startswith("log10"))
     _name_rows(ax, history, rows)
     ax.set_xlabel("step (update of the weights)")
     ax.xaxis.set_major_formatter(step_format)
@@ -205,7 +209,7 @@ def _heading(history: History, what: str, layers: int | None = None) -> str:
     last = history.validation[-1] if history.validation else None
     if layers is None and last is not None and history.accuracy is not None:
         name += f"; held-out data {share(last.score)} right"
-    return name
+    return f"{name}\nended early: {shorten(history.stopped, 80)}" if history.stopped else name
 
 
 def _even(recorded: Any, grid: Floats, columns: int) -> tuple[float, float, Floats]:

@@ -12,8 +12,10 @@ mean of its first third less the mean of its last third:
 - and by its upper bound, three standard errors up, another run as long as this one would win under 10 %. A
   curve that is too noisy to show that is not called flat: absence of evidence is no evidence.
 
-The first such block dates it. A flat curve that ends at a tenth of where it began, or at a tenth of what
-guessing gives, has converged: that is no stagnation. One that rises for good by over 10 % is told apart.
+The first such block dates it. Where noise leaves that open but the mean over the second half of the run is
+that of guessing, to 10 % with two standard errors, nothing was learned either. A flat curve that ends at a
+tenth of where it began, or at a tenth of what guessing gives, has converged: that is no stagnation. One that
+rises for good by over 10 % is told apart.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ DONE: Final = 0.10
 # A network that is still within this share of guessing, or of where it began, has learned nothing.
 UNMOVED: Final = 0.95
 UNMOVED_START: Final = 0.80
+NEAR_GUESSING: Final = 0.10
 
 
 @dataclass(frozen=True)
@@ -113,24 +116,32 @@ def stagnation(loss: Any, epoch: Any = None, guessing: float | None = None) -> S
         return Stagnation("unknown", None, None, float(values.mean()) if steps else math.nan, begin, text)
     edges = np.linspace(0, steps, min(MOST_BLOCKS, steps // 2) + 1).astype(np.int64)
     blocks = np.add.reduceat(values, edges[:-1]) / np.diff(edges)
-    start = _flat_from(blocks)
+    kind, start = _verdict(blocks, begin, guessing)
     if start is None:
         level = float(values[-max(1, steps // 10) :].mean())
-        gain, error = _gain(blocks, blocks.size // 2)
-        if gain > LIKELY * error:  # no alarm either way: less certainty will do
-            return Stagnation(
-                "improving", None, None, level, begin, "the loss improves still, over the second half too"
-            )
-        if level <= DONE * _reference(begin, guessing):
-            text = f"the loss has converged: it is down to {level:.4g}, {share(level / begin)} of the first"
-            return Stagnation("converged", None, None, level, begin, text)
-        text = "whether the loss still improves cannot be told from its noise; train for longer"
-        return Stagnation("unclear", None, None, level, begin, text)
+        return Stagnation(kind, None, None, level, begin, _undated(kind, level, begin))
     step = int(edges[start])
     level = float(values[step:].mean())
-    kind = _kind(blocks, start, begin, level, guessing)
     when = None if epoch is None else int(np.asarray(epoch)[step])
     return Stagnation(kind, step, when, level, begin, _text(kind, step, when, level, begin, guessing))
+
+
+def _verdict(blocks: Floats, begin: float, guessing: float | None) -> tuple[Kind, int | None]:
+    """Return what the curve is, and the block that dates it where one does."""
+    start = _flat_from(blocks)
+    if start is not None:
+        lowest = _rises_from(blocks, start)
+        if lowest is not None:
+            return "rising", lowest
+        return _kind(begin, float(blocks[start:].mean()), guessing), start
+    gain, error = _gain(blocks, blocks.size // 2)
+    idle = _idle_from(blocks, guessing)
+    if idle is not None and gain < CERTAIN * error:
+        return "start", idle
+    if gain > LIKELY * error:  # no alarm either way: less certainty will do
+        return "improving", None
+    low = float(blocks[-max(1, blocks.size // 10) :].mean()) <= DONE * _reference(begin, guessing)
+    return ("converged" if low else "unclear"), None
 
 
 def _gain(blocks: Floats, start: int) -> tuple[float, float]:
@@ -160,10 +171,33 @@ def _flat_from(blocks: Floats) -> int | None:
     return None
 
 
-def _kind(blocks: Floats, start: int, begin: float, level: float, guessing: float | None) -> Kind:
-    gain, error = _gain(blocks, start)
-    if -gain > max(LITTLE * abs(level), CERTAIN * error):
-        return "rising"
+def _idle_from(blocks: Floats, guessing: float | None) -> int | None:
+    """Return the block from which on the loss is that of guessing; None where it may be lower, or higher.
+
+    Asked where noise leaves the trend open: it then takes the whole second half of the run to tell.
+    """
+    if guessing is None or not math.isfinite(guessing) or guessing <= 0:
+        return None
+    half = blocks[blocks.size // 2 :]
+    second = np.diff(half, 2)
+    noise = math.sqrt(float((second**2).mean()) / 6.0)
+    level, error = float(half.mean()), noise / math.sqrt(half.size)
+    if abs(level - guessing) + LIKELY * error > NEAR_GUESSING * guessing:
+        return None
+    return int(np.argmax(blocks <= level + CERTAIN * noise))
+
+
+def _rises_from(blocks: Floats, start: int) -> int | None:
+    """Return the block from which on the loss rises for good; None where it does not."""
+    # Means of five tell the turn from one lucky block; it must leave enough behind it to be believed.
+    around = np.convolve(blocks, np.full(5, 0.2), "same")[2:-2]
+    last = blocks.size - max(4, math.ceil(LEAST_TAIL * blocks.size))
+    lowest = start + int(np.argmin(around[max(start - 2, 0) : last - 1])) if last - 1 > start else start
+    gain, error = _gain(blocks, lowest)
+    return lowest if -gain > max(LITTLE * abs(float(blocks[lowest:].mean())), CERTAIN * error) else None
+
+
+def _kind(begin: float, level: float, guessing: float | None) -> Kind:
     if level <= DONE * _reference(begin, guessing):
         return "converged"
     if guessing is not None and math.isfinite(guessing) and guessing > 0:
@@ -176,6 +210,14 @@ def _reference(begin: float, guessing: float | None) -> float:
     if guessing is None or not math.isfinite(guessing) or guessing <= 0:
         return begin
     return min(begin, guessing)
+
+
+def _undated(kind: Kind, level: float, begin: float) -> str:
+    if kind == "improving":
+        return "the loss improves still, over the second half too"
+    if kind == "converged":
+        return f"the loss has converged: it is down to {level:.4g}, {share(level / begin)} of the first"
+    return "whether the loss still improves cannot be told from its noise; train for longer"
 
 
 def _text(
