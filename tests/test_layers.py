@@ -44,7 +44,7 @@ RUST_FILES = sorted(RUST.rglob("*.rs"))
 PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))
 OTHER_FILES = sorted(
     path
-    for folder in ("tests", "scripts", "benches")
+    for folder in ("tests", "scripts", "benches", "demos")
     for path in (ROOT / folder).rglob("*")
     if path.suffix in {".rs", ".py"}
 )
