@@ -250,6 +250,15 @@ def run(demo: Demo, data: Data, quick: bool, out: Path) -> dict[str, Any]:
     if demo.before is not None:
         net = demo.before(net, data, 2 if quick else 15)
     prepared = time.perf_counter() - start
+    flow = net.probe(
+        *(part[:128] for part in data.train), loss="mse" if demo.data == "adding" else "cross_entropy"
+    )
+    decades = float(flow.log10_grad_norm[0] - flow.log10_grad_norm[-1])
+    print(
+        f"  before training the gradient norm at the {'first step' if flow.axis == 'time' else 'input'} is ",
+        end="",
+    )
+    print(f"10^{decades:.1f} of that at the output", flush=True)
     history = net.fit(
         *data.train, epochs=min(2, demo.epochs) if quick else demo.epochs, validation=data.stop,
         callbacks=[until_learned(demo)], rng=SEED, **demo.fit,
@@ -262,6 +271,7 @@ def run(demo: Demo, data: Data, quick: bool, out: Path) -> dict[str, Any]:
         "seed": SEED,
         "network": repr(net),
         "options": {key: repr(option) for key, option in demo.fit.items()},
+        "decades_at_start": decades,
         "epochs": len(history.seconds),
         "steps": len(history.loss),
         "seconds": round(prepared + float(np.sum(history.seconds)), 1),
@@ -304,17 +314,14 @@ def draw(demo: Demo, history: vg.History, result: dict[str, Any], path: Path) ->
 
 def table(results: list[dict[str, Any]]) -> str:
     """Return the results as a Markdown table."""
-    lines = [
-        "| training | data | test | epochs | seconds | expected | |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    head = ("training", "data", "gradient at the start", "test", "epochs", "seconds", "expected", "")
+    lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
     for r in results:
         unit = "error" if r["data"] == "adding" else "accuracy"
         mark = "as expected" if r["as_expected"] else "NOT as expected"
-        lines.append(
-            f"| {r['title']} | {r['data']} | {unit} {r['test']:.4g} | {r['epochs']} | {r['seconds']} | "
-            f"{r['expected']} | {mark} |"
-        )
+        start, test = f"10^{r['decades_at_start']:.1f}", f"{unit} {r['test']:.4g}"
+        cells = [r["title"], r["data"], start, test, r["epochs"], r["seconds"], r["expected"], mark]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 
 
