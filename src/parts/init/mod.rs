@@ -7,7 +7,9 @@
 //! fans are those of its layer. Numbers depend on the key and the place in the matrix alone (see [`crate::num::rng`]).
 
 mod constant;
+mod delta;
 mod identity;
+mod mirrored;
 mod normal;
 mod orthogonal;
 mod scaled;
@@ -119,6 +121,7 @@ initializers! {
     Ones(constant::Ones),
     Constant(constant::Constant),
     Identity(identity::Identity),
+    Delta(delta::Delta),
     Normal(normal::Normal),
     Uniform(uniform::Uniform),
     TruncatedNormal(truncated::TruncatedNormal),
@@ -131,7 +134,9 @@ initializers! {
     Standard(scaled::Standard),
     VarianceScaling(scaled::VarianceScaling),
     MeanField(scaled::MeanField),
+    EdgeOfChaos(scaled::EdgeOfChaos),
     Orthogonal(orthogonal::Orthogonal),
+    LooksLinear(mirrored::LooksLinear),
     Sparse(sparse::Sparse),
 }
 

@@ -223,3 +223,31 @@ scaled!(
         params: &[Param::bounded("sigma_w2", 1.0, 0.0, f64::MAX, "Variance times fan_in.")],
     }
 );
+
+scaled!(
+    EdgeOfChaos,
+    given => {
+        let w2 = given.number("sigma_w2");
+        Scaled { gain: if w2 == 0.0 { 1.0 } else { w2.sqrt() }, mode: Mode::In, shape: Shape::Normal }
+    },
+    Info {
+        name: "edge_of_chaos",
+        aliases: &["eoc", "critical"],
+        formula: "W ~ N(0, sigma_w2 / fan_in), b ~ N(0, sigma_b2), chi_1 = sigma_w2 E phi'^2 = 1 at the length q* that stays",
+        summary: "Gradients neither vanish nor explode in expectation: a network solves sigma_w2 for the activation behind \
+                  the layer, or in front of it, with vg.theory.critical; sigma_b2 sets the biases too.",
+        reference: "Poole et al. 2016, Exponential expressivity in deep neural networks through transient chaos; Schoenholz \
+                    et al. 2017, Deep information propagation; Hayou, Doucet, Rousseau 2019, On the impact of the \
+                    activation function",
+        params: &[
+            Param::bounded("sigma_b2", 0.0, 0.0, f64::MAX, "Variance of a bias."),
+            Param::bounded(
+                "sigma_w2",
+                0.0,
+                0.0,
+                f64::MAX,
+                "Variance of a weight times fan_in; 0 solves for it, and is 1, a linear layer's, where there is no activation.",
+            ),
+        ],
+    }
+);

@@ -50,6 +50,8 @@ fn second_moments_and_bounds_are_pytorchs() {
         ("lecun_normal", vec![], 1.0 / 512.0, f64::NAN),
         ("lecun_uniform", vec![], 1.0 / 512.0, (3.0f64 / 512.0).sqrt()),
         ("mean_field", vec![number("sigma_w2", 1.05)], 1.05 / 512.0, f64::NAN),
+        ("edge_of_chaos", vec![number("sigma_w2", 1.76)], 1.76 / 512.0, f64::NAN),
+        ("edge_of_chaos", vec![], 1.0 / 512.0, f64::NAN),
         (
             "variance_scaling",
             vec![number("scale", 2.0)],
@@ -88,6 +90,43 @@ fn plain_values() {
             assert_eq!(*w, if k / cols == k % cols { 0.5 } else { 0.0 });
         }
     }
+}
+
+#[test]
+fn mirrored_blocks() {
+    for (mirror, rows, cols) in [("both", 6, 10), ("both", 10, 6), ("out", 6, 4), ("in", 3, 8), ("none", 5, 5)] {
+        let w = make::<f64>("looks_linear", &[text("mirror", mirror), number("gain", 2.0)], rows, cols, 0);
+        let (up, left) = (["both", "out"].contains(&mirror), ["both", "in"].contains(&mirror));
+        let (r0, c0) = (if up { rows / 2 } else { rows }, if left { cols / 2 } else { cols });
+        for r in 0..rows {
+            for c in 0..cols {
+                let sign = if (r >= r0) == (c >= c0) { 1.0 } else { -1.0 };
+                assert_eq!(w[r * cols + c], sign * w[(r % r0) * cols + c % c0]);
+            }
+        }
+        let at = |i: usize, k: usize| if r0 < c0 { w[i * cols + k] } else { w[k * cols + i] };
+        for a in 0..r0.min(c0) {
+            for b in 0..=a {
+                let d: f64 = (0..r0.max(c0)).map(|k| at(a, k) * at(b, k)).sum();
+                assert!((d / 4.0 - f64::from(u8::from(a == b))).abs() < 1e-14, "{mirror} {a} {b} {d}");
+            }
+        }
+    }
+    // What is left over of an odd side is zero.
+    let w = make::<f64>("looks_linear", &[], 5, 7, 0);
+    assert!((0..5).all(|r| w[r * 7 + 6] == 0.0) && w[4 * 7..].iter().all(|x| *x == 0.0));
+    assert!(make::<f32>("looks_linear", &[], 1, 1, 0)[0] == 0.0);
+}
+
+#[test]
+fn delta_is_the_identity_with_noise() {
+    let (n, noise) = (400, 0.5);
+    let w = make::<f64>("delta", &[number("gain", -2.0), number("noise", noise)], n, n, 0);
+    let rest: Vec<f64> = w.iter().enumerate().map(|(k, w)| w + if k / n == k % n { 2.0 } else { 0.0 }).collect();
+    let square = rest.iter().map(|x| x * x).sum::<f64>() / rest.len() as f64;
+    assert!((square * n as f64 / (noise * noise) - 1.0).abs() < 0.02, "{square}");
+    let exact = make::<f32>("delta", &[number("noise", 0.0)], 3, 5, 0);
+    assert_eq!(exact, make::<f32>("identity", &[], 3, 5, 0));
 }
 
 #[test]
