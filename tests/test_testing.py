@@ -191,7 +191,8 @@ def test_strategies_draw_the_whole_catalogue() -> None:
 
     draw()
     assert seen["activation"] == set(vg.activations.names())
-    assert seen["initializer"] == set(vg.initializers.names())
+    # Those that only fit some widths and activations are drawn where they are asked for by name.
+    assert seen["initializer"] == set(vg.initializers.names()) - {"edge_of_chaos", "looks_linear"}
     assert seen["loss"] == set(vg.losses.names())
     assert seen["dtype"] == {"float32", "float64"}
 

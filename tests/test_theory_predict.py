@@ -429,7 +429,7 @@ def test_every_initializer_has_a_law_or_is_refused() -> None:
         try:
             law = theory.weight_law(name, 300, 200)
         except vg.ArgumentError:
-            assert name in {"identity"}, name
+            assert name in {"identity", "delta", "looks_linear"}, name
             continue
         sample = np.asarray(getattr(vg.initializers, name)().sample((300, 200), dtype="float64", rng=0))
         error = 6 * math.sqrt(2.0 / sample.size) * (1 + 3 * (name == "sparse"))

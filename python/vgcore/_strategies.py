@@ -16,6 +16,7 @@ import numpy as np
 from . import activations as _activations
 from . import initializers as _initializers
 from . import losses as _losses
+from ._contextual import DEPENDENT
 from .branches import Concat, Dropout, Highway, Residual
 from .errors import missing_dependency
 from .initializers import Initializer
@@ -61,19 +62,22 @@ def activation_layers(
     return Activation(name, **{p.name: draw(_near(p.default)) for p in entry.params})
 
 
+def _anywhere() -> list[str]:
+    """Initializers that fit any width and activation."""
+    return [name for name in _initializers.names() if name not in DEPENDENT]
+
+
 @functools.cache
 def _varied() -> tuple[str, ...]:
     """Initializers whose draw is not one number over and over: with the others a network computes next to
     nothing."""
-    samples = {
-        name: Initializer(name).sample((5, 5), dtype="float64", rng=0) for name in _initializers.names()
-    }
+    samples = {name: Initializer(name).sample((5, 5), dtype="float64", rng=0) for name in _anywhere()}
     return tuple(name for name, sample in samples.items() if np.unique(sample).size > 2)
 
 
 def initializer_objects(names: Sequence[str] | None = None, constant: bool = False) -> Strategy:
     """Initializers with default parameters; those that fill with constants only with ``constant=True``."""
-    chosen = list(names) if names is not None else _initializers.names() if constant else list(_varied())
+    chosen = list(names) if names is not None else _anywhere() if constant else list(_varied())
     return st.sampled_from(chosen).map(Initializer)
 
 

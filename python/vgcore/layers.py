@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from . import activations
 from ._arrays import check_finite, check_shape
 from ._checks import as_flag, as_real, as_size, shown
+from ._contextual import Around, pairs_after, resolved
 from .errors import ArgumentError, DTypeError, ShapeError
 from .initializers import AnyInitializer, FromArray, Initializer, as_initializer
 from .parametrizations import Parametrization, as_parametrization
@@ -42,6 +43,10 @@ class Context:
     """Leading axes of a parameter: the n of every enclosing Repeat whose steps own their parameters."""
     following: Activation | None = None
     """The activation that the layer's output goes into, if it does so directly."""
+    preceding: Activation | None = None
+    """The activation that the layer's input comes from, if it does so directly."""
+    pairs: bool = False
+    """Whether its input comes in pairs of opposite signs (see `_contextual`)."""
     inside: str = ""
     """The kind of container right around the layer, if there is one: "Repeat"."""
 
@@ -185,15 +190,16 @@ class Dense(Layer):
             following = context.following.function if context.following else "identity"
             init = str(activations.describe(following).extra["fits"])
         weight_shape, bias_shape = (self.features, context.in_features), (self.features,)
+        ends = (context.preceding, context.following)
+        around = Around(context.where, context.in_features, self.features, *ends, context.pairs)
+        init, bias_init = resolved(as_initializer(init), as_initializer(self.bias_init), self.bias, around)
         made = as_parametrization(self.parametrization)
         return {
             "kind": self.kind,
             "features": self.features,
             "bias": self.bias,
-            "init": init_spec(as_initializer(init), f"{context.where}.init", weight_shape, context),
-            "bias_init": init_spec(
-                as_initializer(self.bias_init), f"{context.where}.bias_init", bias_shape, context
-            ),
+            "init": init_spec(init, f"{context.where}.init", weight_shape, context),
+            "bias_init": init_spec(bias_init, f"{context.where}.bias_init", bias_shape, context),
             "parametrization": None if made is None else made.to_spec(),
         }
 
@@ -324,7 +330,13 @@ class Repeat(Container):
         """Return the description that the compiled module takes."""
         inner = replace(context, where=f"{context.where}.body", inside="Repeat")
         if self.n > 1:
-            inner = replace(inner, following=leading_activation(self.body[0]))
+            first = leading_activation(self.body[0])
+            inner = replace(
+                inner,
+                following=first,
+                preceding=trailing_activation(self.body[-1]),
+                pairs=pairs_after(self.body, first, context.pairs),
+            )
         if not self.tied:
             inner = replace(inner, copies=(*context.copies, self.n))
         body = chain_specs(self.body, inner)
@@ -376,13 +388,16 @@ def width_after(layers: Sequence[Layer], in_features: int) -> int:
 def chain_specs(layers: Sequence[Layer], context: Context) -> list[dict[str, Any]]:
     """Return the descriptions of layers that follow one another; errors say at which place."""
     specs = []
-    width = context.in_features
+    width, pairs = context.in_features, context.pairs
     for index, layer in enumerate(layers):
         following = _following(layers[index + 1 :], context)
-        place = replace(context, in_features=width, where=f"{context.where}[{index}]", following=following)
+        preceding = trailing_activation(layers[index - 1]) if index else context.preceding
+        ends = {"following": following, "preceding": preceding, "pairs": pairs}
+        place = replace(context, in_features=width, where=f"{context.where}[{index}]", **ends)
         name = str(index) if layer.name is None else layer.name
         specs.append({**layer.to_spec(place), "name": name})
         width = layer.out_features(width)
+        pairs = pairs_after([layer], following, pairs)
     return specs
 
 
@@ -392,6 +407,13 @@ def _following(rest: Sequence[Layer], context: Context) -> Activation | None:
         if "norm" not in layer.kind:
             return leading_activation(layer)
     return context.following
+
+
+def trailing_activation(layer: Layer) -> Activation | None:
+    """Return the activation that a layer's output comes from directly, if it does."""
+    while layer.body and isinstance(layer, Repeat):
+        layer = layer.body[-1]
+    return layer if isinstance(layer, Activation) else None
 
 
 def leading_activation(layer: Layer) -> Activation | None:

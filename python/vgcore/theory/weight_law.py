@@ -155,6 +155,7 @@ _LAWS: dict[str, _Law] = {
     "standard": lambda p, rows, cols: _symmetric(1.0 / (3.0 * cols)),
     "variance_scaling": _scaling,
     "mean_field": lambda p, rows, cols: _normal(float(p["sigma_w2"]) / cols),
+    "edge_of_chaos": lambda p, rows, cols: _normal((float(p["sigma_w2"]) or 1.0) / cols),
     "orthogonal": _orthogonal,
     "sparse": _sparse,
 }
