@@ -14,7 +14,6 @@ from . import activations, initializers
 from ._mitigation_base import DoesNotApply, Draft, Entry, Setting
 from ._mitigation_rewrite import Place, changed, edit_layers, join, nothing_to_change, rewrite
 from .cells import Cell
-from .errors import ArgumentError
 from .initializers import Initializer
 from .layers import Activation, Dense, Layer, Repeat
 from .recurrent import Recurrent
@@ -325,8 +324,6 @@ def _lsuv(draft: Draft, tolerance: float) -> Draft:
     started = _orthogonal(draft)
 
     def procedure(net: Any, x: Any) -> Any:
-        if not hasattr(net, "lsuv"):
-            raise ArgumentError("lsuv(): this build has no net.lsuv")
         return net.lsuv(x, tolerance=tolerance)
 
     return replace(started, after=(*started.after, procedure))
@@ -430,7 +427,3 @@ ENTRIES: tuple[Entry, ...] = (
         refits=True,
     ),
 )
-
-# Until the core has them.
-_PENDING = {"looks_linear", "lsuv"} - set(initializers.names())
-ENTRIES = tuple(entry for entry in ENTRIES if entry.name not in _PENDING)
