@@ -392,8 +392,8 @@ def chain_specs(layers: Sequence[Layer], context: Context) -> list[dict[str, Any
     for index, layer in enumerate(layers):
         following = _following(layers[index + 1 :], context)
         preceding = trailing_activation(layers[index - 1]) if index else context.preceding
-        ends = {"following": following, "preceding": preceding, "pairs": pairs}
-        place = replace(context, in_features=width, where=f"{context.where}[{index}]", **ends)
+        place = replace(context, in_features=width, where=f"{context.where}[{index}]", pairs=pairs)
+        place = replace(place, following=following, preceding=preceding)
         name = str(index) if layer.name is None else layer.name
         specs.append({**layer.to_spec(place), "name": name})
         width = layer.out_features(width)
