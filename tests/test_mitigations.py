@@ -338,3 +338,28 @@ def test_what_theory_cannot_say_is_said() -> None:
     curve, why = vg.mitigations.predict(along_time("lstm"), sequences())
     assert curve is None
     assert "cannot predict cell 'lstm'" in why
+
+
+@pytest.mark.parametrize("other", ["unet:2", "rezero", "residual:2", "long_skip:3", "highway"])
+@pytest.mark.parametrize("make", [deep, flat])
+def test_renaming_and_another_form_of_the_weights_go_together_in_either_order(
+    make: object, other: str
+) -> None:
+    one, two = make().mitigate("weight_norm", other), make().mitigate(other, "weight_norm")
+    assert one.forward(X).tobytes() == two.forward(X).tobytes()
+    assert one.forward(X).tobytes() == make().mitigate(other).forward(X).tobytes(), (
+        "the weights start as they were"
+    )
+
+
+def test_a_new_start_reaches_weights_in_another_form() -> None:
+    for order in (("weight_norm", "orthogonal"), ("orthogonal", "weight_norm")):
+        weights = deep().mitigate(*order).effective_weights()["hidden.weight"].astype(float)
+        assert np.allclose(weights[3] @ weights[3].T, np.eye(8), atol=1e-5)
+
+
+def test_standardised_weights_make_up_for_the_activation() -> None:
+    cured = deep(width=64, activation="relu").mitigate("weight_standardized")
+    weights = cured.effective_weights()["hidden.weight"].astype(float)
+    assert np.allclose(weights.mean(axis=-1), 0.0, atol=1e-6)
+    assert np.allclose((weights**2).sum(axis=-1), 2.0 / (1.0 - 1.0 / np.pi), rtol=1e-3)

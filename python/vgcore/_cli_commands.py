@@ -23,14 +23,17 @@ from ._study_axes import axis_names
 from ._study_cells import build, decode_value, digest
 from ._table import json_safe
 from ._tasks import Source, Task, as_task
-from .cli import ACTIVATIONS, CELLS, DEPTHS, INITS, LENGTHS, TASK
+from .cli import ACTIVATIONS, CELLS, DEPTHS, DOCTOR_LENGTH, INITS, LENGTHS, TASK
 from .errors import ArgumentError
 from .study import Study
 
 if TYPE_CHECKING:
     from .study import StudyResult
 
-__all__ = ["info", "probe", "study"]
+__all__ = ["doctor", "info", "probe", "study"]
+
+#: Sequences that the doctor makes unless told, and half of the random samples: batches are drawn from them.
+DOCTOR_SAMPLES = 256
 
 
 def study(args: argparse.Namespace) -> int:
@@ -72,13 +75,7 @@ def study(args: argparse.Namespace) -> int:
 def probe(args: argparse.Namespace) -> int:
     """Run ``vgcore probe``."""
     _prepare(args)
-    extra = {}
-    for name, values in args.set:
-        if len(values) != 1:
-            raise ArgumentError(
-                f"--set {name}: expected one value, got {len(values)}; vgcore study takes several"
-            )
-        extra[name] = values[0]
+    extra = _extra(args)
     time = _along_time(args)
     _known(extra, "time" if time else "depth")
     if args.plot:
@@ -87,7 +84,7 @@ def probe(args: argparse.Namespace) -> int:
     if args.save and Path(args.save).suffix not in (".json", ".npz"):
         raise ArgumentError(f"--save: expected a file that ends in .npz or .json, got {args.save!r}")
     x, y, loss, settings = _sequences(args) if time else _images(args)
-    net = build(settings | {"dtype": args.dtype} | extra, args.seed)
+    net = build(settings | {"dtype": args.dtype} | extra, args.seed, x)
     options: dict[str, Any] = {} if args.lr is None else {"lr": args.lr}
     if args.memory_budget is not None:
         options["memory_budget"] = args.memory_budget
@@ -136,6 +133,40 @@ def probe(args: argparse.Namespace) -> int:
     return 0
 
 
+def doctor(args: argparse.Namespace) -> int:
+    """Run ``vgcore doctor``."""
+    _prepare(args)
+    extra = _extra(args)
+    time = _along_time(args)
+    _known(extra, "time" if time else "depth")
+    if args.plot:
+        _require_matplotlib()
+        _check_picture(args.plot)
+    if time:
+        x, y, loss, settings = _sequences(args, DOCTOR_LENGTH, DOCTOR_SAMPLES)
+    else:
+        x, y, loss, settings = _images(args, 2 * DOCTOR_SAMPLES)
+    net = build(settings | {"dtype": args.dtype} | extra, args.seed, x)
+    found = net.doctor(
+        x.astype(args.dtype), y, loss=loss, budget=args.budget, candidates=args.cures, steps=args.steps,
+        pairs=not args.no_pairs, rng=args.seed, progress=not (args.quiet or args.json),
+    )  # fmt: skip
+    files = []
+    if args.plot:
+        found.plot().figure.savefig(args.plot, dpi=150, bbox_inches="tight")
+        files.append(args.plot)
+    if args.json:
+        _print_json(found.to_dict() | {"num_parameters": net.num_parameters, "files": files})
+        return 0
+    what = f"{settings['cell']}, {args.width:,} units" if time else f"{settings['activation']} network"
+    size = f"{x.shape[1]:,} time steps" if time else f"{settings['depth']:,} layers of {args.width:,} units"
+    print(f"{what}, {size}, {net.num_parameters:,} parameters, {len(x):,} samples\n")
+    print(found)
+    if files:
+        print("\nwritten: " + ", ".join(files))
+    return 0
+
+
 def info(args: argparse.Namespace) -> int:
     """Run ``vgcore info``."""
     _prepare(args)
@@ -157,6 +188,18 @@ def info(args: argparse.Namespace) -> int:
             f"{'peak ' + dtype:<14} {value:,.0f} GFLOP/s of fused multiply-adds, {threads} threads, measured"
         )
     return 0
+
+
+def _extra(args: argparse.Namespace) -> dict[str, Any]:
+    """Return further arguments of one network, from --set."""
+    extra = {}
+    for name, values in args.set:
+        if len(values) != 1:
+            raise ArgumentError(
+                f"--set {name}: expected one value, got {len(values)}; vgcore study takes several"
+            )
+        extra[name] = values[0]
+    return extra
 
 
 def _plan(args: argparse.Namespace) -> tuple[Study, dict[str, Any]]:
@@ -243,7 +286,7 @@ def _along_time(args: argparse.Namespace) -> bool:
     return bool(asked)
 
 
-def _images(args: argparse.Namespace) -> tuple[Any, Any, str, dict[str, Any]]:
+def _images(args: argparse.Namespace, samples: int = 128) -> tuple[Any, Any, str, dict[str, Any]]:
     """Return x, y, the loss and the arguments of the network."""
     if args.input in (None, "digits"):
         x, y = datasets.digits()
@@ -255,7 +298,7 @@ def _images(args: argparse.Namespace) -> tuple[Any, Any, str, dict[str, Any]]:
         x, y = x[: args.batch], y[: args.batch]
     else:
         rng = np.random.default_rng(args.seed)
-        batch = args.batch or 128
+        batch = args.batch or samples
         x, y = rng.standard_normal((batch, 64), dtype=np.float32), rng.integers(0, 10, batch)
     settings = {"depth": args.depth or 100, "width": args.width}
     settings |= {"in_features": x.shape[1], "out_features": 10}
@@ -263,13 +306,15 @@ def _images(args: argparse.Namespace) -> tuple[Any, Any, str, dict[str, Any]]:
     return x, y, "cross_entropy", settings
 
 
-def _sequences(args: argparse.Namespace) -> tuple[Any, Any, str, dict[str, Any]]:
+def _sequences(
+    args: argparse.Namespace, steps: int = LENGTHS[-1], samples: int | None = None
+) -> tuple[Any, Any, str, dict[str, Any]]:
     """Return x, y, the loss and the arguments of the network."""
     task = as_task(args.task or TASK)
     length = args.length
     if isinstance(task, Task) and task.steps is None and length is None:
-        length = LENGTHS[-1]
-    source = Source(task, args.batch, 0)
+        length = steps
+    source = Source(task, args.batch or samples, 0)
     (length,) = source.lengths(None if length is None else [length])
     made = source.make(length)
     settings = {"cell": args.cell or "lstm", "hidden_size": args.width, "length": length, "read": made.read}

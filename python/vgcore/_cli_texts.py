@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["EXIT_CODES", "MAIN", "MAIN_EPILOG", "PROBE", "PROBE_EPILOG", "STUDY", "STUDY_EPILOG"]
+__all__ = [
+    "DOCTOR",
+    "DOCTOR_EPILOG",
+    "EXIT_CODES",
+    "MAIN",
+    "MAIN_EPILOG",
+    "PROBE",
+    "PROBE_EPILOG",
+    "STUDY",
+    "STUDY_EPILOG",
+]
 
 EXIT_CODES: Final = """\
 exit codes:
@@ -29,6 +39,7 @@ examples:
   vgcore study                                   the canonical study on 1,797 real images, table and pictures
   vgcore probe --depth 1000 --activation tanh    what happens in one network, and why
   vgcore probe --cell lstm --length 1000         the same in a recurrent network, step by step back in time
+  vgcore doctor --depth 100 --activation sigmoid which cures help that network, tried and ranked
   vgcore info --json                             version, instruction path, threads, peak speed
 
 Each command explains itself: vgcore study --help
@@ -95,6 +106,35 @@ examples:
   vgcore probe --depth 50 --set skip=residual --json
   vgcore probe --cell lstm --length 1000 --task adding
   vgcore probe --cell gru --task mnist_pixels --width 128 --set chrono=784 --plot flow.png
+"""
+    + "\n"
+    + EXIT_CODES
+)
+
+DOCTOR: Final = """\
+Say what is wrong with a network, try cures on it, and rank them by what they did.
+
+The untouched network and every cure start from the same weights, see the same batches and are trained for a
+few steps at three learning rates, of which the best counts. The best cures are then tried in pairs. Nothing
+is recommended that was not run; a healthy network is said to be healthy.
+
+With --cell, --length or --task the network is recurrent; then: cell lstm, 100 steps, task adding.
+"""
+
+DOCTOR_EPILOG: Final = (
+    """\
+how to read the ranking:
+  *              helped: a loss at least 5 % below the untouched network's and the best constant answer's
+  decades/layer  powers of ten that the gradient gains (+) or loses (-) per layer, before training
+  theory         the same, as mean-field theory expects it; - where it says nothing
+  layers learn   share of layers whose weights moved by at least a hundredth of what the most moved did
+  cost           time of a training step beside the untouched network's
+
+examples:
+  vgcore doctor --depth 100 --activation sigmoid
+  vgcore doctor --depth 50 --activation relu --set sigma_w2=0.2 --cures init:he_normal,batch_norm,rezero
+  vgcore doctor --cell lstm --set forget_bias=-3 --length 60 --steps 200
+  vgcore doctor --depth 100 --activation tanh --cures residual+layer_norm,highway --json
 """
     + "\n"
     + EXIT_CODES

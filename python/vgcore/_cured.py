@@ -179,7 +179,13 @@ class Cured(Running):
         shapes = self.parameter_shapes()
         for name, shape in net.parameter_shapes().items():
             source, first = after.source(name)
-            if name in after.fresh or source not in shapes:
+            beside, work = after.derived.get(name, (name, None))
+            if source not in shapes or {name, source, beside} & after.fresh:
+                continue
+            if work is not None:
+                values = _fitted(work(self._core.get(source)), shape, first)
+                if values is not None:
+                    net._core.set(name, values)
                 continue
             if name in new and source in old and not same_start(old[source], new[name]):
                 continue

@@ -60,9 +60,10 @@ class Draft:
 
     `layers` have the names that their parameters are drawn by, so that nothing that is put around or between
     them changes a weight. `training`: arguments of ``net.fit``. `renamed`: new name of a parameter -> the
-    name it had, and the copy of a Repeat from which on it is that one's. `settled`: places
-    whose initializer a cure wrote down to keep it, not the user. `after`: what runs on the built network and
-    the data. `fresh`: parameters that start anew whatever they were. `x`: the data, if there are any.
+    name it had, and the copy of a Repeat from which on it is that one's. `derived`: parameters that are worked
+    out from one there was, beside which new one, and how. `settled`: places whose initializer a cure wrote down to keep it, not the user.
+    `fresh`: parameters that start anew whatever they were. `after`: what runs on the built network and the
+    data. `x`: the data, if there are any.
     """
 
     layers: tuple[Layer, ...]
@@ -70,6 +71,7 @@ class Draft:
     dtype: np.dtype[Any]
     training: Mapping[str, Any] = field(default_factory=dict)
     renamed: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    derived: Mapping[str, tuple[str, Callable[[Any], Any]]] = field(default_factory=dict)
     settled: frozenset[str] = frozenset()
     fresh: frozenset[str] = frozenset()
     after: tuple[Callable[[Any, Any], Any], ...] = ()
@@ -78,6 +80,18 @@ class Draft:
     def source(self, name: str) -> tuple[str, int]:
         """Return the name that a parameter had before all cures, and the first of its copies."""
         return self.renamed.get(name, (name, 0))
+
+    def moved(self, moves: Mapping[str, tuple[str, int]]) -> Draft:
+        """Return the draft that knows new names: each with the name so far and the first of its copies."""
+        renamed, derived = dict(self.renamed), dict(self.derived)
+        now = {old: new for new, (old, _) in moves.items()}
+        for new, (old, first) in moves.items():
+            origin, before = self.source(old)
+            renamed[new] = (origin, before + first)
+            if old in self.derived:
+                beside, work = self.derived[old]
+                derived[new] = (now.get(beside, beside), work)
+        return replace(self, renamed=renamed, derived=derived)
 
     def with_training(self, **settings: Any) -> Draft:
         """Return the draft whose training starts from these settings too."""

@@ -96,7 +96,7 @@ def wrap_blocks(draft: Draft, what: str, size: int, projection: bool, wrap: Wrap
         return [*result, *chain[at:]]
 
     cured = rewrite(layers, Place((), draft.in_features), edit)
-    return replace(draft, layers=cured, renamed={**draft.renamed, **renamed})
+    return replace(draft.moved(renamed), layers=cured)
 
 
 def _named_block(body: tuple[Layer, ...], number: int, renamed: Renamed) -> tuple[tuple[Layer, ...], str]:

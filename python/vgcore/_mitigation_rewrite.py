@@ -48,6 +48,10 @@ class Place:
     inside: tuple[Layer, ...] = ()
     times: int = 1
 
+    def name_of(self, layer: Layer, index: int) -> str:
+        """Return what the names of a layer's parameters begin with: its path and a dot."""
+        return "".join(f"{part}." for part in join(self.path, layer, index))
+
     def enter(self, layer: Layer, index: int, width: int) -> Place:
         """Return the place of the chain inside a container."""
         times = self.times * (layer.n if isinstance(layer, Repeat) else 1)
@@ -239,7 +243,8 @@ def settle(before: Draft, after: Draft) -> Draft:
     def keep(layer: Layer, path: str, width: int) -> Layer:
         if not isinstance(layer, Dense) or layer.init is not None:
             return layer
-        name = f"{path}.weight" if path else "weight"
+        leaf = next(iter(layer.own_parameters(width)))
+        name = f"{path}.{leaf}" if path else leaf
         was = old.get(_before(name, before, after))
         if was is None or "init" not in was or name not in new or same_start(was, new[name]):
             return layer

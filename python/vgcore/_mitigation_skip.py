@@ -218,7 +218,7 @@ def _unet(draft: Draft, levels: int, join: str) -> Draft:
     layers = rewrite(draft.layers, Place((), draft.in_features), edit)
     if not found:
         raise nothing_to_change(what, f"it has no {count} layers of one width in a row")
-    return replace(draft, layers=layers, renamed={**draft.renamed, **renamed})
+    return replace(draft.moved(renamed), layers=layers)
 
 
 def _pieces(repeat: Repeat, count: int, renamed: Renamed) -> list[list[Layer]]:

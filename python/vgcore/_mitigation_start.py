@@ -12,7 +12,7 @@ from typing import Any
 
 from . import activations, initializers
 from ._mitigation_base import DoesNotApply, Draft, Entry, Setting
-from ._mitigation_rewrite import Place, changed, edit_layers, join, nothing_to_change, rewrite
+from ._mitigation_rewrite import Place, changed, edit_layers, nothing_to_change, rewrite
 from .cells import Cell
 from .initializers import Initializer
 from .layers import Activation, Dense, Layer, Repeat
@@ -81,8 +81,10 @@ def start_dense(draft: Draft, choose: Start, what: str) -> Draft:
     return replace(draft, layers=layers, fresh=draft.fresh | fresh)
 
 
-def _parameter(place: Place, layer: Layer, index: int, leaf: str) -> str:
-    return ".".join((*join(place.path, layer, index), leaf))
+def _parameter(place: Place, layer: Dense, index: int, leaf: str) -> str:
+    """Return the name of a parameter of a Dense; "weight" stands for the matrix that its weight is made from."""
+    matrix = next(iter(layer.own_parameters(1)))
+    return place.name_of(layer, index) + (matrix if leaf == "weight" else leaf)
 
 
 # --- activations --------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Layer: study, axes. Which arguments a study can vary, and what is wrong with the values it was given.
 
 Knows the arguments of ``vg.mlp`` and ``vg.rnn``, read from their signatures, so that a new one is an axis at
-once; nothing of how cells run.
+once, and cures; nothing of how cells run.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ DEFAULT_WIDTH: Final = 64
 
 
 def axis_names(along: str = "depth") -> list[str]:
-    """Return what a study can vary: arguments of ``vg.mlp``; along "time" of ``vg.rnn``, and the length."""
+    """Return what a study can vary: arguments of ``vg.mlp``; along "time" of ``vg.rnn``, and the length; cures."""
     if along == "depth":
-        return [name for name in inspect.signature(models.mlp).parameters if name != "rng"]
+        return [*(name for name in inspect.signature(models.mlp).parameters if name != "rng"), "mitigation"]
     names = [name for name in inspect.signature(models.rnn).parameters if name != "rng"]
     # Cells, their size, then the length: the order of the grid and of the summary.
-    return [*names[:2], "length", *names[2:]]
+    return [*names[:2], "length", *names[2:], "mitigation"]
 
 
 def is_along_time(axes: Mapping[str, Any]) -> bool:
@@ -115,6 +115,12 @@ def _check(name: str, value: Any) -> Any:
     """Check early what can be checked early: a misspelt name should not cost a night's run."""
     if name in ("depth", "width", "length", "hidden_size", "num_layers"):
         return as_size(value, name)
+    if name == "mitigation":
+        from .mitigations import as_cures, as_text, check_together
+
+        cures = as_cures(value)
+        check_together(cures)
+        return as_text(cures)
     if name == "cell":
         from .cells import as_cell
 

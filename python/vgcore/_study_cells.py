@@ -146,13 +146,20 @@ def label(value: Any) -> Any:
     return f"{_name(value)}({inside})" if inside else _name(value)
 
 
-def build(args: Mapping[str, Any], seed: int) -> Network:
-    """Return the network of a cell: recurrent where the arguments name a recurrent cell."""
+def build(args: Mapping[str, Any], seed: int, x: Any = None) -> Network:
+    """Return the network of a cell: recurrent where the arguments name a recurrent cell, and cured.
+
+    `x`: the data, for cures that look at them.
+    """
     from . import models
 
-    if "cell" not in args:
-        return models.mlp(**args, rng=seed)
-    return models.rnn(**{name: value for name, value in args.items() if name != "length"}, rng=seed)
+    own = {name: value for name, value in args.items() if name not in ("length", "mitigation")}
+    net = models.rnn(**own, rng=seed) if "cell" in args else models.mlp(**own, rng=seed)
+    if args.get("mitigation", "none") == "none":
+        return net
+    from .mitigations import as_cures
+
+    return net.mitigate(*as_cures(args["mitigation"]), x=x)
 
 
 def run_cell(args: Mapping[str, Any], seed: int, x: Any, y: Any, loss: Any) -> dict[str, Any]:
@@ -160,7 +167,7 @@ def run_cell(args: Mapping[str, Any], seed: int, x: Any, y: Any, loss: Any) -> d
     start = time.perf_counter()
     outcome: dict[str, Any] = {"status": "ok", "message": "", "verdict": "", "quantities": {}, "curve": {}}
     try:
-        net = build(args, seed)
+        net = build(args, seed, x)
         flow = net.probe(x, y, loss=loss)
         outcome |= _measured(flow)
         outcome["quantities"]["num_parameters"] = float(net.num_parameters)

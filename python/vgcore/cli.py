@@ -1,5 +1,4 @@
-"""Layer: command line. ``vgcore study``, ``vgcore probe`` and ``vgcore info``: arguments, exit codes, error
-lines.
+"""Layer: command line. ``vgcore study``, ``probe``, ``doctor`` and ``info``: arguments, exit codes, error lines.
 
 Knows how to read arguments and report failure in one line; what the commands do is in `_cli_commands`, what
 the help says in `_cli_texts`.
@@ -14,7 +13,17 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from ._cli_texts import EXIT_CODES, MAIN, MAIN_EPILOG, PROBE, PROBE_EPILOG, STUDY, STUDY_EPILOG
+from ._cli_texts import (
+    DOCTOR,
+    DOCTOR_EPILOG,
+    EXIT_CODES,
+    MAIN,
+    MAIN_EPILOG,
+    PROBE,
+    PROBE_EPILOG,
+    STUDY,
+    STUDY_EPILOG,
+)
 from .errors import ArgumentError, UnknownNameError, VgcoreError
 
 __all__ = ["build_parser", "main"]
@@ -30,6 +39,8 @@ INITS: Final = ("glorot_normal", "he_normal", "orthogonal")
 CELLS: Final = ("rnn", "lstm", "gru")
 LENGTHS: Final = (100, 1000)
 TASK: Final = "adding"
+#: Time steps that the doctor takes unless told: it trains every cure on them.
+DOCTOR_LENGTH: Final = 100
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -41,7 +52,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; names of activations, cells, initializers and tasks come from their catalogues."""
-    from . import _core, _tasks, activations, cells, initializers
+    from . import _core, _tasks, activations, cells, initializers, mitigations
 
     parser = argparse.ArgumentParser(
         prog="vgcore", description=MAIN, epilog=MAIN_EPILOG, formatter_class=_Formatter, allow_abbrev=False
@@ -49,9 +60,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"vgcore {_core.config()['version']}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     names = {"activation": activations.names(), "init": initializers.names()}
-    names |= {"cell": cells.names(), "task": _tasks.task_names()}
+    names |= {"cell": cells.names(), "task": _tasks.task_names(), "cure": mitigations.names()}
     _add_study(commands, names)
     _add_probe(commands, names)
+    _add_doctor(commands, names)
     _add_info(commands)
     return parser
 
@@ -120,6 +132,32 @@ def _add_probe(commands: Any, names: dict[str, list[str]]) -> None:
         formatter_class=_Formatter,
         allow_abbrev=False,
     )
+    _add_network(parser, names, 1000)
+    data = parser.add_argument_group("the data")
+    _add_input(data)
+    data.add_argument(
+        "--batch", type=_size, metavar="N",
+        help="samples (default: all 1,797 digits, 128 random ones, 32 sequences of a task)",
+    )  # fmt: skip
+    data.add_argument(
+        "--lr", type=_rate, metavar="RATE",
+        help="also count the weights that one SGD step of this rate would leave unchanged to the bit",
+    )  # fmt: skip
+    data.add_argument(
+        "--memory-budget", metavar="SIZE",
+        help='most memory for the pass, such as "512MB"; the plan that follows is printed first',
+    )  # fmt: skip
+    out = parser.add_argument_group("what to keep")
+    out.add_argument(
+        "--plot", metavar="FILE", help="draw the gradient norm against the layer (.png, .svg, .pdf)"
+    )
+    out.add_argument("--save", metavar="FILE", help="write everything measured (.npz or .json)")
+    _add_common(parser)
+    parser.set_defaults(run="probe")
+
+
+def _add_network(parser: Any, names: dict[str, list[str]], length: int) -> None:
+    """Add what describes one network; `length`: the time steps of a sequence unless told."""
     net = parser.add_argument_group("the network")
     net.add_argument("--depth", type=_size, metavar="N", help="layers (default: 100)")
     net.add_argument(
@@ -143,34 +181,53 @@ def _add_probe(commands: Any, names: dict[str, list[str]]) -> None:
     time = parser.add_argument_group("a recurrent network")
     time.add_argument("--cell", metavar="NAME", help=f"default: lstm; known: {', '.join(names['cell'])}")
     time.add_argument(
-        "--length", type=_size, metavar="N", help="time steps (default: 1000; real data have their own)"
+        "--length", type=_size, metavar="N", help=f"time steps (default: {length}; real data have their own)"
     )
     _add_task(time, names)
-    data = parser.add_argument_group("the data")
+
+
+def _add_input(data: Any) -> None:
     data.add_argument(
         "--input", choices=("digits", "random"),
         help="digits (the default): real images (needs scikit-learn); random: standard normal noise, random "
         "classes",
     )  # fmt: skip
+
+
+def _add_doctor(commands: Any, names: dict[str, list[str]]) -> None:
+    parser = commands.add_parser(
+        "doctor",
+        help="one network: its illness, cures tried on it and ranked",
+        description=DOCTOR,
+        epilog=DOCTOR_EPILOG,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    _add_network(parser, names, DOCTOR_LENGTH)
+    data = parser.add_argument_group("the data")
+    _add_input(data)
     data.add_argument(
         "--batch", type=_size, metavar="N",
-        help="samples (default: all 1,797 digits, 128 random ones, 32 sequences of a task)",
+        help="samples (default: all 1,797 digits, 512 random ones, 256 sequences of a task)",
     )  # fmt: skip
-    data.add_argument(
-        "--lr", type=_rate, metavar="RATE",
-        help="also count the weights that one SGD step of this rate would leave unchanged to the bit",
+    trials = parser.add_argument_group("the trials")
+    trials.add_argument(
+        "--cures", type=_listed(str), metavar="NAME,...",
+        help="cures to try instead of all; a+b for both together, name:value for a parameter; known: "
+        + ", ".join(names["cure"]),
     )  # fmt: skip
-    data.add_argument(
-        "--memory-budget", metavar="SIZE",
-        help='most memory for the pass, such as "512MB"; the plan that follows is printed first',
+    trials.add_argument(
+        "--steps", type=_size, default=40, metavar="N",
+        help="training steps of each cure at each learning rate (default: %(default)s)",
     )  # fmt: skip
-    out = parser.add_argument_group("what to keep")
-    out.add_argument(
-        "--plot", metavar="FILE", help="draw the gradient norm against the layer (.png, .svg, .pdf)"
+    trials.add_argument(
+        "--budget", default="60s", metavar="TIME", help="no trial begins later (default: %(default)s)"
     )
-    out.add_argument("--save", metavar="FILE", help="write everything measured (.npz or .json)")
+    trials.add_argument("--no-pairs", action="store_true", help="do not try the best cures in pairs")
+    out = parser.add_argument_group("what to keep")
+    out.add_argument("--plot", metavar="FILE", help="draw the losses reached (.png, .svg, .pdf)")
     _add_common(parser)
-    parser.set_defaults(run="probe")
+    parser.set_defaults(run="doctor")
 
 
 def _add_task(group: Any, names: dict[str, list[str]]) -> None:

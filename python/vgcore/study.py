@@ -43,15 +43,18 @@ class Study:
     number of steps of the sequences that a task makes; ``hidden_size`` is 64 unless given, and ``read``
     follows from the data.
 
+    `mitigation` is an axis too: "none", a cure, "a+b" or a list of cures for several at once, each applied by
+    ``net.mitigate`` to the network that the other arguments describe.
+
     Args:
         seeds: seeds of the networks, one or several; with `rng`, how many to draw.
         rng: where to draw seeds from: None for `seeds` as they are, else an int, a SeedSequence or a
             Generator.
-        **axes: arguments of ``vg.mlp``, or of ``vg.rnn`` and `length`.
+        **axes: arguments of ``vg.mlp``, or of ``vg.rnn`` and `length`; `mitigation`.
 
     Raises:
-        UnknownNameError: an argument, cell, activation or initializer that does not exist.
-        ArgumentError: an empty axis, a bad size or seed, or a value that cannot be written to a file.
+        UnknownNameError: an argument, cell, activation, initializer or cure that does not exist.
+        ArgumentError: an empty axis, cures that do not go together, a bad size or seed, or a value that cannot be written to a file.
 
     Example:
         >>> import vgcore as vg
@@ -61,6 +64,9 @@ class Study:
         >>> x, y = vg.datasets.digits()
         >>> result = study.run(x, y, progress=False)
         >>> print(result.summary())  # doctest: +SKIP
+        >>> cures = vg.Study(depth=100, activation="sigmoid", mitigation=["none", "rezero", ["residual", "orthogonal"]])
+        >>> len(cures)
+        3
         >>> along_time = vg.Study(cell=["rnn", "lstm", "gru"], length=[100, 1000, 10_000])
         >>> print(along_time.run(task="adding").summary())  # doctest: +SKIP
     """
