@@ -141,7 +141,7 @@ def _advice(found: Prescription) -> list[str]:
             "",
             "The best that was tried:",
             f"  cured = {best.code}",
-            f"  # trained here at learning rate {best.learning_rate:g}",
+            f"  cured.fit(x, y, epochs=10, optimizer={_call(best)})",
         ]
     if found.healthy or not found.trials:
         return []
@@ -152,6 +152,12 @@ def _advice(found: Prescription) -> list[str]:
             f"{_names(t.name for t in even[:3])} made the gradient even; more steps= may show what for."
         )
     return lines
+
+
+def _call(trial: Trial) -> str:
+    """Return the call that makes a trial's optimizer: by its class, or by its name in the catalogue."""
+    text = repr(trial.optimizer)
+    return f"vg.{text}" if text[0].isupper() else f"vg.optimizers.{text}"
 
 
 def html(found: Prescription) -> str:

@@ -16,9 +16,9 @@ import numpy as np
 
 from ._signs import UNEVEN_DECADES
 from ._stagnation import guessing
-from .errors import NonFiniteError
 from .layers import walk
 from .mitigations import Mitigation, as_text, predict
+from .optimizers import Optimizer, as_optimizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +34,8 @@ __all__ = ["Course", "Trial", "confirm", "constant_loss", "fingerprint", "run_tr
 #: Learning rates that every network is trained at, from the same start on the same batches: what is right for
 #: a sick network is wrong for a cured one, so one rate for all would compare luck.
 RATES: Final = (0.001, 0.01, 0.1)
+#: The rate that other optimizers' own rates are put beside: SGD's default.
+USUAL: Final = 0.01
 #: Share of the last steps over which the loss is averaged: single batches differ by more than cures do.
 TAIL: Final = 0.2
 #: Fields of layers that say how parameters start, not what is computed with them.
@@ -73,7 +75,7 @@ class Trial:
             factor of 100 of the largest.
         first_loss: loss at the first step.
         loss: mean loss of the last fifth of the steps, at the best rate; NaN where it diverged at all.
-        learning_rate: that rate.
+        optimizer: what it was trained with there: SGD, unless a cure is another; None where all diverged.
         seconds_per_step: what a step cost.
         by_rate: the loss at every learning rate; NaN where it diverged.
         confirmed: whether it was trained again on other batches; its loss is then the worse of the two.
@@ -91,7 +93,7 @@ class Trial:
     learning: float = 0.0
     first_loss: float = math.nan
     loss: float = math.nan
-    learning_rate: float = math.nan
+    optimizer: Optimizer | None = None
     seconds_per_step: float = math.nan
     by_rate: Mapping[float, float] = field(default_factory=dict)
     confirmed: bool = False
@@ -103,6 +105,11 @@ class Trial:
     def name(self) -> str:
         """The cures as one text, which `net.mitigate` reads piece by piece: "none" for none."""
         return as_text(self.cures)
+
+    @property
+    def learning_rate(self) -> float:
+        """The best learning rate; NaN where it diverged at all."""
+        return math.nan if self.optimizer is None else self.optimizer.lr
 
     @property
     def code(self) -> str:
@@ -123,7 +130,8 @@ def run_trial(net: Network, cures: Sequence[Mitigation], course: Course) -> Tria
     diagnosis = flow.diagnose()
     curve, why = predict(net, course.x[course.probed])
     runs = _trained(net, course)
-    rate, losses, learning = _best(runs)
+    best = _best(runs)
+    learning = 0.0 if best is None else best.learning
     if net.axis == "time":
         learning = _reached(np.asarray(flow.log10_grad_norm))
     return Trial(
@@ -135,12 +143,12 @@ def run_trial(net: Network, cures: Sequence[Mitigation], course: Course) -> Tria
         unpredicted=why,
         learning=learning,
         first_loss=math.nan if flow.loss is None else flow.loss,
-        loss=_tail(losses),
-        learning_rate=rate,
+        loss=math.nan if best is None else _tail(best.losses),
+        optimizer=None if best is None else best.optimizer,
         seconds_per_step=min(run.seconds for run in runs),
         by_rate={run.rate: _tail(run.losses) for run in runs},
         curve=np.array(flow.log10_grad_norm),
-        losses=losses,
+        losses=np.full(1, np.nan) if best is None else best.losses,
     )
 
 
@@ -194,6 +202,7 @@ class _Run:
     """One training: the rate, the losses (NaN alone where it diverged), what learned, seconds a step."""
 
     rate: float
+    optimizer: Optimizer
     losses: FloatArray
     learning: float
     seconds: float
@@ -206,22 +215,20 @@ def _trained(net: Network, course: Course) -> list[_Run]:
     for rate in course.rates:
         trained = net.copy()
         start = time.perf_counter()
-        losses = _train(trained, course, rate)
+        optimizer = _at(net, rate)
+        losses = _train(trained, course, optimizer)
         seconds = (time.perf_counter() - start) / max(1, losses.size)
         # A loss that is no number on the way has diverged, whatever comes after.
         lost = losses.size < course.steps or not np.isfinite(losses).all()
         learning = 0.0 if lost else _moved(before, trained.parameters())
-        runs.append(_Run(rate, np.full(1, np.nan) if lost else losses, learning, seconds))
+        runs.append(_Run(rate, optimizer, np.full(1, np.nan) if lost else losses, learning, seconds))
     return runs
 
 
-def _best(runs: Sequence[_Run]) -> tuple[float, FloatArray, float]:
-    """Return the best rate, its losses and the share of layers that learned there."""
+def _best(runs: Sequence[_Run]) -> _Run | None:
+    """Return the training with the lowest loss; None where all diverged."""
     done = [run for run in runs if math.isfinite(_tail(run.losses))]
-    if not done:
-        return math.nan, np.full(1, np.nan), 0.0
-    best = min(done, key=lambda run: _tail(run.losses))
-    return best.rate, best.losses, best.learning
+    return min(done, key=lambda run: _tail(run.losses), default=None)
 
 
 def confirm(net: Network, trial: Trial, course: Course) -> Trial:
@@ -245,25 +252,35 @@ def confirm(net: Network, trial: Trial, course: Course) -> Trial:
         trial,
         loss=done[rate],
         learning=trial.learning if net.axis == "time" else again.learning,
-        learning_rate=rate,
+        optimizer=again.optimizer,
         by_rate=worse,
         confirmed=True,
         losses=again.losses,
     )
 
 
-def _train(net: Network, course: Course, rate: float) -> FloatArray:
-    """Take the course's steps, plain gradient descent; stop where the loss is no number."""
-    losses = []
-    for rows in course.rows:
-        try:
-            flow = net.step(course.x[rows], course.y[rows], loss=course.loss, lr=rate, stats="norms")
-        except NonFiniteError:
-            break
-        losses.append(math.nan if flow.loss is None else flow.loss)
-        if not math.isfinite(losses[-1]):
-            break
-    return np.array(losses, np.float64)
+def _train(net: Network, course: Course, optimizer: Optimizer) -> FloatArray:
+    """Take the course's steps in its order and return the loss of each, as far as it was a number."""
+    order = np.concatenate(course.rows)
+    history = net.fit(
+        course.x[order],
+        course.y[order],
+        batch_size=course.rows[0].size,
+        loss=course.loss,
+        optimizer=optimizer,
+        shuffle=False,
+        stats="none",
+    )
+    losses = np.asarray(history.loss, np.float64)
+    return losses[: course.steps]
+
+
+def _at(net: Network, rate: float) -> Optimizer:
+    """Return the network's own optimizer, or SGD, at a rate; one of its own is taken `rate` / 0.01 times."""
+    own = net.training_defaults.get("optimizer")
+    if own is None:
+        return as_optimizer("sgd").at(rate)
+    return own.at(own.lr * rate / USUAL)
 
 
 def _moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:

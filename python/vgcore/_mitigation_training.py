@@ -1,12 +1,187 @@
-"""Layer: cures, training. Optimisers, clipping and constraints, which leave the network as it is.
+"""Layer: cures, training. Optimisers, clipping, constraints and truncation, which leave the network as it is.
 
-Knows what ``net.fit`` takes. Each entry is one line of the catalogue in `mitigations`.
+Knows what ``net.fit`` takes, and the catalogues of its parts: one of theirs is a cure without a change here.
+Each entry is one line of the catalogue in `mitigations`.
 """
 
 from __future__ import annotations
 
-from ._mitigation_base import Entry
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from . import clipping, constraints, optimizers
+from ._mitigation_base import Draft, Entry, Setting
+from ._mitigation_rewrite import nothing_to_change
+from ._registry import Description, Parameter
+from .clipping import Clip
+from .constraints import Constraint
+from .optimizers import Optimizer
+from .recurrent import Recurrent
 
 __all__ = ["ENTRIES"]
 
-ENTRIES: tuple[Entry, ...] = ()
+#: What parts of the training are called as cures, where their own name would not say enough.
+_NAMES: Final[Mapping[str, str]] = {
+    "value": "clip_value",
+    "norm": "clip_norm",
+    "layer": "clip_layer",
+    "band": "norm_band",
+    "sign": "sign_gradient",
+    "spectral": "spectral_constraint",
+    "orthogonal": "orthogonal_constraint",
+    "max_norm": "max_norm_constraint",
+}
+#: Clips that multiply whole layers, or all of them, by a number.
+_SCALING: Final = ("clip_norm", "clip_layer", "norm_band", "unit_norm")
+
+
+def _settings(entry: Description) -> tuple[Setting, ...]:
+    return tuple(map(_setting, entry.params))
+
+
+def _setting(parameter: Parameter) -> Setting:
+    kind = "flag" if isinstance(parameter.default, bool) else "real"
+    if isinstance(parameter.default, str):
+        kind = "any"
+    return Setting(parameter.name, parameter.default, parameter.doc, kind=kind)
+
+
+def _given(entry: Description, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that differ from the defaults: what a person would have written."""
+    return {key: value for key, value in values.items() if value != entry.defaults[key]}
+
+
+# --- optimisers ---------------------------------------------------------------------------------------------
+
+
+def _optimizer(name: str, fixed: Mapping[str, Any]) -> Callable[..., Draft]:
+    def apply(draft: Draft, **values: Any) -> Draft:
+        params = {**fixed, **_given(optimizers.describe(name), values)}
+        earlier = draft.training.get("optimizer")
+        decay = float(earlier.params.get("weight_decay", 0.0)) if earlier is not None else 0.0
+        if decay > 0.0 and "weight_decay" not in params:
+            if "weight_decay" not in optimizers.describe(name).defaults:
+                raise nothing_to_change("weight_decay()", f"the optimizer {name} has no weight decay")
+            params["weight_decay"] = decay  # what an earlier cure has set stays
+        return draft.with_training(optimizer=Optimizer(name, params))
+
+    return apply
+
+
+def _weight_decay(draft: Draft, value: float) -> Draft:
+    now = draft.training.get("optimizer") or optimizers.as_optimizer("sgd")
+    what = f"weight_decay({value:g})"
+    if "weight_decay" not in now.params:
+        raise nothing_to_change(what, f"the optimizer {now.name} has no weight decay")
+    return draft.with_training(optimizer=Optimizer(now.name, {**now.params, "weight_decay": value}))
+
+
+def _optimizers() -> Iterator[Entry]:
+    against = {
+        name: "only the direction of a layer's gradient counts, so scaling whole layers does nothing"
+        for name in _SCALING
+    }
+    for name in optimizers.names():
+        entry = optimizers.describe(name)
+        yield Entry(
+            name,
+            "optimizer",
+            entry.formula,
+            entry.summary,
+            "the optimizer that net.fit takes where none is given",
+            entry.reference,
+            _optimizer(name, {}),
+            _settings(entry),
+            aliases=entry.aliases,
+            conflicts=against if name == "scale_free" else {},
+        )
+    sgd = optimizers.describe("sgd")
+    for name, summary, fixed, reference in (
+        ("momentum", "Along a decaying sum of past gradients.", {"momentum": 0.9}, "Polyak 1964"),
+        (
+            "nesterov",
+            "Momentum that looks a step ahead.",
+            {"momentum": 0.9, "nesterov": True},
+            "Nesterov 1983; Sutskever et al. 2013",
+        ),
+    ):
+        settings = tuple(s for s in _settings(sgd) if s.name in ("lr", "weight_decay"))
+        yield Entry(
+            name,
+            "optimizer",
+            "v = 0.9 v + g, w -= lr v" if name == "momentum" else "v = 0.9 v + g, w -= lr (g + 0.9 v)",
+            summary,
+            "the optimizer that net.fit takes where none is given",
+            reference,
+            _optimizer("sgd", fixed),
+            settings,
+        )
+    yield Entry(
+        "weight_decay",
+        "training",
+        "g + decay w, or as the optimizer has it",
+        "Weights that shrink by themselves, so that they do not grow until gradients explode.",
+        "the weight decay of the optimizer, SGD where there is none yet",
+        "Krogh & Hertz 1991; Loshchilov & Hutter 2019, arXiv:1711.05101",
+        _weight_decay,
+        (Setting("value", 1e-4, "the decay"),),
+    )
+
+
+# --- clips and constraints ----------------------------------------------------------------------------------
+
+
+def _part(kind: str, name: str) -> Callable[..., Draft]:
+    def apply(draft: Draft, **values: Any) -> Draft:
+        entry = (clipping if kind == "clip" else constraints).describe(name)
+        params = _given(entry, values)
+        part: Any = Clip(name, params) if kind == "clip" else Constraint(name, params)
+        return draft.with_training(**{kind: (*draft.training.get(kind, ()), part)})
+
+    return apply
+
+
+def _parts() -> Iterator[Entry]:
+    for kind, module, changes in (
+        ("clip", clipping, "what net.fit does to gradients before each step, after the clips before it"),
+        ("constraint", constraints, "what net.fit brings weights back to after each step"),
+    ):
+        for name in module.names():
+            entry = module.describe(name)
+            conflicts = {}
+            if kind == "constraint":
+                conflicts = {"weight": "it holds the weights themselves, which are made from others here"}
+            yield Entry(
+                _NAMES.get(name, name),
+                kind,
+                entry.formula,
+                entry.summary,
+                changes,
+                entry.reference,
+                _part(kind, name),
+                _settings(entry),
+                conflicts=conflicts,
+            )
+
+
+def _truncate(draft: Draft, steps: int) -> Draft:
+    if not any(isinstance(layer, Recurrent) for layer in draft.layers):
+        raise nothing_to_change(f"truncate({steps})", "it has no recurrent layer")
+    return draft.with_training(truncate=steps)
+
+
+ENTRIES: tuple[Entry, ...] = (
+    *_optimizers(),
+    *_parts(),
+    Entry(
+        "truncate",
+        "truncation",
+        "dh_(kn) / dh_(kn - 1) = 0 every k steps",
+        "Gradients that go back k steps at most: they can neither explode nor reach further.",
+        "net.fit cuts the gradient along time, not the state, every k steps",
+        "Williams & Peng 1990; Tallec & Ollivier 2017, arXiv:1705.08209",
+        _truncate,
+        (Setting("steps", 20, "k", kind="size"),),
+        needs="a recurrent layer",
+    ),
+)

@@ -86,6 +86,9 @@ class Training(Running):
             resume: a History, or its ``state``, to go on from. With the parameters as they were, the steps
                 are bit for bit those that an uninterrupted training would have taken.
 
+        Where `optimizer`, `clip`, `constraint` and `truncate` are None, what cures have set is taken:
+        ``net.training_defaults``.
+
         A loss that is NaN or infinite ends training before that step changes anything; ``history.stopped``
         says which step it was. Ctrl-C raises KeyboardInterrupt with the parameters and the state of the last
         complete step; the error's `history` attribute holds the History, from which to resume.
@@ -105,6 +108,11 @@ class Training(Running):
             >>> bool(history.loss[-1] < history.loss[0]), net.score(x, y) > 0.9
             (True, True)
         """
+        cured = self._applied.training
+        optimizer = cured.get("optimizer") if optimizer is None else optimizer
+        clip = cured.get("clip") if clip is None else clip
+        constraint = cured.get("constraint") if constraint is None else constraint
+        truncate = cured.get("truncate") if truncate is None else truncate
         options = Options(
             epochs, batch_size, loss, optimizer, clip, constraint, schedule, validation, callbacks, progress,
             rng, shuffle, truncate, stats, record_every, memory_budget, resume,

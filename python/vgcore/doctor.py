@@ -150,6 +150,8 @@ class Prescription:
     def best(self) -> Network:
         """Return the network with the best cures: what ``recommended[0].code`` builds, untrained.
 
+        Its ``training_defaults`` hold the optimizer at the rate that was best, so that ``fit`` takes it.
+
         Raises:
             ArgumentError: no cure that was tried helped, or the network is healthy.
 
@@ -165,7 +167,10 @@ class Prescription:
         if not self.recommended:
             why = "the network is healthy" if self.healthy else "no cure that was tried helped"
             raise ArgumentError(f"best: {why}; prescription.trials holds what was tried")
-        net: Network = self._net.mitigate(*self.recommended[0].cures, x=self._x)
+        best = self.recommended[0]
+        net: Network = self._net.mitigate(*best.cures, x=self._x)
+        training = {**net._applied.training, "optimizer": best.optimizer}
+        net._applied = replace(net._applied, training=training)
         return net
 
     @cached_property

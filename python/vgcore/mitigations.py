@@ -126,7 +126,7 @@ class Mitigation:
     @property
     def of_training(self) -> bool:
         """Whether it changes the training and leaves the network as it is."""
-        return self.group in ("optimizer", "clip", "training", "constraint")
+        return self.group in ("optimizer", "clip", "training", "constraint", "truncation")
 
     def transform(self, draft: Draft) -> Draft:
         """Return the cured description.

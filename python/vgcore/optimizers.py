@@ -46,6 +46,16 @@ class Optimizer(Part):
         """Learning rate, before the schedule."""
         return float(self.params["lr"])
 
+    def at(self, lr: float) -> Optimizer:
+        """Return the same rule at another learning rate.
+
+        Example:
+            >>> import vgcore as vg
+            >>> vg.Adam(0.01).at(0.1)
+            adam(lr=0.1)
+        """
+        return Optimizer(self.name, {**self.params, "lr": lr})
+
     @property
     def memory(self) -> tuple[str, ...]:
         """What is remembered of each weight, at most: one array of the weights' size each."""
