@@ -322,7 +322,19 @@ def test_nothing_is_ignored_silently() -> None:
 # --- theory -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cures", ["none", "residual", "activation:relu", "scaled_residual", "edge_of_chaos"])
+PREDICTED = [
+    "none",
+    "residual",
+    "residual:shortcut=0.7",
+    "activation:relu",
+    "scaled_residual",
+    "edge_of_chaos",
+]
+PREDICTED += ["pre_activation", "rezero", "fixup", "highway", "dense_skip", "unet", "long_skip"]
+PREDICTED += ["weight_norm", "weight_standardized", "residual:layers=2:projection=true"]
+
+
+@pytest.mark.parametrize("cures", PREDICTED)
 def test_theory_says_beforehand_what_is_then_measured(cures: str) -> None:
     net = vg.mlp(depth=60, width=64, activation="tanh", sigma_w2=0.5, rng=0)
     if cures != "none":

@@ -91,6 +91,13 @@ def rank_key(trial: Trial, untouched: Trial, unit: float) -> tuple[Any, ...]:
     )
 
 
+def helps(trial: Trial, untouched: Trial, chance: float) -> bool:
+    """Whether a trial reached a loss clearly below the untouched network's and the best constant answer's."""
+    if trial.failed or not math.isfinite(trial.loss):
+        return False
+    return trial.loss <= (1.0 - HELPS) * min(v for v in (untouched.loss, chance) if math.isfinite(v))
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Prescription:
     """What `net.doctor` found: the illness, and every cure that was tried, the best first; ``print`` it.
@@ -132,10 +139,7 @@ class Prescription:
         There was the untouched network's loss after as many steps, and the loss of the best constant answer,
         for to come down to that from an explosion is not yet to learn.
         """
-        if trial.failed or not math.isfinite(trial.loss):
-            return False
-        reached = [value for value in (self.untouched.loss, self.chance) if math.isfinite(value)]
-        return trial.loss <= (1.0 - HELPS) * min(reached)
+        return helps(trial, self.untouched, self.chance)
 
     @property
     def chance(self) -> float:
@@ -421,6 +425,8 @@ def _versions(name: str, net: Network) -> list[Mitigation]:
         return [mitigations.get("init:he_normal"), mitigations.get("init:glorot_normal")]
     if name == "init":
         return [mitigations.get("init:glorot_uniform")]
+    if name == "sgd":
+        return []  # what every trial is trained with unless a cure says otherwise
     if name == "fewer_layers":
         return [mitigations.get("fewer_layers:0.1")]
     return [Mitigation(name)]
@@ -440,6 +446,9 @@ def _pairs(trials: Sequence[Trial], untouched: Trial, unit: float) -> list[tuple
     )
     best: list[Mitigation] = []
     for trial in ranked:  # the best of each family: two of one exclude each other, or do the same
+        # Two that did nothing are no promising pair, but one may have lacked just the other.
+        if len(best) > 1 and not helps(trial, untouched, 100.0 * unit):
+            break
         if all(trial.cures[0].group != cure.group for cure in best):
             best.append(trial.cures[0])
     found = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,19 +19,28 @@ from .gaussian import Phi, as_phi
 from .maps import shared_table
 from .moments import moments_of
 from .special import digamma, fair_coins, trigamma
-from .weight_law import law_of
+from .weight_law import WeightLaw, law_of
 
 #: States that differ by less are the same: a power law at a million layers still moves by 1e-6 a layer.
 _SETTLED = 1e-15
 
 
 class State(NamedTuple):
-    """What the units of a layer look like: mean square and mean over units, how many, whether normal."""
+    """What the units of a layer look like: mean square and mean over units, how many, whether normal.
+
+    ``varied``: variance of a unit over a batch of unrelated samples; NaN: all but the square of the mean.
+    """
 
     second: float
     mean: float
     width: int
     normal: bool
+    varied: float = math.nan
+
+    @property
+    def over_batch(self) -> float:
+        """Variance of a unit over a batch."""
+        return max(self.second - self.mean**2, 0.0) if math.isnan(self.varied) else self.varied
 
 
 class Modes(NamedTuple):
@@ -82,6 +91,10 @@ class Step(NamedTuple):
     effect: Effect
     times: int
     width: int
+
+
+#: Layers that `chain_gates` knows: kind -> (chain, description, state, place) -> (state, effect).
+BEYOND: dict[str, Callable[[Chain, Mapping[str, Any], State, str], tuple[State, Effect]]] = {}
 
 
 @dataclass
@@ -135,6 +148,8 @@ class Chain:
             return self._activation(layer, state, where)
         if kind == "residual":
             return self._residual(layer, state, where)
+        if kind in BEYOND:
+            return BEYOND[kind](self, layer, state, where)
         if kind == "repeat":
             self._check_tied(layer, where)
             total = Effect()
@@ -147,12 +162,12 @@ class Chain:
             return state, total
         raise ArgumentError(
             f"{where}: theory cannot predict a layer of kind {kind!r}; "
-            f"it can predict Dense, Activation, Residual and Repeat"
+            f"it can predict Dense, Activation, Residual, Repeat, Highway, Concat and normalisation"
         )
 
     def _dense(self, layer: Mapping[str, Any], state: State, where: str) -> tuple[State, Effect]:
         rows, cols = int(layer["features"]), state.width
-        law = law_of(layer["init"], rows, cols, f"{where}.init")
+        law = _made(layer.get("parametrization"), law_of(layer["init"], rows, cols, f"{where}.init"), cols)
         if law.mean != 0.0:
             raise ArgumentError(
                 f"{where}.init: theory cannot predict weights of mean {law.mean:g}, only of mean 0; "
@@ -162,10 +177,14 @@ class Chain:
         if layer["bias"]:
             bias = law_of(layer["bias_init"], rows, cols, f"{where}.bias_init")
             bias_mean, bias_variance = bias.mean, bias.variance
-        variance = law.variance * cols * state.second + bias_variance if law.variance > 0 else bias_variance
-        after = State(variance + bias_mean**2, bias_mean, rows, True)
+        second = state.second
+        if _is_standardized(layer):
+            second = max(second - state.mean**2, 0.0)  # rows of mean zero do not see the mean of their input
+        variance = law.variance * cols * second + bias_variance if law.variance > 0 else bias_variance
+        varied = law.variance * cols * state.over_batch
+        after = State(variance + bias_mean**2, bias_mean, rows, True, varied)
         shift, spread = (0.0, 0.0) if law.orthogonal else _gaussian_log(cols)
-        lengths = (state.second, after.second, bias_variance)
+        lengths = (second, after.second, bias_variance)
         modes = _dense_modes(law.variance * cols, lengths, rows, cols, law.orthogonal)
         return after, Effect(_ln(law.variance * cols), shift, spread, 0.0, variance, modes)
 
@@ -187,7 +206,9 @@ class Chain:
         # The mean of an odd function is 0 up to rounding; a true one would change what is noted and added.
         small = abs(m.value) <= 1e-12 * math.sqrt(m.square)
         value = m.value if math.isfinite(m.value) and not small else 0.0
-        return State(m.square, value, state.width, False), Effect(ln, shift, spread, ln, variance, modes)
+        return State(m.square, value, state.width, False, max(m.square - value**2, 0.0)), Effect(
+            ln, shift, spread, ln, variance, modes
+        )
 
     def _residual(self, layer: Mapping[str, Any], state: State, where: str) -> tuple[State, Effect]:
         if not _has_dense(layer["body"]):
@@ -195,8 +216,49 @@ class Chain:
                 f"{where}: theory cannot predict a Residual without a Dense in its body: "
                 f"branch and shortcut are not independent"
             )
-        a = float(layer["scale"])
+        a, gain_x = float(layer["scale"]), float(layer.get("gain", 1.0))
+        survival = float(layer.get("survival", 1.0))
         branch, inside = self.through(layer["body"], state, f"{where}.body")
+        if survival < 1.0:
+            # Present or not, drawn once a batch: squares are there with its probability, and means too.
+            self.notes[f"{where}: stochastic depth is taken in expectation over its draws"] = None
+            a *= math.sqrt(survival)
+        if layer.get("shortcut"):
+            return self._projected(layer, state, (branch, inside, a), where)
+        if gain_x == 0.0:
+            raise ArgumentError(
+                f"{where}: theory cannot predict a Residual whose shortcut is 0: it is its body"
+            )
+        if gain_x != 1.0:
+            # y = g (x + (a / g) F(x)): a block with a plain shortcut, and a factor after it.
+            after, effect = self._joined_paths(state, branch, inside, a / gain_x, where)
+            g2 = gain_x**2
+            grown = after._replace(
+                second=after.second * g2, mean=after.mean * gain_x, varied=after.varied * g2
+            )
+            ln = 2.0 * math.log(abs(gain_x))
+            return grown, effect._replace(gain=effect.gain + ln, delta=effect.delta + ln)
+        return self._joined_paths(state, branch, inside, a, where)
+
+    def _projected(
+        self, layer: Mapping[str, Any], state: State, path: tuple[State, Effect, float], where: str
+    ) -> tuple[State, Effect]:
+        """Two branches with weights of their own: squares add, and the gradient's parts mix as in one layer."""
+        branch, inside, a = path
+        short, other = self.through(layer["shortcut"], state, f"{where}.shortcut")
+        second = short.second + a * a * branch.second + 2.0 * a * short.mean * branch.mean
+        gain = float(np.logaddexp(other.gain, _ln(a * a) + inside.gain))
+        share = math.exp(_ln(a * a) + inside.gain - gain) if gain > -math.inf else 0.0
+        spread = share**2 * inside.spread + (1.0 - share) ** 2 * other.spread
+        varied = short.over_batch + a * a * branch.over_batch
+        normal = short.normal and branch.normal
+        after = State(second, short.mean + a * branch.mean, branch.width, normal, varied)
+        return after, Effect(gain, -spread / 2.0, spread, _ln(a * a) + inside.delta, inside.length)
+
+    def _joined_paths(
+        self, state: State, branch: State, inside: Effect, a: float, where: str
+    ) -> tuple[State, Effect]:
+        """A branch of factor `a` beside an identity."""
         if a != 0.0 and branch.mean != 0.0:
             self.notes[
                 f"{where}: the branch has a mean, along which gradient flows too: log10_finite and "
@@ -209,7 +271,9 @@ class Chain:
         spread = share**2 * inside.spread + 4.0 * share * (1.0 - share) / state.width
         cross = 2.0 * a * state.mean * branch.mean if state.mean != 0.0 and branch.mean != 0.0 else 0.0
         second = state.second + a * a * branch.second + cross if a != 0.0 else state.second
-        after = State(second, state.mean + a * branch.mean, state.width, state.normal and branch.normal)
+        varied = state.over_batch + a * a * branch.over_batch
+        normal = state.normal and branch.normal
+        after = State(second, state.mean + a * branch.mean, state.width, normal, varied)
         modes = _residual_modes(a, share, gain, inside, state, branch, after)
         delta = _ln(a * a) + inside.delta
         return after, Effect(gain, -spread / 2.0, spread, delta, inside.length, modes)
@@ -366,6 +430,19 @@ def _power(effect: Effect, times: int) -> Effect:
     return total
 
 
+def _is_standardized(layer: Mapping[str, Any]) -> bool:
+    made = layer.get("parametrization")
+    return bool(made) and made["name"] == "weight_standardized"
+
+
+def _made(parametrization: Mapping[str, Any] | None, law: WeightLaw, cols: int) -> WeightLaw:
+    """Return the law of a weight that is made from a matrix of that law and a vector, both fresh."""
+    if not parametrization or parametrization["name"] == "weight_norm":
+        return law  # lengths start as those of the matrix
+    gain = float(parametrization["params"]["gain"])
+    return WeightLaw(0.0, gain**2 / cols)
+
+
 def _usable(*lengths: float) -> bool:
     return all(1e-290 < q < 1e290 for q in lengths)
 
@@ -378,7 +455,8 @@ def _same(a: State, b: State) -> bool:
     def near(x: float, y: float) -> bool:
         return x == y or abs(x - y) <= _SETTLED * abs(y)
 
-    return near(a.second, b.second) and near(a.mean, b.mean) and a.normal == b.normal and a.width == b.width
+    alike = near(a.second, b.second) and near(a.mean, b.mean) and near(a.over_batch, b.over_batch)
+    return alike and a.normal == b.normal and a.width == b.width
 
 
 def _has_dense(layers: Sequence[Mapping[str, Any]]) -> bool:

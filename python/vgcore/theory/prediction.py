@@ -21,6 +21,7 @@ from ..errors import ArgumentError
 from ..flow import GradientFlow
 from ..layers import Context, Layer, as_layers, chain_specs
 from ..network import Network
+from . import chain_gates as _chain_gates  # noqa: F401  reason: enters gates and norms into the chain
 from .chain import Chain, State, Step, layer_moments, phi_of
 from .gaussian import FloatArray, as_variance
 from .weight_law import law_of
