@@ -129,8 +129,8 @@ class Cured(Running):
 
         The untouched network and every candidate start from the same weights where they share them, see the
         same batches, and are trained for `steps` steps at each of the learning rates, of which the best
-        counts. Then the best single cures are tried in pairs. What comes first is trained again on other batches,
-        and its worse loss counts, until the first has been. Nothing is recommended that was not run.
+        counts. Then the best single cures are tried in pairs. What comes first is trained again on other
+        batches, and its worse loss counts, until the first has been. Nothing is recommended that was not run.
 
         The ranking (``vgcore.doctor.rank_key``): what diverged comes last; then by the loss reached, in units
         of 1 % of the first loss; then by the share of layers that learn; then by how even the gradient is;

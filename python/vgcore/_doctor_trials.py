@@ -243,9 +243,7 @@ def confirm(net: Network, trial: Trial, course: Course) -> Trial:
     worse = {run.rate: math.nan if math.isnan(_tail(run.losses)) else worse[run.rate] for run in runs}
     done = {rate: loss for rate, loss in worse.items() if math.isfinite(loss)}
     if not done:
-        return replace(
-            trial, loss=math.nan, learning=0.0, learning_rate=math.nan, by_rate=worse, confirmed=True
-        )
+        return replace(trial, loss=math.nan, learning=0.0, optimizer=None, by_rate=worse, confirmed=True)
     rate = min(done, key=lambda key: done[key])
     again = next(run for run in runs if run.rate == rate)
     return replace(
@@ -277,7 +275,7 @@ def _train(net: Network, course: Course, optimizer: Optimizer) -> FloatArray:
 
 def _at(net: Network, rate: float) -> Optimizer:
     """Return the network's own optimizer, or SGD, at a rate; one of its own is taken `rate` / 0.01 times."""
-    own = net.training_defaults.get("optimizer")
+    own: Optimizer | None = net.training_defaults.get("optimizer")
     if own is None:
         return as_optimizer("sgd").at(rate)
     return own.at(own.lr * rate / USUAL)

@@ -60,8 +60,9 @@ class Draft:
 
     `layers` have the names that their parameters are drawn by, so that nothing that is put around or between
     them changes a weight. `training`: arguments of ``net.fit``. `renamed`: new name of a parameter -> the
-    name it had, and the copy of a Repeat from which on it is that one's. `derived`: parameters that are worked
-    out from one there was, beside which new one, and how. `settled`: places whose initializer a cure wrote down to keep it, not the user.
+    name it had, and the copy of a Repeat from which on it is that one's. `derived`: parameters that are
+    worked out from one there was, beside which new one, and how. `settled`: places whose initializer a cure
+    wrote down to keep it, not the user.
     `fresh`: parameters that start anew whatever they were. `after`: what runs on the built network and the
     data. `x`: the data, if there are any.
     """

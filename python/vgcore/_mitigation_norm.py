@@ -157,7 +157,7 @@ ENTRIES: tuple[Entry, ...] = (
         "(h - mean) / sqrt(var + eps) * w + b, mean and var of each unit over the batch",
         "Every unit keeps mean 0 and variance 1 over the batch, whatever its weights become.",
         "a BatchNorm beside every activation; inference uses running statistics",
-        "Ioffe & Szegedy 2015, arXiv:1502.03167; Yang et al. 2019, arXiv:1902.08129 (why it explodes in depth)",
+        "Ioffe & Szegedy 2015, arXiv:1502.03167; Yang et al. 2019, arXiv:1902.08129 (it explodes in depth)",
         _batch_norm,
         (
             _POSITION,

@@ -82,7 +82,7 @@ def start_dense(draft: Draft, choose: Start, what: str) -> Draft:
 
 
 def _parameter(place: Place, layer: Dense, index: int, leaf: str) -> str:
-    """Return the name of a parameter of a Dense; "weight" stands for the matrix that its weight is made from."""
+    """Return the name of a parameter of a Dense; "weight": of the matrix that its weight is made from."""
     matrix = next(iter(layer.own_parameters(1)))
     return place.name_of(layer, index) + (matrix if leaf == "weight" else leaf)
 

@@ -77,10 +77,9 @@ def _weight_decay(draft: Draft, value: float) -> Draft:
 
 
 def _optimizers() -> Iterator[Entry]:
-    against = {
-        name: "only the direction of a layer's gradient counts, so scaling whole layers does nothing"
-        for name in _SCALING
-    }
+    against = dict.fromkeys(
+        _SCALING, "only the direction of a layer's gradient counts, so scaling whole layers does nothing"
+    )
     for name in optimizers.names():
         entry = optimizers.describe(name)
         yield Entry(

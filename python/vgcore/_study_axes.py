@@ -28,7 +28,7 @@ DEFAULT_WIDTH: Final = 64
 
 
 def axis_names(along: str = "depth") -> list[str]:
-    """Return what a study can vary: arguments of ``vg.mlp``; along "time" of ``vg.rnn``, and the length; cures."""
+    """Return what a study can vary: arguments of ``vg.mlp``, along "time" of ``vg.rnn``; cures."""
     if along == "depth":
         return [*(name for name in inspect.signature(models.mlp).parameters if name != "rng"), "mitigation"]
     names = [name for name in inspect.signature(models.rnn).parameters if name != "rng"]

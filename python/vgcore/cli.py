@@ -1,4 +1,4 @@
-"""Layer: command line. ``vgcore study``, ``probe``, ``doctor`` and ``info``: arguments, exit codes, error lines.
+"""Layer: command line. ``vgcore study``, ``probe``, ``doctor``, ``info``: arguments, exit codes, error lines.
 
 Knows how to read arguments and report failure in one line; what the commands do is in `_cli_commands`, what
 the help says in `_cli_texts`.

@@ -54,7 +54,8 @@ class Study:
 
     Raises:
         UnknownNameError: an argument, cell, activation, initializer or cure that does not exist.
-        ArgumentError: an empty axis, cures that do not go together, a bad size or seed, or a value that cannot be written to a file.
+        ArgumentError: an empty axis, cures that do not go together, a bad size or seed, or a
+            value that cannot be written to a file.
 
     Example:
         >>> import vgcore as vg
@@ -64,8 +65,8 @@ class Study:
         >>> x, y = vg.datasets.digits()
         >>> result = study.run(x, y, progress=False)
         >>> print(result.summary())  # doctest: +SKIP
-        >>> cures = vg.Study(depth=100, activation="sigmoid", mitigation=["none", "rezero", ["residual", "orthogonal"]])
-        >>> len(cures)
+        >>> cures = ["none", "rezero", ["residual", "orthogonal"]]
+        >>> len(vg.Study(depth=100, activation="sigmoid", mitigation=cures))
         3
         >>> along_time = vg.Study(cell=["rnn", "lstm", "gru"], length=[100, 1000, 10_000])
         >>> print(along_time.run(task="adding").summary())  # doctest: +SKIP

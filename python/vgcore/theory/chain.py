@@ -243,7 +243,7 @@ class Chain:
     def _projected(
         self, layer: Mapping[str, Any], state: State, path: tuple[State, Effect, float], where: str
     ) -> tuple[State, Effect]:
-        """Two branches with weights of their own: squares add, and the gradient's parts mix as in one layer."""
+        """Add two branches with weights of their own: squares add; what lies along the output is mixed."""
         branch, inside, a = path
         short, other = self.through(layer["shortcut"], state, f"{where}.shortcut")
         second = short.second + a * a * branch.second + 2.0 * a * short.mean * branch.mean
@@ -431,8 +431,8 @@ def _power(effect: Effect, times: int) -> Effect:
 
 
 def _is_standardized(layer: Mapping[str, Any]) -> bool:
-    made = layer.get("parametrization")
-    return bool(made) and made["name"] == "weight_standardized"
+    made = layer.get("parametrization") or {}
+    return bool(made.get("name") == "weight_standardized")
 
 
 def _made(parametrization: Mapping[str, Any] | None, law: WeightLaw, cols: int) -> WeightLaw:

@@ -1,4 +1,4 @@
-"""Layer: theory, a chain of layers. Gates, concatenation and normalisation: what they do to length and gradient.
+"""Layer: theory, a chain of layers. Gates, concatenation, normalisation: length and gradient through them.
 
 Knows states and effects of a chain; enters itself into the kinds that a chain knows.
 """
@@ -33,8 +33,8 @@ def norm(chain: Chain, layer: Mapping[str, Any], state: State, where: str) -> tu
     if kind == "batch":
         if layer["params"].get("online"):
             raise ArgumentError(
-                f"{where}: theory cannot predict online batch normalisation, which begins with statistics that "
-                "are not the batch's"
+                f"{where}: theory cannot predict online batch normalisation, which begins with statistics "
+                "that are not the batch's"
             )
         chain.notes["batch normalisation: batches are taken as large, their samples as unrelated"] = None
         return State(1.0, 0.0, state.width, True, 1.0), Effect(-_ln(state.over_batch + eps))
@@ -53,16 +53,17 @@ def norm(chain: Chain, layer: Mapping[str, Any], state: State, where: str) -> tu
 def highway(chain: Chain, layer: Mapping[str, Any], state: State, where: str) -> tuple[State, Effect]:
     """Mix transform and input by gates whose weights are as random as the transform's.
 
-    Formula: ``E c^2 + E t^2 chi_h`` and what goes back through the gates themselves, ``E t'^2 sigma_g2 E h^2``
-    and the same for the carry; coupled gates have c = 1 - t and one set of weights. Source: Srivastava, Greff
-    & Schmidhuber 2015, eqs. 2 and 3, in the mean field of Gilboa et al. 2019, arXiv:1901.08987.
+    Formula: ``E c^2 + E t^2 chi_h`` and what goes back through the gates, ``E t'^2 sigma_g2 E h^2`` and
+    the same for the carry; coupled gates have c = 1 - t and one set of weights.
+
+    Source: Srivastava, Greff & Schmidhuber 2015, eqs. 2 and 3, in the mean field of Gilboa et al. 2019.
     """
     h, inside = chain.through(layer["body"], state, f"{where}.body")
     t, t2, slope, weight = _gate(layer["gate"], state, where)
     chain.notes[f"{where}: gates and transform are taken as independent"] = None
     if h.mean != 0.0:
         chain.notes[
-            f"{where}: the transform has a mean, along which gradient flows too: the true gradient falls more slowly"
+            f"{where}: the transform has a mean, along which gradient flows too: it falls more slowly"
         ] = None
     if layer.get("carry"):
         c, c2, slope_c, weight_c = _gate(layer["carry"], state, where)
