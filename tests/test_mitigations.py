@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import vgcore as vg
+from vgcore.constraints import as_constraints
 from vgcore.mitigations import DoesNotApply, as_cures, as_text, get
 
 X = np.random.default_rng(0).normal(size=(16, 6)).astype("float32")
@@ -278,6 +279,75 @@ def test_recurrent_cures() -> None:
     assert owners(net.mitigate("orthogonal"))["rnn.weight_ih_l0"] == owners(net)["rnn.weight_ih_l0"]
 
 
+def test_norms_stand_where_they_are_asked_to_and_take_their_statistics_along() -> None:
+    before = deep().mitigate("batch_norm").layers[3].body
+    after = deep().mitigate("layer_norm:after").layers[3].body
+    assert [layer.kind for layer in before] == ["dense", "batch_norm", "activation"]
+    assert [layer.kind for layer in after] == ["dense", "activation", "layer_norm"]
+    normed = deep().mitigate("batch_norm")
+    normed.step(X, Y, loss="cross_entropy", lr=0.1)
+    kept = normed.mitigate("residual")
+    assert kept.forward(X).tobytes() != normed.forward(X).tobytes()
+    assert [v.tobytes() for v in kept.buffers().values()] == [v.tobytes() for v in normed.buffers().values()]
+    with pytest.raises(DoesNotApply, match=r"its activations are normalised already"):
+        deep(norm="layer").mitigate("batch_norm")
+    with pytest.raises(DoesNotApply, match=r"3 groups do not divide a layer of 8 units"):
+        deep().mitigate("group_norm:3")
+
+
+# --- training -----------------------------------------------------------------------------------------------
+
+
+def test_cures_of_training_leave_the_network_and_are_what_fit_takes() -> None:
+    cured = deep().mitigate("adam:0.01", "clip_norm:0.5", "clip_value:0.1", "max_norm_constraint")
+    assert owners(cured) == owners(deep())
+    assert cured.training_defaults == {
+        "optimizer": vg.optimizers.adam(lr=0.01),
+        "clip": (vg.clips.norm(max_norm=0.5), vg.clips.value(value=0.1)),
+        "constraint": as_constraints("max_norm"),
+    }
+    by_hand = deep()
+    constraint, clip = vg.MaxNormConstraint(), [vg.clips.norm(max_norm=0.5), vg.clips.value(value=0.1)]
+    by_hand.fit(X, Y, epochs=2, optimizer=vg.Adam(0.01), clip=clip, constraint=constraint)
+    cured.fit(X, Y, epochs=2)
+    assert owners(cured) == owners(by_hand)
+    other = deep().mitigate("adam:0.01")
+    plain = deep()
+    other.fit(X, Y, optimizer=vg.SGD(0.1))
+    plain.fit(X, Y, optimizer=vg.SGD(0.1))
+    assert owners(other) == owners(plain), "what is given counts"
+
+
+def test_truncation_is_what_fit_takes() -> None:
+    x, y = sequences(), np.array([0, 1, 0, 1])
+    cured, by_hand = along_time().mitigate("truncate:3"), along_time()
+    cured.fit(x, y)
+    by_hand.fit(x, y, truncate=3)
+    assert owners(cured) == owners(by_hand)
+    with pytest.raises(DoesNotApply, match=r"truncate\(3\) .* no recurrent layer"):
+        deep().mitigate("truncate:3")
+
+
+def test_weight_decay_is_the_optimizers_in_either_order() -> None:
+    one = deep().mitigate("weight_decay:0.01", "adam").training_defaults["optimizer"]
+    other = deep().mitigate("adam", "weight_decay:0.01").training_defaults["optimizer"]
+    assert one == other == vg.optimizers.adam(weight_decay=0.01)
+    with pytest.raises(DoesNotApply, match=r"the optimizer scale_free has no weight decay"):
+        deep().mitigate("scale_free", "weight_decay")
+    with pytest.raises(DoesNotApply, match=r"the optimizer scale_free has no weight decay"):
+        deep().mitigate("weight_decay", "scale_free")
+
+
+def test_every_part_of_the_training_is_a_cure() -> None:
+    cures = [get(name) for name in vg.mitigations.names() if get(name).of_training]
+    made = [deep().mitigate(cure).training_defaults for cure in cures if cure.name != "truncate"]
+    found = {type_ for defaults in made for type_ in defaults}
+    assert found == {"optimizer", "clip", "constraint"}
+    assert {d["optimizer"].name for d in made if "optimizer" in d} == set(vg.optimizers.names())
+    assert {d["clip"][0].name for d in made if "clip" in d} == set(vg.clips.names())
+    assert {d["constraint"][0].name for d in made if "constraint" in d} == set(vg.constraints.names())
+
+
 # --- what does not go together ------------------------------------------------------------------------------
 
 
@@ -299,6 +369,12 @@ def test_incompatible_pairs_give_their_reason() -> None:
         along_time().mitigate("irnn", "orthogonal")
     with pytest.raises(vg.ArgumentError, match=r"a network has one start of the weights"):
         deep().mitigate("orthogonal", "init:he_normal")
+    with pytest.raises(vg.ArgumentError, match=r"only the direction of a layer's gradient counts"):
+        deep().mitigate("clip_norm", "scale_free")
+    with pytest.raises(vg.ArgumentError, match=r"a norm takes away the scales that it sets"):
+        deep().mitigate("fixup", "batch_norm")
+    with pytest.raises(vg.ArgumentError, match=r"a network has one normalisation of activations"):
+        deep().mitigate("layer_norm", "batch_norm")
     with pytest.raises(vg.ArgumentError, match=r"they are the same"):
         deep().mitigate("zero_bias", "zero_bias")
 
@@ -331,6 +407,7 @@ PREDICTED = [
     "edge_of_chaos",
 ]
 PREDICTED += ["pre_activation", "rezero", "fixup", "highway", "dense_skip", "unet", "long_skip"]
+PREDICTED += ["layer_norm", "rms_norm", "batch_norm+residual", "layer_norm+pre_activation", "deepnorm"]
 PREDICTED += ["weight_norm", "weight_standardized", "residual:layers=2:projection=true"]
 
 
@@ -338,7 +415,7 @@ PREDICTED += ["weight_norm", "weight_standardized", "residual:layers=2:projectio
 def test_theory_says_beforehand_what_is_then_measured(cures: str) -> None:
     net = vg.mlp(depth=60, width=64, activation="tanh", sigma_w2=0.5, rng=0)
     if cures != "none":
-        net = net.mitigate(cures)
+        net = net.mitigate(*as_cures(cures))
     x = np.random.default_rng(0).normal(size=(8, 64)).astype("float32")
     curve, why = vg.mitigations.predict(net, x)
     assert why == ""

@@ -176,8 +176,8 @@ class Cured(Running):
     def _hand_over(self, net: Self, before: Draft, after: Draft) -> None:
         """Copy every parameter that the cures left as it was: its shape, and how it starts."""
         old, new = starts(before), starts(after)
-        shapes = self.parameter_shapes()
-        for name, shape in net.parameter_shapes().items():
+        shapes = self.parameter_shapes() | dict(self._core.buffers())
+        for name, shape in (net.parameter_shapes() | dict(net._core.buffers())).items():
             source, first = after.source(name)
             beside, work = after.derived.get(name, (name, None))
             if source not in shapes or {name, source, beside} & after.fresh:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ._mitigation_base import DoesNotApply, Draft, Entry, Setting
+from ._mitigation_base import Draft, Entry, Setting
 from ._mitigation_rewrite import Place, changed, nothing_to_change, rewrite
 from ._mitigation_start import next_activations
-from .layers import Activation, Dense, Layer
+from .layers import Activation, Dense, Layer, walk
+from .normalisation import BatchNorm, GroupNorm, LayerNorm, Normalisation, RMSNorm
 from .parametrizations import Parametrization
 
 __all__ = ["ENTRIES"]
@@ -23,17 +24,15 @@ __all__ = ["ENTRIES"]
 _POSITIONS = ("before", "after")
 
 
-def _insert(draft: Draft, what: str, kind: str, position: str, options: dict[str, Any]) -> Draft:
+def _insert(
+    draft: Draft, what: str, make: Callable[..., Normalisation], position: str, **options: Any
+) -> Draft:
     """Return the draft with a norm before or behind every activation."""
-    make = Layer.kinds.get(kind)
-    if make is None:
-        raise DoesNotApply(f"{what} needs a layer of kind {kind!r}, which this build does not have")
-    norms = {name for name in Layer.kinds if name.endswith("_norm")}
     found = 0
 
     def edit(chain: tuple[Layer, ...], place: Place) -> Sequence[Layer]:
         nonlocal found
-        if any(layer.kind in norms for layer in chain):
+        if any(isinstance(layer, Normalisation) for layer in chain):
             raise nothing_to_change(what, "its activations are normalised already")
         result: list[Layer] = []
         taken = {layer.name for layer in chain}
@@ -46,7 +45,7 @@ def _insert(draft: Draft, what: str, kind: str, position: str, options: dict[str
                 continue
             found += 1
             name = _free(f"{owner}_norm".lstrip("_"), taken)
-            norm = make(name=name, **options)  # type: ignore[call-arg]  # every norm takes a name
+            norm = make(name=name, **options)
             result += [norm, layer] if position == "before" else [layer, norm]
         return result
 
@@ -69,18 +68,25 @@ def _free(name: str, taken: set[str | None]) -> str:
 
 
 def _batch_norm(draft: Draft, position: str, online: bool, momentum: float) -> Draft:
-    return _insert(draft, "batch_norm()", "batch_norm", position, {"online": online, "momentum": momentum})
+    return _insert(draft, "batch_norm()", BatchNorm, position, online=online, momentum=momentum)
 
 
-def _plain(name: str) -> Callable[..., Draft]:
-    def apply(draft: Draft, position: str) -> Draft:
-        return _insert(draft, f"{name}()", name, position, {})
+def _layer_norm(draft: Draft, position: str) -> Draft:
+    return _insert(draft, "layer_norm()", LayerNorm, position)
 
-    return apply
+
+def _rms_norm(draft: Draft, position: str) -> Draft:
+    return _insert(draft, "rms_norm()", RMSNorm, position)
 
 
 def _group_norm(draft: Draft, groups: int, position: str) -> Draft:
-    return _insert(draft, f"group_norm({groups})", "group_norm", position, {"groups": groups})
+    what = f"group_norm({groups})"
+    for placed in walk(draft.layers, draft.in_features):
+        if isinstance(placed.layer, Activation) and placed.in_features % groups:
+            raise nothing_to_change(
+                what, f"{groups} groups do not divide a layer of {placed.in_features} units"
+            )
+    return _insert(draft, what, GroupNorm, position, groups=groups)
 
 
 def _parametrized(
@@ -173,7 +179,7 @@ ENTRIES: tuple[Entry, ...] = (
         "Every sample keeps mean 0 and variance 1 over its units.",
         "a LayerNorm beside every activation",
         "Ba, Kiros & Hinton 2016, arXiv:1607.06450",
-        _plain("layer_norm"),
+        _layer_norm,
         (_POSITION,),
         aliases=("layernorm", "ln"),
     ),
@@ -184,7 +190,7 @@ ENTRIES: tuple[Entry, ...] = (
         "Every sample keeps its length; its mean may move.",
         "an RMSNorm beside every activation",
         "Zhang & Sennrich 2019, arXiv:1910.07467",
-        _plain("rms_norm"),
+        _rms_norm,
         (_POSITION,),
         aliases=("rmsnorm",),
     ),
@@ -222,6 +228,3 @@ ENTRIES: tuple[Entry, ...] = (
         conflicts={"start": "it takes away the size that a start gives the weights"},
     ),
 )
-ENTRIES = tuple(
-    entry for entry in ENTRIES if entry.group != "norm" or entry.name in Layer.kinds
-)  # until the core has them

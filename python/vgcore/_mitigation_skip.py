@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import activations
-from ._mitigation_base import DoesNotApply, Draft, Entry, Setting
+from ._mitigation_base import Draft, Entry, Setting
 from ._mitigation_blocks import (
     Block,
     Renamed,
@@ -32,6 +32,7 @@ from ._skips import deepnorm_constants, fixup_factor, scaled_init
 from .branches import Concat, Highway, Residual
 from .initializers import Initializer
 from .layers import Activation, Dense, Layer, Repeat
+from .normalisation import LayerNorm
 
 __all__ = ["ENTRIES"]
 
@@ -129,15 +130,10 @@ def _fixup_starts(body: tuple[Layer, ...], count: int) -> tuple[Layer, ...]:
 
 
 def _deepnorm(draft: Draft, layers: int) -> Draft:
-    kind = Layer.kinds.get("layer_norm")
-    if kind is None:
-        raise DoesNotApply("deepnorm() needs vg.LayerNorm, which this build does not have")
-
     def wrap(block: Block) -> list[Layer]:
         alpha, beta = deepnorm_constants(block.count / 2)
         norm = f"{block.name}_norm" if block.name else "norm"
-        made = [residual_of(block, _smaller(block.body, beta), shortcut=alpha), kind(name=norm)]  # type: ignore[call-arg]  # a LayerNorm
-        return made
+        return [residual_of(block, _smaller(block.body, beta), shortcut=alpha), LayerNorm(name=norm)]
 
     return wrap_blocks(draft, "deepnorm()", layers, False, wrap)
 
@@ -378,6 +374,3 @@ ENTRIES: tuple[Entry, ...] = (
         aliases=("long_skips",),
     ),
 )
-
-# Until the core has it.
-ENTRIES = tuple(entry for entry in ENTRIES if entry.name != "deepnorm" or "layer_norm" in Layer.kinds)
