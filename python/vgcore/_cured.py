@@ -177,7 +177,8 @@ class Cured(Running):
         """Copy every parameter that the cures left as it was: its shape, and how it starts."""
         old, new = starts(before), starts(after)
         shapes = self.parameter_shapes() | dict(self._core.buffers())
-        for name, shape in (net.parameter_shapes() | dict(net._core.buffers())).items():
+        wanted = [*net.parameter_shapes().items(), *net._core.buffers()]
+        for name, shape in ((name, tuple(shape)) for name, shape in wanted):
             source, first = after.source(name)
             beside, work = after.derived.get(name, (name, None))
             if source not in shapes or {name, source, beside} & after.fresh:
