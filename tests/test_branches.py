@@ -145,6 +145,20 @@ def test_gates_leave_no_range(dtype: str) -> None:
     assert got == pytest.approx(3000 * np.log2(2 * t), rel=1e-5 if dtype == "float32" else 1e-13)
 
 
+def test_faint_rows_meet_a_bias_as_others_do() -> None:
+    """Inputs near the end of float32 beside ordinary ones: each row as if it were alone, to the last digit."""
+    net = vg.Network(9, [vg.Dense(7, sigma_b2=1e-70, name="d")], rng=0)
+    x = np.random.default_rng(1).normal(size=(6, 9)).astype(np.float32)
+    x[[1, 4, 5]] *= np.float32(2.0**-125)
+    y, p = net.forward(x), net.parameters()
+    for row in range(6):
+        assert net.forward(x[row : row + 1]).tobytes() == y[row].tobytes()
+    weight, bias, wide = (a.astype(np.float64) for a in (p["d.weight"], p["d.bias"], x))
+    expected = wide @ weight.T + bias
+    sizes = np.abs(wide) @ np.abs(weight).T + np.abs(bias)
+    np.testing.assert_array_less(np.abs(y - expected) / sizes, 2.0**-21)
+
+
 def test_a_faint_part_of_a_concatenation_keeps_its_digits() -> None:
     """The body's part of the cotangent is 2**-120, and 2**-100 of that comes back, in float32."""
     net = vg.Network(1, [vg.Concat(vg.Repeat(vg.Dense(1, bias=False, init=[[0.5]]), 100))], rng=0)

@@ -5,7 +5,7 @@ use super::program::{Kind, Op, Source};
 use super::sweep::{Scene, Worker};
 use super::tape::{Place, Share};
 use crate::kernels::delta::{RowDelta, depth_below, normalise, on_grid};
-use crate::kernels::matmul::{Matrix, Start, product};
+use crate::kernels::matmul::{Matrix, Scratch, Start, product};
 use crate::kernels::norm::KEPT;
 use crate::num::real::Real;
 use crate::num::scaled::{ScaledSum, exponent, mul_pow2};
@@ -101,4 +101,35 @@ pub fn lift_rows<T: Real>(x: &[T], width: usize, lifts: &mut [i64], lifted: &mut
         normalise(l, k);
     }
     true
+}
+
+/// `y = x w^T + b` where some rows of x are faint. The product is linear in x, so those are computed at about one, brought
+/// back, and meet the bias then: fading networks keep their speed and their digits down to the last subnormal number.
+/// `x`, `lifted`: (rows, in); `y`: (rows, out).
+pub fn faint_product<T: Real>(
+    (n_out, n_in): (usize, usize),
+    (x, lifted): (&[T], &[T]),
+    lifts: &[i64],
+    weights: Matrix<'_, T>,
+    start: Start<'_, T>,
+    y: &mut [T],
+    scratch: &mut Scratch<T>,
+) {
+    let mut from = 0;
+    while from < lifts.len() {
+        let faint = lifts[from] != 0;
+        let n = lifts[from..].iter().take_while(|&&k| (k != 0) == faint).count();
+        let y = &mut y[from * n_out..(from + n) * n_out];
+        let (x, begin) = if faint { (lifted, Start::Zero) } else { (x, start) };
+        product((n, n_out, n_in), Matrix::rows(&x[from * n_in..], n_in), weights, begin, y, scratch);
+        if faint {
+            for (y, &k) in y.chunks_exact_mut(n_out).zip(&lifts[from..]) {
+                normalise(y, -k);
+                if let Start::Row(bias) = start {
+                    y.iter_mut().zip(bias).for_each(|(y, b)| *y = T::from_f64(y.to_f64() + b.to_f64()));
+                }
+            }
+        }
+        from += n;
+    }
 }

@@ -4,7 +4,7 @@
 //! Backward is linear in the delta, so each row carries an exponent of its own and is rescaled by powers of two,
 //! exactly: no gradient leaves the range of the type.
 
-use super::faint::lift_rows;
+use super::faint::{faint_product, lift_rows};
 use super::look_ahead::Way;
 use super::origin::Made;
 use super::pass::Training;
@@ -200,15 +200,8 @@ impl<T: Real> Scene<'_, T> {
                     let (x, y) = read_write(&mut share.slots, spot.place(op.source), y);
                     let weights = Matrix::columns(self.copy(&w.made, weight, i), n_in);
                     let start = bias.as_ref().map_or(Start::Zero, |r| Start::Row(self.copy(&w.made, r, i)));
-                    let linear = bias.as_ref().is_none_or(|r| self.copy(&w.made, r, i).iter().all(|b| *b == T::ZERO));
-                    if linear && lift_rows(x, n_in, &mut w.lifts, &mut w.spare) {
-                        // Without a bias the product is linear in x, so faint rows are computed at about one: fading
-                        // networks keep their speed and their digits down to the last subnormal number.
-                        let x = Matrix::rows(&w.spare, n_in);
-                        product((m, n_out, n_in), x, weights, Start::Zero, y, &mut w.scratch);
-                        for (y, &k) in y.chunks_exact_mut(n_out).zip(&w.lifts) {
-                            normalise(y, -k);
-                        }
+                    if lift_rows(x, n_in, &mut w.lifts, &mut w.spare) {
+                        faint_product((n_out, n_in), (x, &w.spare), &w.lifts, weights, start, y, &mut w.scratch);
                     } else {
                         product((m, n_out, n_in), Matrix::rows(x, n_in), weights, start, y, &mut w.scratch);
                     }
