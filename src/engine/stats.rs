@@ -173,12 +173,16 @@ impl Stats {
         if op.delta.is_some() {
             self.delta_log2_norm[u] = f64::NEG_INFINITY;
         }
-        let weights = op.weights();
-        if let Kind::Dense { bias, .. } = &op.kind {
+        let (weights, bias) = match &op.kind {
+            Kind::Dense { bias, .. } => (op.weights(), bias.is_some()),
+            Kind::Norm(n) if n.weight.is_some() => (op.widths.1, n.bias.is_some()),
+            _ => (0, false),
+        };
+        if weights > 0 {
             self.weight_grad_log2_norm[u] = f64::NEG_INFINITY;
-            if bias.is_some() {
-                self.bias_grad_log2_norm[u] = f64::NEG_INFINITY;
-            }
+        }
+        if bias {
+            self.bias_grad_log2_norm[u] = f64::NEG_INFINITY;
         }
         let Some(f) = &mut self.full else { return };
         f.grad_zero_samples[u] = batch as i64;
