@@ -121,7 +121,9 @@ class Trial:
 
 
 def _needs_data(cure: Mitigation) -> bool:
-    return cure.name == "lsuv" or (cure.name == "chrono" and cure.params.get("T") is None)
+    return cure.name in ("lsuv", "layerwise_pretraining") or (
+        cure.name == "chrono" and cure.params.get("T") is None
+    )
 
 
 def run_trial(net: Network, cures: Sequence[Mitigation], course: Course) -> Trial:

@@ -14,6 +14,7 @@ from . import activations, initializers
 from ._mitigation_base import DoesNotApply, Draft, Entry, Setting
 from ._mitigation_rewrite import Place, changed, edit_layers, nothing_to_change, rewrite
 from .cells import Cell
+from .errors import ArgumentError
 from .initializers import Initializer
 from .layers import Activation, Dense, Layer, Repeat
 from .recurrent import Recurrent
@@ -314,6 +315,24 @@ def _delta(draft: Draft) -> Draft:
     return start_dense(draft, choose, "delta()")
 
 
+def _pretraining(draft: Draft, epochs: int, corruption: float) -> Draft:
+    what = "layerwise_pretraining()"
+    if _is_recurrent(draft):
+        raise nothing_to_change(what, "it pretrains layer by layer; for sequences there is vg.chunking")
+    if draft.x is None:
+        raise DoesNotApply(f"{what} trains each layer on the data: give them, net.mitigate(..., x=x)")
+
+    def procedure(net: Any, x: Any) -> Any:
+        from .pretraining import greedy
+
+        try:
+            return greedy(net, x, epochs=epochs, corruption=corruption, rng=net.seed)
+        except ArgumentError as error:
+            raise nothing_to_change(what, str(error)) from error
+
+    return replace(draft, after=(*draft.after, procedure))
+
+
 def _lsuv(draft: Draft, tolerance: float) -> Draft:
     if _is_recurrent(draft):
         raise nothing_to_change(
@@ -418,6 +437,26 @@ ENTRIES: tuple[Entry, ...] = (
         refits=True,
     ),
     Entry(
+        "layerwise_pretraining",
+        "pretraining",
+        "h_l = phi(W_l h_(l-1) + b_l), W_l trained to give h_(l-1) back",
+        "Layers that learn one by one what their input looks like, before any gradient comes down to them.",
+        "every weight and bias in front of an activation is trained on x, without labels; then fit",
+        "Hinton, Osindero & Teh 2006; Bengio et al. 2007; Vincent et al. 2008",
+        _pretraining,
+        (
+            Setting("epochs", 10, "passes over the data for each layer", kind="size"),
+            Setting("corruption", 0.0, "share of each input that is masked"),
+        ),
+        aliases=("pretraining", "greedy", "stacked_autoencoders"),
+        needs="data: net.mitigate(..., x=x); Dense layers with activations, without shortcuts or norms",
+        conflicts={
+            "block": "it pretrains plain layers",
+            "long": "it pretrains plain layers",
+            "norm": "it pretrains plain layers",
+        },
+    ),
+    Entry(
         "zero_bias",
         "bias",
         "b = 0",
@@ -429,3 +468,7 @@ ENTRIES: tuple[Entry, ...] = (
         refits=True,
     ),
 )
+
+# Until the core has it.
+if "looks_linear" not in initializers.names():
+    ENTRIES = tuple(entry for entry in ENTRIES if entry.name != "looks_linear")

@@ -62,8 +62,8 @@ _FIRST: Final[Mapping[str, tuple[str, ...]]] = {
 }
 #: The order in which a pair is applied: what is inside a layer first, what goes around it last.
 _ORDER: Final = (
-    "cell", "activation", "start", "bias", "gate", "weight", "norm", "block", "long", "depth", "constraint",
-    "optimizer", "clip", "training",
+    "cell", "activation", "start", "pretraining", "bias", "gate", "weight", "norm", "block", "long", "depth",
+    "constraint", "optimizer", "clip", "training", "truncation",
 )  # fmt: skip
 
 

@@ -113,9 +113,9 @@ class Chain:
                 continue
             before = layers[index - 1]["kind"] if index else ""
             state, effect = self.apply(layer, state, where)
-            if layer["kind"] == "activation" and before == "dense":
-                dense = found.pop().effect  # a Dense and the activation right after it are one step
-                effect = _joined(dense, effect)
+            if layer["kind"] == "activation" and before in ("dense", "norm"):
+                first = found.pop().effect  # with a Dense or a norm the activation right after it is one step
+                effect = _joined(first, effect)
             found.append(Step(effect, 1, state.width))
         return found, state
 

@@ -37,9 +37,9 @@ def norm(chain: Chain, layer: Mapping[str, Any], state: State, where: str) -> tu
                 "that are not the batch's"
             )
         chain.notes["batch normalisation: batches are taken as large, their samples as unrelated"] = None
-        # The mean over the batch is taken out, and with it what the gradient has along it.
-        common = 1.0 - state.over_batch / state.second if state.second > 0.0 else 0.0
-        along = Modes(rr=1.0 - common, keep=math.sqrt(max(1.0 - common, 0.0)))
+        # The mean over the batch is taken out: of what lay along the input the rest is like any direction.
+        rest = state.over_batch / state.second if state.second > 0.0 else 1.0
+        along = Modes(rr=rest, sr=1.0 - rest, keep=math.sqrt(rest))
         return State(1.0, 0.0, state.width, True, 1.0), Effect(-_ln(state.over_batch + eps), modes=along)
     # What lies along the input is what a row's norm takes out of a gradient.
     along = Modes(rr=0.0, keep=0.0)
