@@ -181,3 +181,20 @@ def test_a_training_that_explodes_says_where() -> None:
     assert history.stagnation.kind == "unknown"
     assert "It ended early" in words(history)
     assert "stopped" in repr(history)
+
+
+def test_the_best_epoch_comes_back_with_its_running_statistics() -> None:
+    net = vg.mlp(4, 32, in_features=64, out_features=10, norm="batch", rng=0)
+    kept: dict[int, dict[str, Any]] = {}
+    stopper = EarlyStopping(patience=2)
+    history = net.fit(
+        X[:400], Y[:400], epochs=30, optimizer=vg.Adam(0.02), validation=0.3, rng=0,
+        callbacks=[stopper, lambda end: kept.update({end.epoch: end.net.buffers()})],
+    )  # fmt: skip
+    assert history.stopped is not None
+    assert stopper.best_epoch is not None
+    found, best, last = net.buffers(), kept[stopper.best_epoch], kept[max(kept)]
+    assert found
+    for name, array in found.items():
+        assert (array == best[name]).all(), name
+        assert not (array == last[name]).all(), name

@@ -186,6 +186,15 @@ def test_pickles_hold_files_of_vgcore_and_go_on_training() -> None:
     assert Classifier(**SMALL).__getstate__()["epochs"] == 8  # not fitted: nothing to write
 
 
+def test_running_statistics_are_pickled() -> None:
+    pytest.importorskip("safetensors")
+    x, y = blobs()
+    model = Classifier(**SMALL, norm="batch").fit(x, y)
+    again = pickle.loads(pickle.dumps(model))
+    assert (again.predict_proba(x) == model.predict_proba(x)).all()
+    assert set(again.network_.buffers()) == set(model.network_.buffers()) != set()
+
+
 def test_searches_and_pipelines_take_them() -> None:
     x, y = blobs()
     pipeline = make_pipeline(StandardScaler(), Classifier(**SMALL | {"epochs": 60}))
