@@ -51,7 +51,7 @@ class Demo:
     epochs: int
     expect: str
     """"learns": above 0.9, or an error below 0.01; "fails": does not; "shown": whatever comes."""
-    before: Callable[[vg.Network, Data, int], vg.Network] | None = field(default=None)
+    before: Callable[[vg.Network, Data, int, int], vg.Network] | None = field(default=None)
     """What is done to the network before it is trained as a whole."""
 
 
@@ -120,10 +120,10 @@ def recurrent(
     return build
 
 
-def pretrained(net: vg.Network, data: Data, epochs: int) -> vg.Network:
+def pretrained(net: vg.Network, data: Data, epochs: int, seed: int) -> vg.Network:
     """Return the network with its layers pretrained, one by one, without labels."""
     made = vg.pretraining.autoencoders(
-        net, data.train[0], epochs=epochs, corruption=0.1, optimizer=vg.Adam(0.003), batch_size=32, rng=SEED
+        net, data.train[0], epochs=epochs, corruption=0.1, optimizer=vg.Adam(0.003), batch_size=32, rng=seed
     )
     print(made)
     return made.network
@@ -242,13 +242,13 @@ def until_learned(demo: Demo) -> Callable[[Any], None]:
     return look
 
 
-def run(demo: Demo, data: Data, quick: bool, out: Path) -> dict[str, Any]:
+def run(demo: Demo, data: Data, quick: bool, out: Path, seed: int = SEED) -> dict[str, Any]:
     """Train one network; return and draw what happened."""
-    net = demo.build(SEED, quick)
+    net = demo.build(seed, quick)
     print(f"{demo.name}: {demo.title}\n  {net}", flush=True)
     start = time.perf_counter()
     if demo.before is not None:
-        net = demo.before(net, data, 2 if quick else 15)
+        net = demo.before(net, data, 2 if quick else 15, seed)
     prepared = time.perf_counter() - start
     flow = net.probe(
         *(part[:128] for part in data.train), loss="mse" if demo.data == "adding" else "cross_entropy"
@@ -261,14 +261,14 @@ def run(demo: Demo, data: Data, quick: bool, out: Path) -> dict[str, Any]:
     print(f"10^{decades:.1f} of that at the output", flush=True)
     history = net.fit(
         *data.train, epochs=min(2, demo.epochs) if quick else demo.epochs, validation=data.stop,
-        callbacks=[until_learned(demo)], rng=SEED, **demo.fit,
+        callbacks=[until_learned(demo)], rng=seed, **demo.fit,
     )  # fmt: skip
     value = figure(net, data.test, demo.data)
     result = {
         "name": demo.name,
         "title": demo.title,
         "data": demo.data,
-        "seed": SEED,
+        "seed": seed,
         "network": repr(net),
         "options": {key: repr(option) for key, option in demo.fit.items()},
         "decades_at_start": decades,
@@ -308,7 +308,7 @@ def draw(demo: Demo, history: vg.History, result: dict[str, Any], path: Path) ->
     middle.set_title("validation: " + ("error (1/6 is guessing)" if error else "accuracy (0.1 is guessing)"))
     history.plot_flow(right)
     right.set_title("gradient norm, layer by layer" if history.units.steps.max() >= 0 else "gradient norm")
-    canvas.suptitle(f"{demo.title}: test {result['measure']} {result['test']:.4g}, seed {SEED}")
+    canvas.suptitle(f"{demo.title}: test {result['measure']} {result['test']:.4g}, seed {result['seed']}")
     canvas.savefig(path, dpi=100)
 
 
@@ -332,6 +332,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--only", metavar="NAMES", help=f"of {', '.join(demo.name for demo in DEMOS)}")
     parser.add_argument("--quick", action="store_true", help="small and short: whether it runs")
+    parser.add_argument("--seed", type=int, default=SEED, help="of weights and order of samples")
     parser.add_argument("--out", type=Path, default=Path("vgcore-demos"), help="folder for what is written")
     given = parser.parse_args(arguments)
     wanted = given.only.split(",") if given.only else [demo.name for demo in DEMOS]
@@ -344,7 +345,7 @@ def main(arguments: list[str] | None = None) -> int:
     for demo in (demo for demo in DEMOS if demo.name in wanted):
         if demo.data not in sets:
             sets[demo.data] = DATA[demo.data](given.quick)
-        results.append(run(demo, sets[demo.data], given.quick, given.out))
+        results.append(run(demo, sets[demo.data], given.quick, given.out, given.seed))
         (given.out / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
         (given.out / "table.md").write_text(table(results), encoding="utf-8")
     print(table(results))

@@ -361,3 +361,40 @@ def test_a_learned_scale_of_zero_grows_exactly_whatever_the_branch() -> None:
         vg.depth.grow(gained, 4)
     with pytest.raises(vg.ArgumentError, match=r"a new step with Highway.* cannot start as the identity"):
         vg.depth.grow(vg.Network(8, [vg.Repeat(vg.Highway(), 3)], rng=0), 4)
+
+
+@pytest.mark.parametrize("options", [{"norm": "batch"}, {"skip": "pre_activation", "norm": "batch"}])
+def test_running_statistics_go_with_their_steps(options: dict[str, Any]) -> None:
+    net = vg.mlp(4, 8, in_features=8, out_features=3, rng=0, **options)
+    net.fit(X, LABELS, epochs=3, batch_size=3, rng=0)
+    smaller = net.without([2, 3])
+    for before, after in ((net.buffers(), smaller.buffers()), (net.parameters(), smaller.parameters())):
+        for name, value in before.items():
+            kept = value[[0, 3]] if name.startswith("hidden") else value
+            assert after[name].tobytes() == kept.tobytes()
+    if "skip" in options:
+        grown = vg.depth.grow(net, 9)
+        assert grown.forward(X).tobytes() == net.forward(X).tobytes()
+        assert vg.depth.stochastic(net, 1.0).forward(X).tobytes() == net.forward(X).tobytes()
+
+
+@pytest.mark.parametrize("skip", ["pre_activation", "rezero", "skipinit", "fixup", "long:2"])
+def test_every_block_that_ends_in_a_linear_map_or_a_learned_scale_grows_exactly(skip: str) -> None:
+    net = vg.mlp(4, 8, in_features=8, out_features=3, skip=skip, rng=0)
+    net.fit(X, LABELS, epochs=2, rng=0)
+    grown = vg.depth.grow(net, 20)
+    assert grown.forward(X).tobytes() == net.forward(X).tobytes()
+    before = grown.parameters()
+    grown.fit(X, LABELS, epochs=30, optimizer=vg.SGD(0.01), rng=0)
+    moved = [np.abs(value - before[name]).max() > 0 for name, value in grown.parameters().items()]
+    assert all(moved), "every kind of parameter learns, those of new steps with the others"
+
+
+@pytest.mark.parametrize("skip", ["highway", "dense", "unet", "deepnorm", "scaled"])
+def test_steps_are_counted_as_in_a_flow_whatever_the_blocks(skip: str) -> None:
+    net = vg.mlp(4, 8, in_features=8, out_features=3, skip=skip, rng=0)
+    steps = _surgery.steps_of(net)
+    assert len(steps) == net.num_steps == net.probe(X, LABELS, loss="cross_entropy").steps
+    assert sum(step.layers for step in steps if not step.copy) == len(net.layers)
+    for step in (step.number for step in steps if step.square):
+        assert net.without([step]).forward(X).shape == (6, 3)
