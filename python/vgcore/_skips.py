@@ -246,8 +246,8 @@ def deepnorm_constants(layers: float) -> tuple[float, float]:
     """Return DeepNorm's ``alpha = (2N)^(1/4)`` and ``beta = (8N)^(-1/4)`` for N layers of two branches each.
 
     Example:
-        >>> deepnorm_constants(8)
-        (2.0, 0.35355339059327373)
+        >>> [round(value, 6) for value in deepnorm_constants(8)]
+        [2.0, 0.353553]
 
     Source: Wang et al. 2022, arXiv:2203.00555, figure 2.
     """
