@@ -343,4 +343,5 @@ class Built:
             kind,
             self._seed,
             version,
+            self._applied.to_dict(),
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 
 from . import _saving
+from ._mitigation_base import Applied
 from .network import Network
 
 __all__ = ["load"]
 
 
 def load(path: str | os.PathLike[str]) -> Network:
-    """Return the network that ``net.save(path)`` saved: structure, parameters and seed.
+    """Return the network that ``net.save(path)`` saved: structure, parameters, seed and cures.
 
     Raises:
         FileNotFoundError: no such file.
@@ -28,6 +29,7 @@ def load(path: str | os.PathLike[str]) -> Network:
         Network(in_features=4, out_features=4, steps=3, parameters=60, dtype=float32, seed=0)
     """
     structure, layers, parameters = _saving.read(path)
+    applied = Applied.from_dict(structure.get("applied", {}))
     return Network._restore(
-        structure["in_features"], layers, structure["dtype"], structure["seed"], parameters
+        structure["in_features"], layers, structure["dtype"], structure["seed"], parameters, applied
     )

@@ -167,3 +167,45 @@ class Applied:
     cures: tuple[Any, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     settled: frozenset[str] = frozenset()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, for a file; empty where no cure was applied."""
+        parts: dict[str, Any] = {}
+        for key, value in self.training.items():
+            listed = value if isinstance(value, tuple) else (value,)
+            parts[key] = [value] if isinstance(value, int) else [part.to_spec() for part in listed]
+        found = {
+            "cures": [cure.text for cure in self.cures],
+            "training": parts,
+            "settled": sorted(self.settled),
+        }
+        return {key: value for key, value in found.items() if value}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Applied:
+        """Return what `to_dict` wrote.
+
+        Raises:
+            UnknownNameError, ArgumentError: cures or parts of a training that this version does not have.
+        """
+        if not data:
+            return cls()
+        from .clipping import Clip
+        from .constraints import Constraint
+        from .mitigations import get
+        from .optimizers import Optimizer
+
+        made: Mapping[str, Callable[[str, Mapping[str, Any]], Any]] = {
+            "optimizer": Optimizer,
+            "clip": Clip,
+            "constraint": Constraint,
+        }
+        training: dict[str, Any] = {}
+        for key, listed in data.get("training", {}).items():
+            if key not in made:
+                training[key] = int(listed[0])
+                continue
+            named = ((spec["name"], {k: v for k, v in spec.items() if k != "name"}) for spec in listed)
+            parts = tuple(made[key](name, params) for name, params in named)
+            training[key] = parts[0] if key == "optimizer" else parts
+        return cls(tuple(map(get, data.get("cures", ()))), training, frozenset(data.get("settled", ())))

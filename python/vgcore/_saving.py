@@ -40,8 +40,9 @@ def write(
     dtype: str,
     seed: int,
     version: str,
+    applied: Mapping[str, Any],
 ) -> None:
-    """Write a network; the file appears whole or not at all."""
+    """Write a network and the cures that made it; the file appears whole or not at all."""
     numpy_io = _safetensors("saving a network").numpy
     initial: Tensors = {}
     structure = {
@@ -50,7 +51,7 @@ def write(
         "dtype": dtype,
         "seed": str(seed),  # as text: JSON readers elsewhere may hold numbers as floats
         "layers": [_encode(layer, initial) for layer in layers],
-    }
+    } | ({"applied": dict(applied)} if applied else {})
     metadata = {"vgcore": version, "vgcore_network": json.dumps(structure, separators=(",", ":"))}
     target = Path(path)
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")

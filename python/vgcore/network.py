@@ -112,4 +112,6 @@ class Network(Cured, Training):
             >>> net.without([1, 5, 9]).parameter_shapes()["hidden.weight"]
             (7, 4, 4)
         """
-        return _surgery.without(self, steps)
+        shorter = _surgery.without(self, steps)
+        shorter._applied = self._applied
+        return shorter
