@@ -23,6 +23,7 @@ from vgcore._memory import available_memory, format_bytes, parse_bytes
             lambda: vg.Dense(2, init="he_norml"),
             ["initializer 'he_norml'", "'he_normal'", "vg.initializers.names()"],
         ),
+        (lambda: vg.mlp(3, 4, norm="batch_nrm"), ["norm 'batch_nrm'", "'batch'", "vg.norms.names()"]),
         (lambda: vg.Dense(2, bias_init="zeroes"), ["initializer 'zeroes'", "'zeros'"]),
         (
             lambda: network().loss(samples(), LABELS, "crossentropi"),
@@ -65,7 +66,6 @@ ARGUMENTS: list[tuple[Callable[[], Any], list[str]]] = [
     (lambda: vg.mlp(True, 4), ["depth", "integer", "True (bool)"]),
     (lambda: vg.mlp(3, 4, in_features=0), ["in_features", "got 0"]),
     (lambda: vg.mlp(3, 4, out_features=-1), ["out_features", "got -1"]),
-    (lambda: vg.mlp(3, 4, norm="batch_norm"), ["norm", "None", "'batch_norm'"]),
     (lambda: vg.mlp(3, 4, skip="residal"), ["skip", "'residual'", "'residal'", "did you mean"]),
     (lambda: vg.mlp(3, 4, bias="no"), ["bias", "True or False"]),  # type: ignore[arg-type]
     (lambda: vg.mlp(3, 4, activation=np.tanh), ["activation", "'tanh'", "function"]),  # type: ignore[arg-type]
