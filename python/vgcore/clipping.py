@@ -267,10 +267,14 @@ def apply(
                 parameters[name], name=name, dtype=mantissa.dtype, shape=mantissa.shape, finite=False
             )
         outer = np.require(exponent, np.int64, ["C", "A"])
-        rows.append((mantissa, outer, weights, outer.ndim, name in last))
+        rows.append((mantissa, outer.reshape(-1), weights, outer.ndim, name in last))
     dtype = rows[0][0].dtype.name if rows else "float64"
     done = _core.clip(chosen, rows, dtype)
-    return gradients.replaced(dict(zip(gradients, done, strict=True)))
+    shaped = {
+        name: (mantissa, exponent.reshape(np.shape(gradients.scaled(name)[1])))
+        for name, (mantissa, exponent) in zip(gradients, done, strict=True)
+    }
+    return gradients.replaced(shaped)
 
 
 def names() -> list[str]:

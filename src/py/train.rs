@@ -356,8 +356,8 @@ fn tell<'py>(py: Python<'py>, r: &Report) -> PyResult<Bound<'py, PyDict>> {
     Ok(d)
 }
 
-/// What clips, in order, make of gradients: a list of (mantissas, exponents, weights or None, leading axes, of the last
-/// layer) gives a list of (mantissas, exponents).
+/// What clips, in order, make of gradients: a list of (mantissas, exponents in a row, weights or None, number of
+/// leading axes, of the last layer) gives a list of (mantissas, exponents).
 #[pyfunction]
 pub fn clip<'py>(
     py: Python<'py>,
@@ -380,22 +380,24 @@ fn clip_in<'py, T: Float>(
     for item in gradients.iter() {
         let (m, e, w, lead, last): Row<'_> = item.extract()?;
         let (mantissa, shape) = read::<T>(&m, "gradient", T::NAME)?;
-        let (exponent, outer) = read::<i64>(&e, "exponent", "int64")?;
+        let (exponent, _) = read::<i64>(&e, "exponent", "int64")?;
         let weights = match &w {
             Some(w) => read::<T>(w, "weights", T::NAME)?.0,
             None => vec![T::from_f64(0.0); mantissa.len()],
         };
-        if weights.len() != mantissa.len() || outer[..] != shape[..lead.min(shape.len())] {
+        let copies: usize = shape[..lead.min(shape.len())].iter().product();
+        if weights.len() != mantissa.len() || exponent.len() != copies {
             return Err(named(py, "ShapeError", "a gradient, its exponents and its weights differ in shape"));
         }
         let cols = (shape.len() > lead + 1).then(|| shape[shape.len() - 1]);
         list.push(Lone { mantissa, exponent, weights, cols, last });
-        shapes.push((shape, outer));
+        shapes.push(shape);
     }
     py.detach(|| clipping::clip(pool::num_threads(), clips, &mut list));
     let out = PyList::empty(py);
-    for (g, (shape, outer)) in list.iter().zip(&shapes) {
-        out.append((array(py, &g.mantissa, shape, T::NAME)?, array(py, &g.exponent, outer, "int64")?))?;
+    for (g, shape) in list.iter().zip(&shapes) {
+        let exponents = array(py, &g.exponent, &[g.exponent.len()], "int64")?;
+        out.append((array(py, &g.mantissa, shape, T::NAME)?, exponents))?;
     }
     Ok(out)
 }
