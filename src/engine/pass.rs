@@ -222,13 +222,14 @@ impl<T: Real> Network<T> {
         let stop = || !begun.load(Ordering::Relaxed) && stop.now();
         let outcome = if r.mode == Mode::Step {
             let mut params = self.params.write().unwrap_or_else(PoisonError::into_inner);
-            let outcome = self.carry_out(p, r, &plan, &mut tape, Params::Write(&mut params), stepper, (&begun, &stop));
+            let outcome =
+                self.carry_out(p, r, &plan, &mut tape, (Params::Write(&mut params), stepper), (&begun, &stop));
             // Also where the pass was stopped: some parameters may have been stepped.
             self.refresh(&mut params);
             outcome
         } else {
             let params = self.params.read().unwrap_or_else(PoisonError::into_inner);
-            self.carry_out(p, r, &plan, &mut tape, Params::Read(&params), None, (&begun, &stop))
+            self.carry_out(p, r, &plan, &mut tape, (Params::Read(&params), None), (&begun, &stop))
         };
         if plan.bytes <= SPARE_LIMIT
             && let Ok(mut s) = self.spare.try_lock()
@@ -244,8 +245,7 @@ impl<T: Real> Network<T> {
         r: &Request<'_, T>,
         plan: &Plan,
         tape: &mut Tape<T>,
-        params: Params<'_, T>,
-        stepper: Option<&mut Stepper<'_, T>>,
+        (params, mut stepper): (Params<'_, T>, Option<&mut Stepper<'_, T>>),
         (begun, stop): (&AtomicBool, &(dyn Fn() -> bool + Sync)),
     ) -> Result<Outcome<T>, Error> {
         let backward = r.mode.goes_back();
@@ -284,7 +284,6 @@ impl<T: Real> Network<T> {
         }
         feed.level_seeds();
         begun.store(stepper.as_ref().is_some_and(|s| s.fuses), Ordering::Relaxed);
-        let mut stepper = stepper;
         let start = Instant::now();
         let flow = feed.backward(params, stepper.as_deref_mut())?;
         if let Some(s) = stepper {

@@ -138,6 +138,13 @@ impl<T: Real> Trainer<T> {
 
     /// Takes a step for each learning rate, at most to the end of the epoch in work.
     pub fn run(&mut self, net: &Network<T>, data: &Data<T>, rates: &[f64], w: &Watch<'_>) -> Result<Report, Error> {
+        let alone = data.rows > 1 && data.rows % self.plan.batch == 1;
+        if let (true, Some(p)) = (alone, net.program()) {
+            p.check_batch(1, true).map_err(|e| {
+                let batch = self.plan.batch;
+                Error::Argument(format!("the last batch of {} samples by {batch} has one sample: {e}", data.rows))
+            })?;
+        }
         let order = self.order(data.rows);
         let mut report = Report::default();
         let mut batch = Batch::default();

@@ -100,7 +100,7 @@ impl<T: Real, R: Lanes> Kernel for Block<'_, T, R> {
         let (mut moved, mut squares, mut same) = ([wide; 2], [wide; 2], zero);
         let step = Step::<T>::new(-self.scale.m, self.scale.e);
         let (first, factor) = (T::V::<I>::splat(step.first), T::V::<I>::splat(step.second));
-        let numbers = self.numbers.map(|k| T::V::<I>::c(k));
+        let numbers = self.numbers.map(T::V::<I>::c);
         let (len, used) = (self.gradient.len(), self.rule.used());
         let g = self.gradient.as_ptr();
         let w = self.weights.as_mut_ptr();

@@ -53,8 +53,11 @@ fn refused(py: Python<'_>, e: &CatalogueError) -> PyErr {
     named(py, if e.is_unknown_name() { "UnknownNameError" } else { "ArgumentError" }, &e.to_string())
 }
 
+/// How a catalogue reads a part.
+type Parse<P> = fn(&str, &[(String, Value)]) -> Result<P, CatalogueError>;
+
 /// A part by the dictionary that describes it: its name, and its parameters.
-fn part<P>(d: &Bound<'_, PyDict>, parse: fn(&str, &[(String, Value)]) -> Result<P, CatalogueError>) -> PyResult<P> {
+fn part<P>(d: &Bound<'_, PyDict>, parse: Parse<P>) -> PyResult<P> {
     let rest = d.copy()?;
     let name: String = match rest.get_item("name")? {
         Some(n) => n.extract()?,
