@@ -1,5 +1,5 @@
-"""Tests of the bits of trainings: resumed at any step, on any number of threads and instruction path, with the
-update in the weight phase or behind it, they are the same."""
+"""Tests of the bits of trainings: resumed at any step, on any number of threads and instruction path, with
+the update in the weight phase or behind it, they are the same."""
 
 from __future__ import annotations
 

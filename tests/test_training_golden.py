@@ -64,7 +64,7 @@ def test_a_clip_leaves_what_pytorch_leaves(case: str) -> None:
 
 def test_known_answer_of_clip_grad_norm() -> None:
     entry = known_answers()["clip_grad_norm"]
-    given = gradients(np.array(entry["setting"]["grad"]))
+    given = gradients(np.array(entry["setting"]["grad"], np.float64))
     got = vg.clips.apply(vg.ClipNorm(entry["setting"]["max_norm"]), given)["g0"]
     assert np.abs(got - entry["expected"]["clipped"]).max() <= entry["tolerance"]["abs"]
     # Pascanu's rule has no eps.

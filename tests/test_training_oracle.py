@@ -57,7 +57,7 @@ CLIPS: dict[str, list[tuple[str, dict[str, Any]]]] = {
 
 
 def layers() -> list[Any]:
-    """A matrix of its own, stacked ones, a residual branch with a learned slope, a tied one, biases or none."""
+    """One matrix, stacked ones in branches with a learned slope, a tied one; biases or none."""
     return [
         vg.Dense(6),
         vg.Activation("tanh"),

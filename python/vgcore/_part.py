@@ -46,9 +46,14 @@ class Part:
 
     def __repr__(self) -> str:
         """Return the call that makes this object, with what differs from the defaults."""
-        defaults = self.describe().defaults
-        given = (f"{key}={value!r}" for key, value in self.params.items() if value != defaults[key])
+        own = self._arguments(self.params)
+        defaults = self._arguments(self.describe().defaults)
+        given = (f"{key}={value!r}" for key, value in own.items() if value != defaults[key])
         return f"{self._call()}({', '.join(given)})"
+
+    def _arguments(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return parameters as the arguments of the call."""
+        return dict(params)
 
     def _call(self) -> str:
         return self.name if type(self).__init__ is Part.__init__ else type(self).__name__

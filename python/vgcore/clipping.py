@@ -95,6 +95,10 @@ class ClipNorm(Clip):
             raise ArgumentError(f"norm_type: expected 1, 2 or infinity, got {shown(norm_type)}")
         super().__init__("norm", {"max_norm": max_norm, "rule": rule, "norm_type": known[norm_type]})
 
+    def _arguments(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        order = params["norm_type"]
+        return dict(params) | {"norm_type": float(order) if order == "inf" else int(order)}
+
 
 class ClipLayer(Clip):
     """The gradient of each layer's copy of each parameter has at most the norm `max_norm`.

@@ -10,7 +10,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from ._checks import as_flag, as_real, shown
@@ -60,6 +60,14 @@ class Optimizer(Part):
     def memory(self) -> tuple[str, ...]:
         """What is remembered of each weight, at most: one array of the weights' size each."""
         return tuple(self.describe().extra["memory"])
+
+
+class _WithBetas(Optimizer):
+    """Takes what its two running means keep as one argument."""
+
+    def _arguments(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        rest = {key: value for key, value in params.items() if key not in ("beta1", "beta2")}
+        return {"lr": rest.pop("lr"), "betas": (params["beta1"], params["beta2"]), **rest}
 
 
 class SGD(Optimizer):
@@ -162,7 +170,7 @@ class RMSprop(Optimizer):
         super().__init__("rmsprop", params | {"centered": centered})
 
 
-class Adam(Optimizer):
+class Adam(_WithBetas):
     """Running mean of the gradient over that of its square, both corrected for their start at zero.
 
     ``m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2``;
@@ -199,7 +207,7 @@ class Adam(Optimizer):
         super().__init__("adam", params)
 
 
-class AdamW(Optimizer):
+class AdamW(_WithBetas):
     """Adam behind ``w <- (1 - lr weight_decay) w``: weights decay by themselves, not through the gradient.
 
     Args:
@@ -266,7 +274,7 @@ class LARS(Optimizer):
         super().__init__("lars", params)
 
 
-class LAMB(Optimizer):
+class LAMB(_WithBetas):
     """Adam's direction r with a step for each layer of ``lr |w| / |r| r``.
 
     ``r = m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay w``, for each layer's copy of each
