@@ -89,6 +89,7 @@ class Built:
         self._meta = {"network": repr(self), "dtype": self._dtype.name, "seed": self._seed} | provenance(
             self._layers
         )
+        self._meta["recipe"] = _saving.described(self._layers, self._in_features)
 
     @classmethod
     def _restore(

@@ -299,19 +299,22 @@ class TimeFlow(GradientFlow):
 
     # --- pictures, tables and text -------------------------------------------------------------------------
 
-    def plot(self, ax: Any = None, *, kind: str = "lines", **kw: Any) -> Any:
+    def plot(self, ax: Any = None, *, theory: Any = False, kind: str = "lines", **kw: Any) -> Any:
         """Draw the gradient along time and return the matplotlib Axes.
 
         `kind`: "lines" (norms against time, see ``plotting.plot_time``), "heatmap" (every layer and step, see
         ``plotting.plot_time_heatmap``) or "gates" (mean value of each gate, see ``plotting.plot_gates``).
+        `theory`: as for `GradientFlow.plot`; on lines, for one vanilla recurrent layer.
 
         Raises:
             MissingDependencyError: matplotlib is not installed.
             ArgumentError: no such kind or quantity.
         """
         from . import _plots_time
+        from ._plot_theory import draw_theory
 
-        return _plots_time.plot(self, ax, kind=kind, **kw)
+        axes = _plots_time.plot(self, ax, kind=kind, **kw)
+        return axes if theory is False or kind != "lines" else draw_theory(self, axes, theory)
 
     @cached_property
     def table(self) -> TimeTable:

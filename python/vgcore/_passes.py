@@ -9,6 +9,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from . import activations
 from .errors import ArgumentError
 from .layers import Activation, Dense, Layer, Repeat, walk
@@ -106,6 +109,22 @@ def provenance(layers: Sequence[Layer]) -> dict[str, Any]:
     saturates = any(activations.describe(name).extra.get("saturates") for name in found)
     axis = "time" if any(isinstance(layer, Recurrent) for layer in layers) else "depth"
     return {"axis": axis, "activations": list(found), "saturates": saturates, "structure": structure}
+
+
+def input_moments(x: NDArray[Any]) -> dict[str, float]:
+    """Return mean square and mean of an input's entries, which theory starts from.
+
+    Example:
+        >>> input_moments(np.array([[1.0, 3.0]]))
+        {'mean_square': 5.0, 'mean': 2.0}
+    """
+    square = total = 0.0
+    flat = x.reshape(-1)
+    for start in range(0, flat.size, 65_536):  # a sequence of a million steps is not widened at once
+        part = flat[start : start + 65_536].astype(np.float64)
+        square += float(np.square(part).sum())
+        total += float(part.sum())
+    return {"mean_square": square / flat.size, "mean": total / flat.size}
 
 
 def figure_bytes(units: int, steps: int, recurrent: Sequence[Recurrent], stats: str) -> int:

@@ -17,7 +17,7 @@ from ._built import Built
 from ._checks import as_choice, as_flag, as_real, as_size
 from ._inputs import Inputs, StateLike
 from ._memory import NEGLIGIBLE, available_memory, ensure_fits, parse_bytes
-from ._passes import chosen_loss, figure_bytes, kept_bytes
+from ._passes import chosen_loss, figure_bytes, input_moments, kept_bytes
 from ._rng import key_of
 from .errors import ArgumentError
 from .flow import GradientFlow
@@ -462,11 +462,15 @@ class Running(Built):
             inputs, y, chosen, cotangent, mode=mode, lr=lr, stats=detail,
             memory_budget=memory_budget, training=training,
         )  # fmt: skip
-        meta = self._meta | {
-            "loss": None if chosen is None else repr(chosen),
-            "batch": inputs.batch,
-            "lr": lr,
-        }
+        meta = (
+            self._meta
+            | {
+                "loss": None if chosen is None else repr(chosen),
+                "batch": inputs.batch,
+                "lr": lr,
+            }
+            | input_moments(inputs.x)
+        )
         if inputs.series.truncate is not None:
             meta["truncate"] = inputs.series.truncate
         if inputs.series.lengths is not None:

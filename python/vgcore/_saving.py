@@ -105,6 +105,22 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Layer], Ten
     )
 
 
+def described(layers: Sequence[Layer], in_features: int) -> dict[str, Any] | None:
+    """Return layers as plain values that go into JSON, for results; None where they hold explicit arrays."""
+    initial: Tensors = {}
+    found = [_encode(layer, initial) for layer in layers]
+    return None if initial else {"in_features": in_features, "layers": found}
+
+
+def layers_from(items: Sequence[Any]) -> list[Layer]:
+    """Return the layers of what `described` gave.
+
+    Raises:
+        ArgumentError: a kind of layer that this version does not know.
+    """
+    return [_decode(item, {}) for item in items]
+
+
 def _encode(layer: Layer, initial: Tensors) -> dict[str, Any]:
     values = {f.name: _encode_value(getattr(layer, f.name), initial) for f in fields(layer)}  # type: ignore[arg-type]  # a dataclass
     return {"kind": layer.kind, **values}

@@ -132,16 +132,32 @@ class GradientFlow(FlowArrays):
 
         return diagnose(self)
 
-    def plot(self, ax: Any = None, **kw: Any) -> Any:
+    def plot(self, ax: Any = None, *, theory: Any = False, **kw: Any) -> Any:
         """Draw the gradient norm against the step and return the matplotlib Axes (see
         ``plotting.plot_flow``).
 
+        `theory`: True draws what ``vg.theory.predict`` expects of fresh weights under the measurement, from
+        the layers and the mean square of the input that the flow remembers, beginning at the measured last
+        step: the typical curve, two standard deviations around it, and the curve of infinite width. A Network
+        or a Prediction is taken instead.
+
         Raises:
             MissingDependencyError: matplotlib is not installed.
+            ArgumentError: a layer that theory says nothing about (the message says which), or a flow that
+                does not remember its layers.
+
+        Example:
+            >>> import numpy as np, vgcore as vg
+            >>> net = vg.mlp(50, 64, activation="tanh", rng=0)
+            >>> x = np.random.default_rng(0).normal(size=(8, 64)).astype("float32")
+            >>> len(net.probe(x, cotangent=x).plot(theory=True).lines)
+            3
         """
+        from ._plot_theory import draw_theory
         from .plotting import plot_flow
 
-        return plot_flow(self, ax=ax, **kw)
+        axes = plot_flow(self, ax=ax, **kw)
+        return axes if theory is False else draw_theory(self, axes, theory)
 
     # --- along time alone ----------------------------------------------------------------------------------
 

@@ -84,6 +84,10 @@ class Effect(NamedTuple):
     length: float = math.nan
     modes: Modes = Modes()
 
+    def averaged(self, share: float) -> Effect:
+        """Return the effect with `share` of what varies from sample to sample."""
+        return self._replace(shift=self.shift * share, spread=self.spread * share)
+
 
 class Step(NamedTuple):
     """One step of a network: its effect, how many equal ones follow each other, and the width it puts out."""
@@ -102,6 +106,10 @@ class Chain:
     """Walks descriptions of layers; collects notes on what theory leaves out."""
 
     notes: dict[str, None]
+    batch: int | None = None
+    """Samples of the batch; None for many."""
+    coupled: bool = False
+    """Whether some layer mixes the samples of a batch, so that its gradient is one."""
 
     def steps(self, layers: Sequence[Mapping[str, Any]], state: State) -> tuple[list[Step], State]:
         """Return the steps that layers at the top level make, and the state after them."""
@@ -162,7 +170,8 @@ class Chain:
             return state, total
         raise ArgumentError(
             f"{where}: theory cannot predict a layer of kind {kind!r}; "
-            f"it can predict Dense, Activation, Residual, Repeat, Highway, Concat and normalisation"
+            f"it can predict Dense, Activation, Residual, Repeat, Highway, Concat, Dropout and "
+            f"normalisation"
         )
 
     def _dense(self, layer: Mapping[str, Any], state: State, where: str) -> tuple[State, Effect]:

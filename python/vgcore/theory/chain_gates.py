@@ -15,7 +15,7 @@ from ..errors import ArgumentError
 from .chain import BEYOND, Chain, Effect, Modes, State, layer_moments, phi_of
 from .weight_law import law_of
 
-__all__ = ["concat", "highway", "norm"]
+__all__ = ["concat", "dropout", "highway", "norm"]
 
 
 def _ln(x: float) -> float:
@@ -36,21 +36,45 @@ def norm(chain: Chain, layer: Mapping[str, Any], state: State, where: str) -> tu
                 f"{where}: theory cannot predict online batch normalisation, which begins with statistics "
                 "that are not the batch's"
             )
-        chain.notes["batch normalisation: batches are taken as large, their samples as unrelated"] = None
+        chain.notes["batch normalisation: samples of a batch are taken as unrelated"] = None
+        chain.coupled = True
         # The mean over the batch is taken out: of what lay along the input the rest is like any direction.
         rest = state.over_batch / state.second if state.second > 0.0 else 1.0
         along = Modes(rr=rest, sr=1.0 - rest, keep=math.sqrt(rest))
-        return State(1.0, 0.0, state.width, True, 1.0), Effect(-_ln(state.over_batch + eps), modes=along)
+        gain = _few(chain.batch, 2, where, "samples in a batch") - _ln(state.over_batch + eps)
+        return State(1.0, 0.0, state.width, True, 1.0), Effect(gain, modes=along)
     # What lies along the input is what a row's norm takes out of a gradient.
     along = Modes(rr=0.0, keep=0.0)
+    groups = int(layer["params"].get("groups", 1)) if kind == "group" else 1
+    count = state.width // groups
+    free = {"rms": 0, "layer": 1}.get(kind, 2)
+    few = _few(count, free, where, "units that are normalised together")
+    finite = Effect(shift=few - 1.0 / state.width, spread=2.0 / state.width, modes=along)
     if kind == "rms":
         size = max(eps, 0.0) + state.second
         mean = state.mean / math.sqrt(size) if size > 0.0 else 0.0
         varied = state.over_batch / size if size > 0.0 else 0.0
-        return State(1.0, mean, state.width, state.normal, varied), Effect(-_ln(size), modes=along)
+        return State(1.0, mean, state.width, state.normal, varied), finite._replace(gain=-_ln(size))
     size = max(state.second - state.mean**2, 0.0) + eps
     varied = state.over_batch / size if size > 0.0 else 0.0
-    return State(1.0, 0.0, state.width, state.normal, varied), Effect(-_ln(size), modes=along)
+    return State(1.0, 0.0, state.width, state.normal, varied), finite._replace(gain=-_ln(size))
+
+
+def _few(count: int | None, taken: int, where: str, what: str) -> float:
+    """Ln of what so few numbers add: E 1/s^2 of their variance, less the directions that `taken` counts.
+
+    Exact for linear layers: (B - 2) / (B - 3) over a batch of B; where a row is normalised, the direction of
+    the input is left to the modes.
+    """
+    if count is None:
+        return 0.0
+    least = 3 if taken else 2
+    if count <= least:
+        raise ArgumentError(
+            f"{where}: theory cannot predict normalisation over {count} {what}, whose mean square gradient "
+            f"is infinite; expected at least {least + 1}"
+        )
+    return math.log((count - taken) / (count - least))
 
 
 def highway(chain: Chain, layer: Mapping[str, Any], state: State, where: str) -> tuple[State, Effect]:
@@ -118,4 +142,17 @@ def concat(chain: Chain, layer: Mapping[str, Any], state: State, where: str) -> 
     return after, Effect(gain, -spread / 2.0, spread, inside.delta, inside.length)
 
 
-BEYOND |= {"norm": norm, "highway": highway, "concat": concat}
+def dropout(chain: Chain, layer: Mapping[str, Any], state: State, where: str) -> tuple[State, Effect]:
+    """Keep units with probability 1 - p, times 1 / (1 - p), as in training: squares grow by 1 / (1 - p).
+
+    Source: Schoenholz et al. 2017, sec. 4 (dropout as multiplicative noise).
+    """
+    keep = 1.0 - float(layer["p"])
+    second = state.second / keep
+    spread = 3.0 * (1.0 / keep - 1.0) / state.width
+    after = State(second, state.mean, state.width, False, max(second - state.mean**2, 0.0))
+    chain.notes[f"{where}: dropout is taken as in training"] = None
+    return after, Effect(-_ln(keep), -spread / 2.0, spread)
+
+
+BEYOND |= {"dropout": dropout, "norm": norm, "highway": highway, "concat": concat}

@@ -198,7 +198,12 @@ class Prediction:
 
 
 def predict(
-    net: Network, *, mean_square: float = 1.0, mean: float = 0.0, steps: int | None = None
+    net: Network,
+    *,
+    mean_square: float = 1.0,
+    mean: float = 0.0,
+    steps: int | None = None,
+    batch: int | None = None,
 ) -> Prediction:
     """Return the gradient norm that theory expects at every step of a network with fresh weights.
 
@@ -208,11 +213,13 @@ def predict(
     random, the same at every unit.
 
     Args:
-        net: a network of Dense with random zero-mean weights, Activation, Residual and Repeat; or one vanilla
-            recurrent layer, with a Dense head or without.
+        net: a network of Dense with random zero-mean weights, Activation, Repeat, Residual, Highway, Concat,
+            Dropout and normalisation, as it trains; or one vanilla recurrent layer, with a Dense head or
+            without.
         mean_square: mean square of an entry of the input, ``np.mean(x**2)``.
         mean: mean of an entry of the input; matters only where the input goes into an Activation.
         steps: number of time steps, for a recurrent network.
+        batch: number of samples, which batch normalisation depends on; None for many.
 
     Raises:
         ArgumentError: a layer or an initializer that theory says nothing about (the message says which), or
@@ -229,7 +236,8 @@ def predict(
     """
     if not isinstance(net, Network):
         raise ArgumentError(f"net: expected a vg.Network, got {shown(net)}")
-    found = predict_layers(net.layers, net.in_features, mean_square=mean_square, mean=mean, steps=steps)
+    known = {"mean_square": mean_square, "mean": mean}
+    found = predict_layers(net.layers, net.in_features, steps=steps, batch=batch, **known)
     if found.axis == "depth" and found.steps != net.num_steps:
         raise ArgumentError(f"net: theory counts {found.steps} steps where the network has {net.num_steps}")
     return found
@@ -242,6 +250,7 @@ def predict_layers(
     mean_square: float = 1.0,
     mean: float = 0.0,
     steps: int | None = None,
+    batch: int | None = None,
 ) -> Prediction:
     """Return `predict` for a network that is only described: no weight is drawn.
 
@@ -268,8 +277,12 @@ def predict_layers(
         raise ArgumentError(
             f"steps: expected None for a network without a recurrent layer, got {shown(steps)}"
         )
-    chain = Chain({})
+    chain = Chain({}, None if batch is None else as_size(batch, "batch"))
     found, _ = chain.steps(specs, start)
+    if chain.coupled:
+        # What fluctuates from sample to sample is averaged over the batch.
+        share = 0.0 if chain.batch is None else 1.0 / chain.batch
+        found = [step._replace(effect=step.effect.averaged(share)) for step in found]
     return _prediction("depth", found, tuple(chain.notes))
 
 
