@@ -168,7 +168,8 @@ def check_gradients(
     with exponents, so that a gradient of 1e-5000 is checked as sharply as one of 1. A function ``model(x)``
     is checked as a whole against ``vjp(x, cotangent)``, the gradient of ``sum(cotangent * model(x))`` with
     respect to x. So is a network along time, whose steps share their parameters: take sequences so short that
-    differences can still see their beginning.
+    differences can still see their beginning. Networks that draw in training (Dropout, stochastic depth) are
+    checked as they infer.
 
     The error of an entry is taken relative to its size plus the root mean square of its array; there is no
     absolute tolerance. Zero everywhere, NaN, infinity, or differences too noisy to judge by are errors, never
