@@ -49,12 +49,17 @@ def _fewer_layers(draft: Draft, keep: float) -> Draft:
 
 def _stochastic_depth(draft: Draft, last: float) -> Draft:
     what = f"stochastic_depth({last:g})"
-    count = sum(
-        placed.times for placed in walk(draft.layers, draft.in_features) if isinstance(placed.layer, Residual)
-    )
+    blocks = [
+        placed for placed in walk(draft.layers, draft.in_features) if isinstance(placed.layer, Residual)
+    ]
+    count = sum(placed.times for placed in blocks)
     if not count:
         raise nothing_to_change(
             what, "it has no residual blocks to leave out; put a cure that makes them first"
+        )
+    if len({placed.path for placed in blocks}) < len(blocks):
+        raise nothing_to_change(
+            what, "of its shortcuts some lie across others and have no name of their own, by which to draw"
         )
     survival = linear_survival(count, last)
     done = 0

@@ -86,6 +86,8 @@ def _group_norm(draft: Draft, groups: int, position: str) -> Draft:
             raise nothing_to_change(
                 what, f"{groups} groups do not divide a layer of {placed.in_features} units"
             )
+        if isinstance(placed.layer, Activation) and placed.in_features == groups:
+            raise nothing_to_change(what, "groups of one unit have no variance: they would be 0 for ever")
     return _insert(draft, what, GroupNorm, position, groups=groups)
 
 
