@@ -116,6 +116,10 @@ def to_oracle(layers: Any) -> list[tuple[Any, ...]]:
             found.append(("highway", to_oracle(layer.body) if layer.body else None, plain, layer.coupled))
         elif layer.kind == "concat":
             found.append(("concat", to_oracle(layer.body)))
+        elif layer.kind.endswith("_norm"):
+            options = {"groups": getattr(layer, "groups", 1), "online": getattr(layer, "online", False)}
+            options |= {"eps": layer.eps, "affine": layer.affine}
+            found.append(("norm", layer.entry, options))
         elif layer.kind == "dropout":
             found.append(("dropout", layer.p))
         else:

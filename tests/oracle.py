@@ -9,6 +9,7 @@ of vgcore.
     ("repeat", body, n, tied)      ("residual", body, scale[, {"learned", "gain", "shortcut", "survival"}])
     ("highway", body or None, (function, params, bias), coupled)
     ("concat", body)               ("dropout", p)
+    ("norm", name, {"eps", "groups", "affine", "online"})
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import oracle_norms
 from numpy.typing import NDArray
 from oracle_activations import activation
 from oracle_branches import BRANCHES, Chain, Training, mask, meet, numbered, part, presence
@@ -26,7 +28,7 @@ from oracle_losses import loss_and_gradient
 Array = NDArray[Any]
 Layer = tuple[Any, ...]
 #: Numbers of the kinds of units, by their operation; an activation behind a Dense is the Dense's.
-KINDS = {"dense": 0, "activation": 1, "join": 2, "gate": 4, "concat": 5, "drop": 6}
+KINDS = {"dense": 0, "activation": 1, "join": 2, "norm": 3, "gate": 4, "concat": 5, "drop": 6}
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ def parameter_shapes(
         elif layer[0] == "activation":
             if layer[1] == "prelu":
                 shapes[f"{path}.slope"] = (*stack, 1)
+        elif layer[0] == "norm":
+            for leaf in oracle_norms.leaves(*layer[1:]):
+                shapes[f"{path}.{leaf}"] = (*stack, width)
         elif layer[0] == "repeat":
             inner = stack if layer[3] else (*stack, layer[2])
             body, width = parameter_shapes(layer[1], width, f"{path}.", inner)
@@ -95,7 +100,8 @@ def compile_program(layers: Sequence[Layer]) -> list[Op]:
         nonlocal unit, step
         for position, (name, layer) in enumerate(chain):
             path, what = f"{prefix}{name}", layer[0]
-            follows = position > 0 and chain[position - 1][1][0] == "dense" and what == "activation"
+            fuses = position > 0 and chain[position - 1][1][0] in ("dense", "norm")
+            follows = fuses and what == "activation"
             if what == "repeat":
                 for iteration in range(layer[2]):
                     step += top
@@ -108,6 +114,11 @@ def compile_program(layers: Sequence[Layer]) -> list[Op]:
                 names = {"weight": f"{path}.weight"} | ({"bias": f"{path}.bias"} if layer[2] else {})
                 last = position + 1 == len(chain) or chain[position + 1][1][0] != "activation"
                 program.append(Op("dense", unit, step, names, at, last=last))
+            elif what == "norm":
+                unit += 1
+                names = {leaf: f"{path}.{leaf}" for leaf in oracle_norms.leaves(*layer[1:])}
+                last = position + 1 == len(chain) or chain[position + 1][1][0] != "activation"
+                program.append(Op("norm", unit, step, names, at, layer[1], layer[2], last))
             elif what == "activation":
                 unit += not follows
                 names = {"slope": f"{path}.slope"} if layer[1] == "prelu" else {}
@@ -159,6 +170,10 @@ def forward(
             if np.iscomplexobj(parameters.get(op.names.get("slope", ""), 0.0)):
                 x = x.astype(complex)
             x = _functions(parameters, op)[0](x)
+        elif op.what == "norm":
+            x = oracle_norms.apply(op.function, op.params, x, training is not None)[0]
+            x = x * (_use(parameters, op, "weight") if "weight" in op.names else 1.0)
+            x = x + (_use(parameters, op, "bias") if "bias" in op.names else 0.0)
         elif op.what == "drop":
             x = x * mask(op.end["p"], training, op.path, op.times, x.shape)
         elif op.what == "fork":
@@ -323,6 +338,22 @@ def gradients(
                 collector.add(op.names["slope"], op.at, m, e)
             g = Scaled.of(g.m * _functions(parameters, op)[1](h), g.e)
             delta[op.unit] = g.log2_norm()
+        elif op.what == "norm":
+            kind[op.unit], delta[op.unit] = KINDS["norm"], g.log2_norm()
+            hat, _ = oracle_norms.apply(op.function, op.params, h, training is not None)
+            if "weight" in op.names:
+                m, e = g.sum_rows(lambda m, hat=hat: np.sum(m * hat, axis=0))
+                collector.add(op.names["weight"], op.at, m, e)
+                weight[op.unit] = _norm2(m, e)
+            if "bias" in op.names:
+                m, e = g.sum_rows(lambda m: m.sum(axis=0))
+                collector.add(op.names["bias"], op.at, m, e)
+                bias[op.unit] = _norm2(m, e)
+            gain = _use(parameters, op, "weight") if "weight" in op.names else 1.0
+            if op.function == "batch":  # rows see each other: one exponent
+                aligned, top = g.sum_rows(lambda m: m)
+                g = Scaled(aligned, np.full(len(aligned), top))
+            g = Scaled.of(oracle_norms.back(op.function, op.params, g.m * gain, h, training is not None), g.e)
         else:
             kind[op.unit], delta[op.unit] = KINDS["dense"], g.log2_norm()
             m, e = g.sum_rows(lambda m, h=h: m.T @ h)

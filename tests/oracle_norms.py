@@ -5,6 +5,7 @@ Arithmetic is float64, or complex128 when an argument is complex. Knows nothing 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -54,3 +55,25 @@ def running_after(mean: Array, var: Array, x: Array, m: float, online: bool) -> 
     # the law of total variance for what was known, with weight 1 - m, and the batch
     both = (1 - m) * (var + (mean - mixed) ** 2) + m * (spread / len(x) + (new - mixed) ** 2)
     return mixed, both
+
+
+def leaves(name: str, params: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of its learned parameters."""
+    if not params["affine"]:
+        return ()
+    return ("weight",) if name == "rms" else ("weight", "bias")
+
+
+def apply(name: str, params: Mapping[str, Any], x: Array, training: bool) -> tuple[Array, Array]:
+    """xhat and 1 / sqrt(var + eps) of a layer; running statistics are fresh: mean 0, variance 1."""
+    if name == "batch" and (params["online"] or not training):
+        inv = 1.0 / np.sqrt(1.0 + params["eps"]) + 0.0 * x
+        return x * inv, inv
+    return normalise(name, x, params["eps"], params["groups"])
+
+
+def back(name: str, params: Mapping[str, Any], g: Array, x: Array, training: bool) -> Array:
+    """dL/dx from g = dL/dxhat of that layer."""
+    if name == "batch" and (params["online"] or not training):
+        return g * apply(name, params, x, training)[1]
+    return backward(name, g, x, params["eps"], params["groups"])

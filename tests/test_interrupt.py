@@ -77,6 +77,19 @@ def test_a_training_step_ends_and_the_network_still_works() -> None:
     )
 
 
+@pytest.mark.parametrize("threads", [1, 2, 7])
+@pytest.mark.parametrize(
+    "call", ["probe(x, cotangent=x)", "step(x, cotangent=x, lr=0.0)", "forward(x, training=True)"]
+)
+def test_threads_that_wait_for_each_other_all_stop(threads: int, call: str) -> None:
+    run(
+        f"vg.set_num_threads({threads})\n"
+        "net = vg.mlp(2_000, 64, norm='batch', rng=0)\n"
+        f"until_interrupted(lambda: net.{call})\n"
+        "assert np.isfinite(net.forward(x, training=True)).all()\n"
+    )
+
+
 def test_building_a_network_can_be_interrupted() -> None:
     run("until_interrupted(lambda: vg.mlp(5_000, 64, init='he_normal', rng=0))\n")
 

@@ -20,6 +20,7 @@ from ._numdiff import differences
 from .branches import Highway, draws
 from .layers import Dense, Layer, Repeat, replace_name
 from .network import Network
+from .normalisation import Normalisation
 
 __all__ = ["check_network", "pieces"]
 
@@ -76,9 +77,8 @@ def pieces(net: Network) -> Iterator[Piece]:
                 width = layer.out_features(width)
             position += 1
             continue
-        fused = (
-            layer.kind == "dense" and position + 1 < len(named) and named[position + 1].kind == "activation"
-        )
+        opens = isinstance(layer, (Dense, Normalisation))
+        fused = opens and position + 1 < len(named) and named[position + 1].kind == "activation"
         group = named[position : position + 1 + fused]
         yield Piece(group, net, width, None)
         for member in group:

@@ -23,6 +23,7 @@ from .initializers import Initializer
 from .layers import Activation, Dense, Layer, Repeat
 from .losses import Loss
 from .network import Network
+from .normalisation import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 
 try:
     from hypothesis import strategies as st
@@ -39,6 +40,9 @@ __all__ = [
 ]
 
 Strategy = st.SearchStrategy[Any]
+
+#: Added to variances: large, since a network of a few units would else be all but constant.
+_EPS = 0.5
 
 
 def _near(default: Any) -> Strategy:
@@ -97,6 +101,18 @@ def dtype_names() -> Strategy:
 
 
 @st.composite
+def norm_layers(draw: st.DrawFn, width: int) -> Layer:
+    """Normalisations of each sample by itself, for inputs of `width`."""
+    affine = draw(st.booleans())
+    kinds: list[Layer] = [RMSNorm(eps=_EPS, affine=affine)]
+    if width > 2:  # one unit less its mean is zero, and two are nearly +-1, whatever comes in
+        kinds.append(LayerNorm(eps=_EPS, affine=affine))
+        groups = [g for g in range(1, width // 3 + 1) if width % g == 0]
+        kinds.append(GroupNorm(draw(st.sampled_from(groups)), eps=_EPS, affine=affine))
+    return draw(st.sampled_from(kinds))
+
+
+@st.composite
 def layer_lists(
     draw: st.DrawFn,
     width: int,
@@ -109,14 +125,16 @@ def layer_lists(
     keep_width: bool = False,
     nesting: int = 2,
     noise: bool = False,
+    coupled: bool = False,
 ) -> list[Layer]:
     """Lists of 1 to `max_layers` layers for inputs of `width`; with `keep_width` the output is as wide.
 
-    Layers that draw in training (Dropout, stochastic depth) only with `noise`.
+    Layers that draw in training (Dropout, stochastic depth) only with `noise`; BatchNorm, in which samples
+    see each other, only with `coupled`.
     """
     functions = activation_layers() if activations is None else activations
     inits = initializer_objects() if initializers is None else initializers
-    kinds = ["dense", "activation", "highway"] + ["dropout"] * noise
+    kinds = ["dense", "activation", "highway", "norm"] + ["dropout"] * noise + ["batch"] * coupled
     kinds += ["repeat", "residual", "gated", "concat"] if nesting else []
     wanted = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=max_layers))
     current, layers = width, list[Layer]()
@@ -138,6 +156,14 @@ def layer_lists(
             layers.append(draw(functions))
         elif kind == "highway":
             layers.append(_highway(draw, None, functions, inits))
+        elif kind == "norm":
+            layers.append(draw(norm_layers(current)))
+        elif kind == "batch":
+            layers.append(
+                BatchNorm(
+                    eps=_EPS, affine=draw(st.booleans()), online=draw(st.sampled_from([False, False, True]))
+                )
+            )
         elif kind == "dropout":
             layers.append(Dropout(draw(st.sampled_from([0.1, 0.5]))))
         else:
@@ -151,6 +177,7 @@ def layer_lists(
                 max_repeat=max_repeat,
                 nesting=nesting - 1,
                 noise=noise,
+                coupled=coupled,
             )
             body = draw(inner(keep_width=kind != "concat"))
             if kind == "repeat":

@@ -114,7 +114,8 @@ def layers(width: int, **options: Any) -> Any:
         width: features of the input.
         options: `activations` and `initializers` (strategies), `max_layers`, `max_width`, `max_repeat`,
             `keep_width`, `nesting` (how deep containers may hold one another), `noise` (also layers that
-            draw in training: Dropout, stochastic depth).
+            draw in training: Dropout, stochastic depth), `coupled` (also BatchNorm, where samples see each
+            other).
 
     Raises:
         MissingDependencyError: hypothesis is not installed.
