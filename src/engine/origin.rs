@@ -17,11 +17,13 @@ struct Copy<T> {
 /// One thread's copies that were made again.
 pub struct Made<T> {
     copies: Vec<Copy<T>>,
+    /// Whether anything is to be made; not known before the first iteration.
+    needed: Option<bool>,
 }
 
 impl<T> Default for Made<T> {
     fn default() -> Self {
-        Self { copies: Vec::new() }
+        Self { copies: Vec::new(), needed: None }
     }
 }
 
@@ -63,6 +65,9 @@ pub fn make<T: Real>(p: &Program, tensor: usize, copy: usize, out: &mut Vec<T>) 
 impl<T: Real> Made<T> {
     /// Makes what a block's iteration needs and storage does not have.
     pub fn prepare(&mut self, p: &Program, params: &[Buffer<T>], b: &Block, i: usize) {
+        if !*self.needed.get_or_insert_with(|| (0..p.tensors.len()).any(|t| is_made(p, params, t))) {
+            return;
+        }
         for op in &b.ops {
             for r in op.refs().filter(|r| is_made(p, params, r.tensor)) {
                 let copy = r.copy(i);
