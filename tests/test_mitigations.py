@@ -249,6 +249,17 @@ def test_edge_of_chaos_is_where_theory_has_it() -> None:
     assert np.isclose(biases.var(), vg.theory.half_stable_points("gelu")[0].sigma_b2, rtol=0.1)
 
 
+def test_a_network_that_looks_linear_is_linear() -> None:
+    cured = deep(activation="relu", dtype="float64").mitigate("looks_linear")
+    assert np.allclose(
+        cured.forward(-2.0 * X.astype(float)), -2.0 * cured.forward(X.astype(float)), rtol=1e-9
+    )
+    gelu = deep(activation="gelu", dtype="float64").mitigate("looks_linear")
+    assert np.allclose(gelu.forward(3.0 * X.astype(float)), 3.0 * gelu.forward(X.astype(float)), rtol=1e-9)
+    with pytest.raises(DoesNotApply, match=r"a pair of tanh units .* does not add up"):
+        deep().mitigate("looks_linear")
+
+
 def test_order_matters_and_is_shown() -> None:
     a = deep().mitigate("activation:relu", "edge_of_chaos")
     b = deep().mitigate("edge_of_chaos", "activation:relu")

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import activations, initializers
+import numpy as np
+
+from . import activations
 from ._mitigation_base import DoesNotApply, Draft, Entry, Setting
 from ._mitigation_rewrite import Place, changed, edit_layers, nothing_to_change, rewrite
 from .cells import Cell
@@ -273,23 +275,21 @@ def _edge_of_cell(layer: Recurrent) -> Initializer | None:
 
 def _looks_linear(draft: Draft) -> Draft:
     what = "looks_linear()"
-    if "looks_linear" not in initializers.names():
-        raise nothing_to_change(what, "this build has no initializer of that name")
-    bent = [
-        layer.function
-        for layer in _activations(draft.layers)
-        if layer.function not in ("relu", "leaky_relu", "prelu")
-    ]
+    bent = [layer.function for layer in _activations(draft.layers) if not _adds_up(layer)]
     if bent:
         raise nothing_to_change(
-            what, f"pairs of {bent[0]} units do not add up to a straight line; it is for relu and its family"
+            what, f"a pair of {bent[0]} units of opposite signs does not add up to a straight line"
         )
+    # Which sides of a weight are mirrored follows from what stands around it.
+    return start_dense(draft, lambda layer, width, following: Initializer("looks_linear"), what)
 
-    def choose(layer: Dense, width: int, following: Activation | None) -> Initializer | None:
-        even = layer.features % 2 == 0 and width % 2 == 0
-        return Initializer("looks_linear") if following is not None and even else None
 
-    return start_dense(draft, choose, what)
+def _adds_up(layer: Activation) -> bool:
+    """Whether phi(z) - phi(-z) = c z."""
+    z = np.array([0.25, 1.0, 3.0])
+    both = (activations.value(layer.function, sign * z, **layer.params) for sign in (1.0, -1.0))
+    odd = np.subtract(*both) / z
+    return bool(np.allclose(odd, odd[0], rtol=1e-9, atol=0.0) and odd[0] != 0.0)
 
 
 def _activations(layers: Sequence[Layer]) -> list[Activation]:
@@ -405,11 +405,11 @@ ENTRIES: tuple[Entry, ...] = (
         "looks_linear",
         "start",
         "W = [[A, -A], [-A, A]], A orthogonal",
-        "Mirrored pairs of relu units, which add up to a linear network at the start.",
-        "weights of layers of even width, in front of a relu",
+        "Mirrored pairs of units, which add up to a linear network at the start.",
+        "every weight; widths between layers should be even",
         "Balduzzi et al. 2017, arXiv:1702.08591, section 4",
         _looks_linear,
-        needs="relu or one of its family, even widths",
+        needs="an activation with phi(z) - phi(-z) = c z, such as relu or gelu",
         refits=True,
     ),
     Entry(
@@ -468,7 +468,3 @@ ENTRIES: tuple[Entry, ...] = (
         refits=True,
     ),
 )
-
-# Until the core has it.
-if "looks_linear" not in initializers.names():
-    ENTRIES = tuple(entry for entry in ENTRIES if entry.name != "looks_linear")
