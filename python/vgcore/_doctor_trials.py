@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ._rate import estimate
 from ._signs import UNEVEN_DECADES
 from ._stagnation import guessing
 from .layers import walk
@@ -141,7 +142,8 @@ def run_trial(net: Network, cures: Sequence[Mitigation], course: Course) -> Tria
         decades_per_step=diagnosis.decades_per_step,
         total_decades=diagnosis.total_decades,
         verdict=diagnosis.verdict,
-        predicted=math.nan if curve is None else curve.decades_per_step,
+        # As a flow's own rate is estimated: over the chain, without its ends.
+        predicted=math.nan if curve is None else estimate(curve.log10_typical).mean,
         unpredicted=why,
         learning=learning,
         first_loss=math.nan if flow.loss is None else flow.loss,
