@@ -26,7 +26,7 @@ CONVENTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "init_xavier_normal_tanh_gain": ("xavier_normal", {"gain": 5 / 3}),
     "init_trunc_normal_std1_pm2": ("trunc_normal_", {}),
 }
-# Conventions of parts that this version has none of.
+# Conventions of clips and normalisation: their own tests have them.
 LATER = {"clip_grad_norm", "batchnorm_convention"}
 
 
