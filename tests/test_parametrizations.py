@@ -16,12 +16,15 @@ import numpy as np
 import pytest
 import vgcore as vg
 from helpers import DATA, assert_close, portable_data
+from hypothesis import assume, given, note
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from refusals import refused
 
 RTOL = 1e-12
 NAMES = vg.parametrizations.names()
 PATHS = vg.config()["isa_available"]
+INITS = vg.testing.initializers(["he_normal", "glorot_uniform", "orthogonal", "lecun_normal"])
 
 
 def golden() -> dict[str, dict[str, Any]]:
@@ -167,6 +170,27 @@ def test_effective_weights_follow_the_parameters(name: str, tied: bool, tmp_path
         net.step(x, y, loss="mse", lr=0.5)  # a copy shares nothing
         assert twin.forward(x).tobytes() != net.forward(x).tobytes()
         net.load_parameters(changed)
+
+
+@given(
+    vg.testing.networks(
+        dtype="float64", parametrized=True, max_width=8, initializers=INITS, max_layers=3, nesting=1
+    ),
+    st.integers(2, 6),
+    st.integers(0, 2**32 - 1),
+)
+def test_random_networks_step_by_step(net: vg.Network, batch: int, seed: int) -> None:
+    """Beside every other layer, and inside them."""
+    note(repr(net.layers))
+    rng = np.random.default_rng(seed)
+    x, v = rng.normal(size=(batch, net.in_features)), rng.normal(size=(batch, net.out_features))
+    try:
+        report = vg.testing.check_gradients(net, x, cotangent=v, max_entries=16, rng=seed)
+    except vg.testing.GradientCheckError as error:
+        if "exactly zero" in str(error) or "too noisy" in str(error):
+            assume(False)
+        raise
+    assert report.resolved > 0
 
 
 def test_dl_dv_is_orthogonal_to_v() -> None:

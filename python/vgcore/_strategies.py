@@ -16,6 +16,7 @@ import numpy as np
 from . import activations as _activations
 from . import initializers as _initializers
 from . import losses as _losses
+from . import parametrizations as _parametrizations
 from ._contextual import DEPENDENT
 from .branches import Concat, Dropout, Highway, Residual
 from .errors import missing_dependency
@@ -126,11 +127,13 @@ def layer_lists(
     nesting: int = 2,
     noise: bool = False,
     coupled: bool = False,
+    parametrized: bool = False,
 ) -> list[Layer]:
     """Lists of 1 to `max_layers` layers for inputs of `width`; with `keep_width` the output is as wide.
 
     Layers that draw in training (Dropout, stochastic depth) only with `noise`; BatchNorm, in which samples
-    see each other, only with `coupled`.
+    see each other, only with `coupled`; weights that are made from others only with `parametrized`, where
+    rows are long enough to have a direction of their own.
     """
     functions = activation_layers() if activations is None else activations
     inits = initializer_objects() if initializers is None else initializers
@@ -139,19 +142,23 @@ def layer_lists(
     wanted = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=max_layers))
     current, layers = width, list[Layer]()
 
-    def dense(features: int) -> Dense:
+    rules = st.sampled_from([None, *_parametrizations.names()])
+
+    def dense(features: int, fan_in: int) -> Dense:
         bias = draw(st.booleans())
+        made = draw(rules) if parametrized and fan_in > 3 else None
         return Dense(
             features,
             bias=bias,
             init=draw(inits),
             sigma_b2=draw(st.sampled_from([0.0, 0.1])) if bias else None,
+            parametrization=made,
         )
 
     for kind in wanted:
         if kind == "dense":
-            current = draw(st.integers(1, max_width))
-            layers.append(dense(current))
+            fan_in, current = current, draw(st.integers(1, max_width))
+            layers.append(dense(current, fan_in))
         elif kind == "activation":
             layers.append(draw(functions))
         elif kind == "highway":
@@ -178,6 +185,7 @@ def layer_lists(
                 nesting=nesting - 1,
                 noise=noise,
                 coupled=coupled,
+                parametrized=parametrized,
             )
             body = draw(inner(keep_width=kind != "concat"))
             if kind == "repeat":
@@ -199,7 +207,7 @@ def layer_lists(
                     )
                 )
     if keep_width and current != width:
-        layers.append(dense(width))
+        layers.append(dense(width, current))
     return layers
 
 

@@ -115,7 +115,7 @@ def layers(width: int, **options: Any) -> Any:
         options: `activations` and `initializers` (strategies), `max_layers`, `max_width`, `max_repeat`,
             `keep_width`, `nesting` (how deep containers may hold one another), `noise` (also layers that
             draw in training: Dropout, stochastic depth), `coupled` (also BatchNorm, where samples see each
-            other).
+            other), `parametrized` (also weights that are made from others).
 
     Raises:
         MissingDependencyError: hypothesis is not installed.
