@@ -193,6 +193,24 @@ def test_random_networks_step_by_step(net: vg.Network, batch: int, seed: int) ->
     assert report.resolved > 0
 
 
+@pytest.mark.parametrize("clip", [None, vg.ClipNorm(1e-3)])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_training_keeps_them_up_to_date(name: str, tied: bool, clip: Any) -> None:
+    """However a step is taken: by SGD or with a state, at once or after the norm of everything is known."""
+    net = network(name, tied=tied)
+    x, y = data(batch=32)
+    for optimizer in (vg.SGD(0.01), vg.Adam(0.01)):
+        before = net.effective_weights()["out.weight"]
+        net.fit(x, y, epochs=2, batch_size=8, optimizer=optimizer, clip=clip, rng=0)
+        assert (net.effective_weights()["out.weight"] != before).any()
+        matrix, vector = vg.parametrizations.Parametrization(name).leaves
+        values = net.parameters()
+        for key, weight in net.effective_weights().items():
+            at = key.removesuffix("weight")
+            assert_close(weight, made(name, values[at + matrix], values[at + vector]), RTOL, key)
+
+
 def test_dl_dv_is_orthogonal_to_v() -> None:
     net = network("weight_norm", dtype="float32")
     x, cotangent = data("float32")
