@@ -124,7 +124,7 @@ pub struct Trainer<T: Real> {
 }
 
 /// A way back longer than this is taken in a form that can be stopped without harm: gradients first, then the update.
-const LONG: f64 = 0.1;
+const LONG: f64 = 0.15;
 /// Multiplications of a way back that surely stays below that, for the first.
 const SMALL: f64 = 5e8;
 
