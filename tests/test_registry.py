@@ -13,8 +13,11 @@ from vgcore._registry import Registry, fold
 
 MODULES: dict[str, Any] = {
     "activation": vg.activations,
+    "clip": vg.clips,
+    "constraint": vg.constraints,
     "initializer": vg.initializers,
     "loss": vg.losses,
+    "optimizer": vg.optimizers,
     "parametrization": vg.parametrizations,
 }
 ENTRIES = [(kind, name) for kind, module in MODULES.items() for name in module.names()]

@@ -6,7 +6,7 @@ Knows networks, losses, optimizers and records; the steps themselves are taken i
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from ._callback import Callback, EpochEnd, as_callbacks
 from ._checks import as_choice, as_flag, as_size
 from ._evaluate import Held, evaluate, split
 from ._fit_records import Records, Units, Validation
-from ._fit_state import check_state, restored, snapshot
+from ._fit_state import Later, check_state, restored, snapshot
 from ._flow_steps import KIND_NAMES
 from ._memory import ensure_fits, parse_bytes
 from ._progress import ProgressLike
@@ -92,7 +92,7 @@ def fit(net: Network, x: Any, y: Any, lengths: Any, o: Options) -> History:
                 if not run.epoch(progress):
                     break
                 if callbacks:
-                    end = EpochEnd(run.finished - 1, run.epochs, net, run.history(), None)
+                    end = EpochEnd(run.finished - 1, run.epochs, net, run.history(goes_on=True), None)
                     _tell(callbacks, end, run)
     except KeyboardInterrupt as interrupt:
         run.stopped = f"step {run.step}: interrupted"
@@ -231,11 +231,12 @@ class _Run:
             self._validation.append(Validation(finished, loss, score))
         return True
 
-    def history(self) -> History:
+    def history(self, goes_on: bool = False) -> History:
         """Everything measured so far."""
-        return History(self._records())
+        state = Later(lambda: snapshot(self._core.state(), self._seed, self.meta))
+        return History(self._records(dict(state) if goes_on else state))
 
-    def _records(self) -> Records:
+    def _records(self, state: Mapping[str, Any]) -> Records:
         names, steps, kinds = self._core.units()
         units = Units(tuple(names), steps, tuple("parameter" if k == 255 else KIND_NAMES[k] for k in kinds))
         width = len(units)
@@ -271,7 +272,7 @@ class _Run:
             seconds=np.asarray(self._seconds, np.float64),
             stopped=self.stopped,
             meta=self.meta,
-            state=snapshot(self._core.state(), self._seed, self.meta),
+            state=state,
         )
         return now if self._earlier is None else _joined(self._earlier, now)
 

@@ -5,7 +5,7 @@ Knows records and what identifies a training; nothing of how it runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ._checks import shown
@@ -13,7 +13,7 @@ from ._fit_records import Records
 from .errors import ArgumentError
 from .history import History
 
-__all__ = ["check_state", "restored", "snapshot"]
+__all__ = ["Later", "check_state", "restored", "snapshot"]
 
 #: A training with another of these is another training: its steps would not be the same.
 _SAME = ("loss", "optimizer", "clip", "constraint", "batch_size", "rows", "shuffle", "dtype")
@@ -23,6 +23,39 @@ _TEXT = "config."
 def snapshot(state: Mapping[str, Any], seed: int, meta: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `fit(resume=)` takes: arrays by name, counts, the seed and what the training was."""
     return {**state, "seed": seed, **{_TEXT + key: _text(meta[key]) for key in _SAME}}
+
+
+class Later(Mapping[str, Any]):
+    """A snapshot taken when somebody looks: of a training that has ended, whose state changes no more.
+
+    An optimizer's memory can be twice the network's; Ctrl-C shall not wait for a copy of it.
+    """
+
+    def __init__(self, take: Callable[[], dict[str, Any]]) -> None:
+        """Hold how it is taken."""
+        self._take: Callable[[], dict[str, Any]] | None = take
+        self._found: dict[str, Any] = {}
+
+    def _all(self) -> dict[str, Any]:
+        if self._take is not None:
+            self._found, self._take = self._take(), None
+        return self._found
+
+    def __getitem__(self, key: str) -> Any:
+        """Return one entry."""
+        return self._all()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names."""
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        """Return the number of entries."""
+        return len(self._all())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as a plain dict."""
+        return dict, (self._all(),)
 
 
 def restored(resume: Any) -> tuple[Mapping[str, Any] | None, Records | None]:

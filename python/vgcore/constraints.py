@@ -10,7 +10,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
@@ -200,3 +200,24 @@ def describe(name: str) -> Description:
         'constraint'
     """
     return _registry.describe(name)
+
+
+def __getattr__(name: str) -> Callable[..., Constraint]:
+    """Return the maker of one constraint by its catalogue name: ``vg.constraints.spectral(limit=1.0)``."""
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _registry:
+        raise AttributeError(str(_registry.unknown(name)))
+    entry = describe(name)
+
+    def make(**params: Any) -> Constraint:
+        return Constraint(entry.name, params)
+
+    make.__name__ = make.__qualname__ = entry.name
+    make.__doc__ = str(entry)
+    return make
+
+
+def __dir__() -> list[str]:
+    """List the names of this module and every constraint."""
+    return sorted([*__all__, *names()])

@@ -47,7 +47,7 @@ pub struct Network<T: Real> {
     /// The parameters, by tensor. Passes read them, a step writes them.
     pub params: RwLock<Vec<Buffer<T>>>,
     /// Buffers of the last pass, for the next of the same shape.
-    pub(super) spare: Mutex<Option<Spare<T>>>,
+    pub(super) spare: Mutex<Vec<Spare<T>>>,
     /// The same of recurrent layers.
     pub(super) time_spare: TimeSpare<T>,
 }
@@ -108,7 +108,7 @@ impl<T: Real> Network<T> {
             stages,
             in_features,
             params: RwLock::new(params),
-            spare: Mutex::new(None),
+            spare: Mutex::new(Vec::new()),
             time_spare: TimeSpare::default(),
         };
         net.restart();

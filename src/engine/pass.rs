@@ -125,7 +125,11 @@ pub struct Outcome<T: Real> {
 /// Buffers kept from pass to pass.
 pub struct Spare<T: Real> {
     tape: Tape<T>,
+    bytes: u64,
 }
+
+/// A training has batches of two sizes, the last of an epoch being smaller, and looks closely at some of its steps.
+const SPARES: usize = 3;
 
 /// Buffers above this are given back after a pass.
 const SPARE_LIMIT: u64 = 2 << 30;
@@ -205,14 +209,11 @@ impl<T: Real> Network<T> {
         };
         let stop = Stop::new(r.poll);
         let full = r.level == Level::Full && backward;
-        let mut spare = match self.spare.try_lock() {
-            Ok(mut s) => s.take(),
+        let key = (r.batch, plan.keep, plan.segments.len(), full);
+        let spare = match self.spare.try_lock() {
+            Ok(mut all) => all.iter().position(|s| s.tape.key == key).map(|i| all.remove(i)),
             Err(_) => None,
         };
-        let key = (r.batch, plan.keep, plan.segments.len(), full);
-        if spare.as_ref().is_some_and(|s| s.tape.key != key) {
-            spare = None;
-        }
         let mut tape = match spare {
             Some(s) => s.tape,
             None => Tape::new(p, &plan, full)?,
@@ -231,10 +232,12 @@ impl<T: Real> Network<T> {
             let params = self.params.read().unwrap_or_else(PoisonError::into_inner);
             self.carry_out(p, r, &plan, &mut tape, (Params::Read(&params), None), (&begun, &stop))
         };
-        if plan.bytes <= SPARE_LIMIT
-            && let Ok(mut s) = self.spare.try_lock()
-        {
-            *s = Some(Spare { tape });
+        if let Ok(mut all) = self.spare.try_lock() {
+            all.push(Spare { tape, bytes: plan.bytes });
+            // The oldest go first, so that what was used now is what is kept.
+            while all.len() > SPARES || all.iter().map(|s| s.bytes).sum::<u64>() > SPARE_LIMIT {
+                all.remove(0);
+            }
         }
         outcome
     }

@@ -11,6 +11,7 @@ use super::sweep::Level;
 use super::update::{Memory, Rules, Stepper, learns};
 use crate::error::Error;
 use crate::kernels::update::Change;
+use crate::num::pool;
 use crate::num::real::Real;
 use crate::num::rng::{Key, Law, fill};
 use crate::num::scale::Scale;
@@ -149,6 +150,10 @@ impl<T: Real> Trainer<T> {
         let mut report = Report::default();
         let mut batch = Batch::default();
         let stop = Stop::new(w.poll);
+        if self.step == 0 && !self.touch(&|| stop.now()) {
+            report.interrupted = true;
+            return Ok(report);
+        }
         for (rows, &rate) in order.chunks(self.plan.batch).skip(self.position as usize).zip(rates) {
             if stop.now() {
                 report.interrupted = true;
@@ -179,6 +184,22 @@ impl<T: Real> Trainer<T> {
             self.epoch += 1;
         }
         Ok(report)
+    }
+
+    /// Touches fresh memory, which the system hands out only then: within a step nobody could stop that. False where
+    /// somebody did.
+    fn touch(&mut self, stop: &dyn Fn() -> bool) -> bool {
+        const PIECE: usize = 1 << 20;
+        let mut pieces: Vec<&mut [T]> =
+            self.memory.states.iter_mut().flatten().flat_map(|b| b.chunks_mut(PIECE)).collect();
+        for group in pieces.chunks_mut(16) {
+            if stop() {
+                return false;
+            }
+            let items: Vec<_> = group.iter_mut().collect();
+            pool::each_owned(pool::num_threads(), items, &|_, piece| piece.fill(T::ZERO));
+        }
+        true
     }
 
     /// Steps that are left of the epoch in work.
