@@ -20,8 +20,17 @@ use crate::num::real::Real;
 use crate::num::scaled::pow2;
 use std::sync::Mutex;
 
-/// The gradients of one use, in the scale of its deltas: gain, then shift where there is one.
-type Pair<T> = Vec<Vec<T>>;
+/// What one use yields: the gradients of gain and shift behind each other where they are shared, and figures of both.
+type Found<T> = (Vec<T>, [Option<GradientSums>; 2]);
+
+/// Memory of a thread.
+#[derive(Default)]
+struct Local<T> {
+    factors: Vec<f64>,
+    wide: Vec<f64>,
+    found: Vec<T>,
+    made: Vec<T>,
+}
 
 /// A gain or shift with what may be done to it.
 struct Vector<'a, T: Real> {
@@ -29,6 +38,8 @@ struct Vector<'a, T: Real> {
     /// The values are not stored: (tensor, copy) to make.
     make: Option<(usize, usize)>,
     keep: Option<&'a mut [T]>,
+    /// It has more uses, which are summed.
+    shared: bool,
 }
 
 /// One use.
@@ -89,8 +100,10 @@ pub fn norms<T: Real>(job: &mut Job<'_, '_, T>, tape: &Tape<T>, list: &[Use<'_>]
             .collect(),
     };
     let keeps = carve(job.kept.iter_mut().map(|k| k.as_mut().map(|k| &mut k.mantissa[..])).collect(), &spans);
-    let mut vectors =
-        weights.into_iter().zip(made).zip(keeps).map(|((weights, make), keep)| Vector { weights, make, keep });
+    let mut vectors = weights.into_iter().zip(made).zip(keeps).zip(&spans).map(|(((weights, make), keep), span)| {
+        let shared = span.is_none();
+        Vector { weights, make, keep, shared }
+    });
     let tasks: Vec<_> = found
         .iter()
         .zip(columns)
@@ -101,31 +114,32 @@ pub fn norms<T: Real>(job: &mut Job<'_, '_, T>, tape: &Tape<T>, list: &[Use<'_>]
         })
         .collect();
     let exponents: Vec<i64> = out.iter().map(|o| o.exponent).collect();
-    let results: Vec<_> = tasks.iter().map(|_| Mutex::new((Vec::new(), Vec::new()))).collect();
+    let results: Vec<_> = tasks.iter().map(|_| Mutex::new(Found::<T>::default())).collect();
+    let locals: Vec<_> = (0..job.threads).map(|_| Mutex::new(Local::default())).collect();
     let (rate, update, level) = (job.rate, job.update, job.level);
-    pool::each_owned(job.threads, tasks, &|_, (of, task)| {
-        let e = exponents[task.index];
-        *lock(&results[of]) = run(p, tape, &list[task.index], task, e, (rate, update, level));
+    pool::each_owned(job.threads, tasks, &|worker, (of, task)| {
+        let (e, mut local) = (exponents[task.index], lock(&locals[worker]));
+        *lock(&results[of]) = run(p, tape, &list[task.index], task, e, (rate, update, level), &mut local);
     });
     // Shared gains are summed from the output to the input, as shared weights are.
     for (((index, _), refs), result) in found.iter().zip(&refs).zip(results).rev() {
-        let (gradients, sums) = result.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (gradients, [gain, shift]) = result.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (e, i) = (exponents[*index], list[*index].iteration);
-        for (r, g) in refs.iter().zip(&gradients) {
+        let width = list[*index].op.widths.1;
+        for (place, r) in refs.iter().enumerate() {
             let Some(kept) = &mut job.kept[r.tensor] else { continue };
             if !p.tensors[r.tensor].shared {
                 kept.exponent[r.copy(i)] = e;
                 continue;
             }
+            let g = &gradients[place * width..][..width];
             let blocks = g.len().div_ceil(ROWS);
             let sum = kept.mantissa[r.copy(i) * g.len()..][..g.len()].chunks_mut(ROWS);
             for ((sum, se), g) in sum.zip(&mut kept.exponent[r.copy(i) * blocks..]).zip(g.chunks(ROWS)) {
                 add_scaled(sum, se, g, e);
             }
         }
-        let mut sums = sums.into_iter();
-        out[*index].weight = sums.next();
-        out[*index].bias = sums.next();
+        (out[*index].weight, out[*index].bias) = (gain, shift);
     }
 }
 
@@ -158,52 +172,56 @@ fn run<T: Real>(
     task: Task<'_, T>,
     e: i64,
     (rate, update, level): (Option<f64>, bool, Level),
-) -> (Pair<T>, Vec<GradientSums>) {
+    local: &mut Local<T>,
+) -> Found<T> {
     let Some(delta) = u.delta else { return Default::default() };
     let (d, exponents) = tape.delta(delta);
     let x = tape.at(u.x);
     let width = u.op.widths.1;
     // Below any float a row adds nothing, as it would in floats without limits.
-    let factors: Vec<f64> =
-        exponents.iter().map(|&x| if x == NO_SCALE { 0.0 } else { pow2((x - e).max(-2000)) }).collect();
-    let mut found = vec![vec![T::ZERO; width]; 2];
-    let (gain, shift) = found.split_at_mut(1);
+    let Local { factors, wide, found, made } = local;
+    factors.clear();
+    factors.extend(exponents.iter().map(|&x| if x == NO_SCALE { 0.0 } else { pow2((x - e).max(-2000)) }));
+    found.resize(2 * width, T::ZERO);
+    let (gain, shift) = found.split_at_mut(width);
     match (task.norm.rows::<T>(width).zip(u.kept), &task.columns) {
-        (Some((rows, kept)), _) => gradients(rows, d, &factors, x, tape.at(kept), &mut gain[0], &mut shift[0]),
+        (Some((rows, kept)), _) => gradients(rows, d, factors, x, tape.at(kept), gain, shift),
         (None, Some(c)) => {
             let (mean, inv) = c.split_at(width);
             let by = Columns::<T> { mean, inv, weight: None, bias: None };
-            let mut wide = vec![0.0; 2 * width];
+            wide.resize(2 * width, 0.0);
             let (plain, along) = wide.split_at_mut(width);
-            sums(by, d, &factors, x, plain, along);
-            for (to, from) in [(&mut gain[0], along), (&mut shift[0], plain)] {
+            sums(by, d, factors, x, plain, along);
+            for (to, from) in [(gain, along), (shift, plain)] {
                 to.iter_mut().zip(from).for_each(|(to, from)| *to = T::from_f64(*from));
             }
         }
         (None, None) => {}
     }
-    found.truncate(task.vectors.len());
     let full = level == Level::Full;
     let flush = if full { thresholds::<T>(e) } else { [T::ZERO; 6] };
     let needed = full || update || level == Level::Norms;
-    let mut figures = Vec::new();
-    for (place, (gradient, v)) in found.iter().zip(task.vectors).enumerate() {
+    let mut figures = [None, None];
+    let mut shared = Vec::new();
+    for (place, (gradient, v)) in found.chunks(width).zip(task.vectors).enumerate() {
         if let Some(keep) = v.keep {
             keep.copy_from_slice(gradient);
+        }
+        if v.shared {
+            shared.extend_from_slice(gradient);
         }
         if !needed {
             continue;
         }
-        let mut made = Vec::new();
         let weights = match v.make {
             Some((tensor, copy)) => {
-                make(p, tensor, copy, &mut made);
+                make(p, tensor, copy, made);
                 Weights::Read(&made[..])
             }
             None => v.weights,
         };
         let step = rate.map(|r| Step::new(r, e));
-        figures.push(block(Block { gradient, weights, step, flush, full: full && place == 0 }));
+        figures[place] = Some(block(Block { gradient, weights, step, flush, full: full && place == 0 }));
     }
-    (found, figures)
+    (shared, figures)
 }

@@ -13,6 +13,9 @@ use crate::num::simd::{Isa, Kernel, Vector, dispatch};
 /// the network's type took.
 pub const KEPT: usize = 4;
 
+/// Groups that are treated together.
+const AHEAD: usize = 16;
+
 /// Doubles beside a vector of the network's type.
 pub(super) type Pair<T, I> = [<<T as Real>::V<I> as Vector>::Wide; 2];
 
@@ -107,45 +110,51 @@ impl<T: Real> Kernel for Forward<'_, T> {
         let halves = if n == 16 { 2 } else { 1 };
         let (weight, bias) = (weight.map(<[T]>::as_ptr), bias.map(<[T]>::as_ptr));
         let zero = <T::V<I> as Vector>::Wide::zero();
-        for (at, kept) in kept.chunks_exact_mut(KEPT).enumerate() {
-            let column = at % groups * len;
-            // SAFETY: `forward` checked that x and y hold `len` numbers for each entry of `kept`, and the
-            // gain and the shift `width`; all offsets stay below `len` within the group.
+        // In passes over some groups at a time: what a group does next waits for sums of itself alone.
+        for (first, kept) in kept.chunks_mut(AHEAD * KEPT).enumerate().map(|(i, k)| (i * AHEAD, k)) {
+            let count = kept.len() / KEPT;
+            let (mut mean, mut inv) = ([0.0; AHEAD], [0.0; AHEAD]);
+            // SAFETY: `forward` checked that x and y hold `len` numbers for each entry of `kept`, and the gain and the
+            // shift `width`; all offsets stay below `len` within a group.
             unsafe {
-                let (x, y) = (x.as_ptr().add(at * len), y.as_mut_ptr().add(at * len));
-                let mut mean = 0.0;
-                if centre {
+                let (x, y) = (x.as_ptr().add(first * len), y.as_mut_ptr().add(first * len));
+                for (i, mean) in mean.iter_mut().enumerate().take(if centre { count } else { 0 }) {
                     let (mut s, mut j) = ([zero; 2], 0);
                     while j < len {
-                        let v = load::<T, I>(x.add(j), len - j);
+                        let v = load::<T, I>(x.add(i * len + j), len - j);
                         for h in 0..halves {
                             s[h] = s[h].add(v[h]);
                         }
                         j += n;
                     }
-                    mean = total(s) / len as f64;
+                    *mean = total(s) / len as f64;
                 }
-                let (mut s, mut j) = ([zero; 2], 0);
-                while j < len {
-                    let v = less::<T, I>(x.add(j), len - j, mean);
-                    for h in 0..halves {
-                        s[h] = v[h].fma(v[h], s[h]);
+                for (i, inv) in inv.iter_mut().enumerate().take(count) {
+                    let (mut s, mut j) = ([zero; 2], 0);
+                    while j < len {
+                        let v = less::<T, I>(x.add(i * len + j), len - j, mean[i]);
+                        for h in 0..halves {
+                            s[h] = v[h].fma(v[h], s[h]);
+                        }
+                        j += n;
                     }
-                    j += n;
+                    *inv = 1.0 / (total(s) / len as f64 + eps).sqrt();
                 }
-                let inv = 1.0 / (total(s) / len as f64 + eps).sqrt();
-                keep(kept, mean, inv);
-                let (m, f) = (<T::V<I> as Vector>::Wide::splat(mean), <T::V<I> as Vector>::Wide::splat(inv));
-                let mut j = 0;
-                while j < len {
-                    let mut v = load::<T, I>(x.add(j), len - j);
-                    let (w, b) =
-                        (or::<T, I>(weight, column + j, len - j, 1.0), or::<T, I>(bias, column + j, len - j, 0.0));
-                    for h in 0..halves {
-                        v[h] = v[h].sub(m).mul(f).fma(w[h], b[h]);
+                for (i, kept) in kept.chunks_exact_mut(KEPT).enumerate() {
+                    keep(kept, mean[i], inv[i]);
+                    let column = (first + i) % groups * len;
+                    let (m, f) = (<T::V<I> as Vector>::Wide::splat(mean[i]), <T::V<I> as Vector>::Wide::splat(inv[i]));
+                    let mut j = 0;
+                    while j < len {
+                        let mut v = load::<T, I>(x.add(i * len + j), len - j);
+                        let w = or::<T, I>(weight, column + j, len - j, 1.0);
+                        let b = or::<T, I>(bias, column + j, len - j, 0.0);
+                        for h in 0..halves {
+                            v[h] = v[h].sub(m).mul(f).fma(w[h], b[h]);
+                        }
+                        store::<T, I>(v, y.add(i * len + j), len - j);
+                        j += n;
                     }
-                    store::<T, I>(v, y.add(j), len - j);
-                    j += n;
                 }
             }
         }
@@ -199,25 +208,23 @@ impl<T: Real> Kernel for Backward<'_, T> {
         let halves = if n == 16 { 2 } else { 1 };
         let weight = weight.map(<[T]>::as_ptr);
         let zero = <T::V<I> as Vector>::Wide::zero();
-        for (r, (kept, e)) in kept.chunks_exact(KEPT * groups).zip(e).enumerate() {
-            // A reciprocal far from one would drive the row out of its type's range: its power of two goes where the
-            // row's exponent is.
-            let top = kept.chunks_exact(KEPT).fold(0.0f64, |m, k| m.max(recall(k).1));
-            let shift = shift_of(top);
-            *e += shift;
-            for (g, kept) in kept.chunks_exact(KEPT).enumerate() {
-                let (mean, inv) = recall(kept);
-                let at = r * width + g * len;
-                // SAFETY: `backward` checked that delta, x and out hold `width` numbers for each row and
-                // the gain `width`; all offsets stay below `len` within the group.
-                unsafe {
-                    let (d, x, out) = (delta.as_ptr().add(at), x.as_ptr().add(at), out.as_mut_ptr().add(at));
+        let mut shift = 0;
+        for (first, some) in kept.chunks(AHEAD * KEPT).enumerate().map(|(i, k)| (i * AHEAD, k)) {
+            let (mut a, mut b) = ([0.0; AHEAD], [0.0; AHEAD]);
+            // SAFETY: `backward` checked that delta, x and out hold `len` numbers for each entry of `kept` and the gain
+            // `width`; all offsets stay below `len` within a group.
+            unsafe {
+                let (d, x) = (delta.as_ptr().add(first * len), x.as_ptr().add(first * len));
+                let out = out.as_mut_ptr().add(first * len);
+                for (i, kept) in some.chunks_exact(KEPT).enumerate() {
+                    let ((mean, inv), column) = (recall(kept), (first + i) % groups * len);
+                    let m = <T::V<I> as Vector>::Wide::splat(mean);
                     let (mut s, mut sx, mut j) = ([zero; 2], [zero; 2], 0);
                     while j < len {
                         // Lanes past the end hold a delta of zero.
-                        let (d, v) = (load::<T, I>(d.add(j), len - j), load::<T, I>(x.add(j), len - j));
-                        let w = or::<T, I>(weight, g * len + j, len - j, 1.0);
-                        let m = <T::V<I> as Vector>::Wide::splat(mean);
+                        let v = load::<T, I>(x.add(i * len + j), len - j);
+                        let d = load::<T, I>(d.add(i * len + j), len - j);
+                        let w = or::<T, I>(weight, column + j, len - j, 1.0);
                         for h in 0..halves {
                             let y = d[h].mul(w[h]);
                             s[h] = s[h].add(y);
@@ -226,20 +233,30 @@ impl<T: Real> Kernel for Backward<'_, T> {
                         j += n;
                     }
                     // dx = (g - mean(g) - xhat mean(g xhat)) / deviation, with xhat = (x - mean) inv.
-                    let first = if centre { total(s) / len as f64 } else { 0.0 };
-                    let second = total(sx) * inv * inv / len as f64;
-                    let scale = inv * pow2(-shift);
-                    let (m, a) = (<T::V<I> as Vector>::Wide::splat(mean), <T::V<I> as Vector>::Wide::splat(first));
-                    let b = <T::V<I> as Vector>::Wide::splat(-second);
-                    let f = <T::V<I> as Vector>::Wide::splat(scale);
+                    a[i] = if centre { total(s) / len as f64 } else { 0.0 };
+                    b[i] = total(sx) * inv * inv / len as f64;
+                }
+                for (i, of) in some.chunks_exact(KEPT).enumerate() {
+                    let ((mean, inv), at) = (recall(of), first + i);
+                    if at % groups == 0 {
+                        // A reciprocal far from one would drive the row out of its type's range: its power of two
+                        // goes where the row's exponent is.
+                        let row = kept[at * KEPT..][..groups * KEPT].chunks_exact(KEPT);
+                        shift = shift_of(row.fold(0.0f64, |m, k| m.max(recall(k).1)));
+                        e[at / groups] += shift;
+                    }
+                    let m = <T::V<I> as Vector>::Wide::splat(mean);
+                    let (a, b) = (<T::V<I> as Vector>::Wide::splat(-a[i]), <T::V<I> as Vector>::Wide::splat(-b[i]));
+                    let f = <T::V<I> as Vector>::Wide::splat(inv * pow2(-shift));
                     let mut j = 0;
                     while j < len {
-                        let (mut d, v) = (load::<T, I>(d.add(j), len - j), load::<T, I>(x.add(j), len - j));
-                        let w = or::<T, I>(weight, g * len + j, len - j, 1.0);
+                        let v = load::<T, I>(x.add(i * len + j), len - j);
+                        let mut d = load::<T, I>(d.add(i * len + j), len - j);
+                        let w = or::<T, I>(weight, at % groups * len + j, len - j, 1.0);
                         for h in 0..halves {
-                            d[h] = v[h].sub(m).fma(b, d[h].fma(w[h], a.neg())).mul(f);
+                            d[h] = v[h].sub(m).fma(b, d[h].fma(w[h], a)).mul(f);
                         }
-                        store::<T, I>(d, out.add(j), len - j);
+                        store::<T, I>(d, out.add(i * len + j), len - j);
                         j += n;
                     }
                 }
