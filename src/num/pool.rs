@@ -7,7 +7,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 /// Most threads a job may have.
@@ -95,7 +95,7 @@ pub fn run(n: usize, f: &(dyn Fn(usize) + Sync)) {
     let pool = pool();
     let held = n > 1 && HELD.with_borrow_mut(|h| std::mem::take(&mut h.idle));
     let _idle = Idle(held);
-    let _busy = if held || n == 1 { None } else { pool.busy.try_lock().ok() };
+    let _busy = if held || n == 1 { None } else { pool.take() };
     if !held && _busy.is_none() {
         (0..n).for_each(f);
         return;
@@ -162,7 +162,7 @@ pub fn hold(n: usize) -> Option<Hold> {
     HELD.with_borrow_mut(|h| {
         let pool = pool();
         if h.holds == 0 {
-            h.guard = Some(pool.busy.try_lock().ok()?);
+            h.guard = Some(pool.take()?);
         }
         if !pool.grow(n.clamp(1, MAX_THREADS) - 1) {
             if h.holds == 0 {
@@ -217,6 +217,15 @@ fn lock<X>(m: &Mutex<X>) -> std::sync::MutexGuard<'_, X> {
 }
 
 impl Pool {
+    /// The pool for one job or, while it is held, more; none if it has one. A job that panicked leaves it as it was.
+    fn take(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.busy.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(e)) => Some(e.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     /// Starts workers until there are `n`; false if the system refuses.
     fn grow(&'static self, n: usize) -> bool {
         let mut started = lock(&self.started);
