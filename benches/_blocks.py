@@ -6,7 +6,7 @@ Knows the peers, not how the table is written.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import _blocks_jax
@@ -17,6 +17,8 @@ from _machine import log, peak
 from _timing import alternate, fastest
 
 RATE = 1e-4
+#: Blocks of the network on which results are compared.
+SHALLOW = 3
 KINDS = ("batch_norm", "layer_norm", "highway")
 
 
@@ -70,27 +72,50 @@ def compare(peer: str, found: dict[str, Any], wanted: dict[str, Any]) -> float:
     worst = 0.0
     for name, theirs in found.items():
         worst = max(worst, float(np.max(np.abs(np.asarray(theirs, np.float64) / wanted[name] - 1))))
-    if not worst < 1e-2:
+    if not worst < 1e-3:
         raise SystemExit(
             f"{peer}: weight gradients' norms differ from vgcore's by up to {worst:.2e} relative, expected "
-            "less than 1e-2: the timings would not compare the same work"
+            "less than 1e-3: the timings would not compare the same work"
         )
     return worst
 
 
-def measure(work: Workload, threads: int, repeats: int, peers: set[str]) -> dict[str, Any]:
-    """Return times, ratios and checks of one workload, everybody in turn."""
-    net = work.network()
-    x, y = data(work)
+def offers(work: Workload, threads: int, peers: set[str]) -> tuple[Any, dict[str, Any]]:
+    """Return the network, and what each peer offers: its forms and, where there is none, why."""
+    net, (x, y) = work.network(), data(work)
     start = net.parameters()
-    wanted = norms(net.gradients(x, y, loss="mse"))
-    offered: dict[str, tuple[dict[str, Callable[[], Any]], str]] = {}
+    offered: dict[str, Any] = {}
     if "torch" in peers:
         offered["torch"] = _blocks_torch.forms(work.kind, threads, start, x, y, RATE)
     if "jax" in peers:
         offered["jax"] = _blocks_jax.forms(work.kind, start, x, y, RATE)
+    return net, offered
+
+
+def same_work(work: Workload, threads: int, peers: set[str]) -> dict[str, float]:
+    """Return by how much peers' norms differ from vgcore's on a shallow network of the same blocks.
+
+    Through 1,000 blocks a last digit grows until nothing is left to compare; XLA's reciprocal square root,
+    for one, is right to 1e-5 alone.
+    """
+    shallow = replace(work, layers=SHALLOW)
+    net, offered = offers(shallow, threads, peers)
+    wanted = norms(net.gradients(*data(shallow), loss="mse"))
+    found = {}
+    for peer, (makers, _) in offered.items():
+        for name, make in makers.items():
+            step = make()
+            step.step()
+            found[f"{peer}, {name}"] = compare(f"{peer}, {name}", step.norms(), wanted)
+    return found
+
+
+def measure(work: Workload, threads: int, repeats: int, peers: set[str]) -> dict[str, Any]:
+    """Return times, ratios and checks of one workload, everybody in turn."""
+    checks = same_work(work, threads, peers)
+    net, offered = offers(work, threads, peers)
+    x, y = data(work)
     chosen: dict[str, Any] = {}
-    checks: dict[str, float] = {}
     forms: dict[str, str] = {}
     skipped: dict[str, str] = {}
     for peer, (makers, reason) in offered.items():
@@ -99,9 +124,6 @@ def measure(work: Workload, threads: int, repeats: int, peers: set[str]) -> dict
             log(f"  {peer} skipped: {reason}")
             continue
         made = {name: make() for name, make in makers.items()}
-        for name, step in made.items():
-            step.step()
-            checks[f"{peer}, {name}"] = compare(f"{peer}, {name}", step.norms(), wanted)
         forms[peer] = fastest({name: step.step for name, step in made.items()})
         chosen[peer] = made[forms[peer]]
     contestants: dict[str, Callable[[], Any]] = {
