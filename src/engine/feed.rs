@@ -58,6 +58,10 @@ pub struct Feed<'a, T: Real> {
 /// What a thread does with its rows of the output.
 pub type Finish<'f, T, X> = dyn Fn(&Scene<'_, T>, &mut Worker<T>, &[T], X) + Sync + 'f;
 
+/// Multiplications of a layer from which several threads sweep a batch whose rows see each other: what one thread needs
+/// for them takes it about as long as two take to meet, some microseconds.
+const WORTH_MEETING: usize = 1 << 20;
+
 /// Figures and gradients of a backward pass.
 pub struct Flow<T: Real> {
     /// Figures.
@@ -94,12 +98,13 @@ impl<'a, T: Real> Feed<'a, T> {
         tape.slots[slot][at * len..][..len].copy_from_slice(x);
         program.check_batch(tape.batch, wanted.training.is_some())?;
         let coupled = program.couples() && wanted.training.is_some();
-        // Threads that wait for each other must all run; where that cannot be, there is one.
-        let hold = if coupled && threads > 1 { pool::hold(threads) } else { None };
-        let threads = if coupled && hold.is_none() { 1 } else { threads };
-        let split = tape.split(threads);
         let ops = program.blocks.iter().flat_map(|b| b.ops.iter());
         let widest = ops.map(|o| o.widths.0.max(o.widths.1)).max().unwrap_or(1).max(program.in_features);
+        // Threads that wait for each other must all run, and have more to do than to wait.
+        let alone = coupled && tape.batch * widest * widest < WORTH_MEETING;
+        let hold = if coupled && !alone && threads > 1 { pool::hold(threads) } else { None };
+        let sweepers = if coupled && hold.is_none() { 1 } else { threads };
+        let split = tape.split(sweepers);
         let workers = split.iter().map(|c| Worker::new(c.clone(), tape.rows(c), widest)).collect();
         let mut meeting = None;
         if coupled {
