@@ -34,6 +34,9 @@ def network(dtype: str = "float32") -> vg.Network:
         vg.Activation("tanh"),
         vg.Repeat(step, 4),
         vg.Repeat([vg.Dense(9), vg.Activation("tanh")], 3, tied=True),
+        vg.BatchNorm(),
+        vg.Residual([vg.LayerNorm(), vg.Dense(9)], learned=True, survival=0.6),
+        vg.Highway(),
         vg.Dense(9, parametrization="weight_norm"),
         vg.Dropout(0.2),
         vg.Dense(3),
@@ -42,7 +45,7 @@ def network(dtype: str = "float32") -> vg.Network:
 
 
 def bits(net: vg.Network, history: vg.History | None = None) -> dict[str, Any]:
-    found = {name: value.tobytes() for name, value in net.parameters().items()}
+    found = {name: value.tobytes() for name, value in {**net.parameters(), **net.buffers()}.items()}
     if history is not None:
         arrays = {k: v for k, v in history.state.items() if isinstance(v, np.ndarray)}  # type: ignore[union-attr]
         found |= {f"state {k}": v.tobytes() for k, v in arrays.items()}
@@ -84,7 +87,7 @@ def test_resumed_at_any_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None
         assert history.stopped == f"step {at}: interrupted"
         # Through a file and another network.
         twin = network()
-        twin.load_parameters(net.parameters())
+        twin.load_parameters({**net.parameters(), **net.buffers()})
         resumed = fit(
             twin,
             name,
