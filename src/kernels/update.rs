@@ -5,7 +5,7 @@ use super::delta::squares_of;
 use super::gradient::Step;
 use crate::num::real::Real;
 use crate::num::scale::Scale;
-use crate::num::scaled::ScaledSum;
+use crate::num::scaled::{ScaledSum, pow2};
 use crate::num::simd::{Isa, Kernel, Vector, dispatch};
 
 /// Most arrays that a rule remembers for each weight.
@@ -20,14 +20,37 @@ pub struct Gradient<V> {
     pub x: V,
     /// What is left of its scale.
     pub factor: V,
+    /// Below this magnitude of `x` the gradient is subnormal.
+    least: V,
 }
 
 impl<V: Vector> Gradient<V> {
-    /// The gradient as a plain float, flushed or infinite where it must be.
+    /// The gradient as a plain float, infinite or zero where it is out of the range of normal numbers.
+    ///
+    /// Subnormal numbers count as zero here, in [`square`] and in what is remembered: processors take some hundred
+    /// cycles for a product of one, and where gradients vanish most of them are.
     #[inline(always)]
     pub fn plain(self) -> V {
-        self.x.mul(self.factor)
+        from(self.least, self.x).mul(self.factor)
     }
+}
+
+/// `g^2 * by` for `by` up to one; zero where that is subnormal.
+#[inline(always)]
+pub fn square<V: Vector>(g: V, by: V) -> V {
+    let g = from(V::c(least_normal::<V::Elem>()).div(by).sqrt(), g);
+    g.mul(g).mul(by)
+}
+
+/// Zero for magnitudes below `least`, else x.
+#[inline(always)]
+fn from<V: Vector>(least: V, x: V) -> V {
+    V::select(x.abs().lt(least), V::zero(), x)
+}
+
+/// The smallest normal number of a type.
+fn least_normal<T: Real>() -> f64 {
+    pow2(1 - i64::from(T::BIAS))
 }
 
 /// What a rule does with one vector of weights.
@@ -100,6 +123,9 @@ impl<T: Real, R: Lanes> Kernel for Block<'_, T, R> {
         let (mut moved, mut squares, mut same) = ([wide; 2], [wide; 2], zero);
         let step = Step::<T>::new(-self.scale.m, self.scale.e);
         let (first, factor) = (T::V::<I>::splat(step.first), T::V::<I>::splat(step.second));
+        let least = T::V::<I>::c(least_normal::<T>() / step.second.to_f64().abs());
+        // Far enough above the last normal number to be multiplied by what a rule keeps of it.
+        let floor = T::V::<I>::c(4.0 * least_normal::<T>());
         let numbers = self.numbers.map(T::V::<I>::c);
         let (len, used) = (self.gradient.len(), self.rule.used());
         let g = self.gradient.as_ptr();
@@ -119,7 +145,7 @@ impl<T: Real, R: Lanes> Kernel for Block<'_, T, R> {
                     if left == n { v.store(p.add(i)) } else { v.store_partial(p.add(i), left) }
                 };
                 let old = load(w);
-                let x = Gradient { x: load(g).mul(first), factor };
+                let x = Gradient { x: load(g).mul(first), factor, least };
                 let mut memory = [zero; STATES];
                 for j in 0..STATES {
                     if j < used {
@@ -133,7 +159,7 @@ impl<T: Real, R: Lanes> Kernel for Block<'_, T, R> {
                 };
                 for j in 0..STATES {
                     if j < used {
-                        store(s[j], memory[j]);
+                        store(s[j], from(floor, memory[j]));
                     }
                 }
                 if !self.direction {

@@ -1,7 +1,7 @@
 //! parts: Adagrad. Knows one vector of weights.
 
 use super::{Numbers, Rule, rate};
-use crate::kernels::update::{Gradient, Lanes, NUMBERS, STATES};
+use crate::kernels::update::{Gradient, Lanes, NUMBERS, STATES, square};
 use crate::num::simd::Vector;
 use crate::parts::catalogue::{Given, Info, Param};
 
@@ -47,7 +47,7 @@ impl Lanes for Adagrad {
     fn lanes<V: Vector>(self, k: &[V; NUMBERS], w: V, g: Gradient<V>, mut s: [V; STATES]) -> (V, [V; STATES]) {
         let [down, decay, eps, ..] = *k;
         let g = w.fma(decay, g.plain());
-        s[0] = g.fma(g, s[0]);
+        s[0] = s[0].add(square(g, V::c(1.0)));
         (g.div(s[0].sqrt().add(eps)).fma(down, w), s)
     }
 }

@@ -1,7 +1,7 @@
 //! parts: Adam, and what it shares with its relatives. Knows one vector of weights.
 
 use super::{Numbers, Rule, rate};
-use crate::kernels::update::{Gradient, Lanes, NUMBERS, STATES};
+use crate::kernels::update::{Gradient, Lanes, NUMBERS, STATES, square};
 use crate::num::simd::Vector;
 use crate::parts::catalogue::{Given, Info, Param};
 
@@ -37,7 +37,7 @@ impl Moments {
     pub fn direction<V: Vector>(&self, k: [V; 5], g: V, s: &mut [V; STATES]) -> V {
         let [rest, keep, other, correct, eps] = k;
         s[0] = g.sub(s[0]).fma(rest, s[0]);
-        s[1] = s[1].fma(keep, g.mul(g).mul(other));
+        s[1] = s[1].fma(keep, square(g, other));
         let mut v = s[1];
         if self.greatest {
             s[2] = V::select(v.lt(s[2]), s[2], v);

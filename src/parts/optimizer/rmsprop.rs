@@ -1,7 +1,7 @@
 //! parts: RMSprop. Knows one vector of weights.
 
 use super::{Numbers, Rule, rate};
-use crate::kernels::update::{Gradient, Lanes, NUMBERS, STATES};
+use crate::kernels::update::{Gradient, Lanes, NUMBERS, STATES, square};
 use crate::num::simd::Vector;
 use crate::parts::catalogue::{Given, Info, Param};
 
@@ -63,7 +63,7 @@ impl Lanes for RmsProp {
     fn lanes<V: Vector>(self, k: &[V; NUMBERS], w: V, g: Gradient<V>, mut s: [V; STATES]) -> (V, [V; STATES]) {
         let [down, alpha, rest, momentum, decay, eps, ..] = *k;
         let g = w.fma(decay, g.plain());
-        s[0] = s[0].fma(alpha, g.mul(g).mul(rest));
+        s[0] = s[0].fma(alpha, square(g, rest));
         let mut square = s[0];
         if self.centered {
             s[2] = g.sub(s[2]).fma(rest, s[2]);
