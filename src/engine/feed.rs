@@ -310,8 +310,7 @@ impl<'a, T: Real> Feed<'a, T> {
         for w in &self.workers {
             for (row, &e) in w.g.chunks_exact(width).zip(&w.e) {
                 let mut r = [crate::kernels::delta::RowDelta::default()];
-                let mut spare = row.to_vec();
-                crate::kernels::delta::delta_rows(row, None, &mut spare, width, &mut r, true);
+                crate::kernels::delta::delta_rows(row, None, None, width, &mut r, true);
                 sum.add(ScaledSum { s: r[0].gradient.s, e: r[0].gradient.e + 2 * e });
             }
         }

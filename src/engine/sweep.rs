@@ -323,7 +323,7 @@ impl<T: Real> Scene<'_, T> {
                 {
                     let d = op.act.as_ref().map(|a| share.slots[base + a.d].get(t));
                     let out = share.deltas[place.0].get_mut(place.1);
-                    delta_rows(&w.g, d, out, n_out, &mut w.backward, sums);
+                    delta_rows(&w.g, d, Some(out), n_out, &mut w.backward, sums);
                 }
                 if let Some(a) = op.act.as_ref().filter(|a| a.slope.is_some()) {
                     let h = a.h.map(|h| share.slots[base + h].get(t)).unwrap_or_default();
@@ -366,7 +366,7 @@ impl<T: Real> Scene<'_, T> {
                     _ => w.g[..m * n_out].copy_from_slice(out),
                 }
             } else {
-                delta_rows(&w.g, None, &mut w.spare, n_out, &mut w.backward, sums);
+                delta_rows(&w.g, None, None, n_out, &mut w.backward, sums);
                 if sums {
                     self.chunk_gradient(w, share, first_unit, op);
                 }
@@ -396,7 +396,9 @@ impl<T: Real> Scene<'_, T> {
                 let row = &w.backward[r];
                 let at = |s: ScaledSum| ScaledSum { s: s.s, e: s.e + 2 * w.e[r] };
                 out.gradient.add(at(row.gradient));
-                out.delta.add(at(row.delta));
+                if op.act.is_some() {
+                    out.delta.add(at(row.delta));
+                }
                 if self.level == Level::Full {
                     if row.gradient.s == 0.0 {
                         out.zero += 1;
@@ -409,6 +411,9 @@ impl<T: Real> Scene<'_, T> {
                         spread.2 += d * (x - spread.1);
                     }
                 }
+            }
+            if op.act.is_none() {
+                out.delta = out.gradient;
             }
             out.spread = spread;
         }

@@ -236,7 +236,7 @@ impl<T: Real> Scene<'_, T> {
         let (n, width) = (w.rows.len() * op.widths.1, op.widths.1);
         if self.draw_units(w, (p, noise), op, s) {
             w.products.resize(n, T::ZERO);
-            delta_rows(&w.g, Some(&w.spare), &mut w.products, width, &mut w.backward, false);
+            delta_rows(&w.g, Some(&w.spare), Some(&mut w.products), width, &mut w.backward, false);
             w.g[..n].copy_from_slice(&w.products);
             for ((row, e), sums) in w.g.chunks_exact_mut(width).zip(&mut w.e).zip(&w.backward) {
                 *e += rescale(row, sums.largest);

@@ -28,7 +28,7 @@ impl Default for RowDelta {
 struct Pass<'a, T> {
     g: &'a [T],
     slope: Option<&'a [T]>,
-    out: &'a mut [T],
+    out: Option<&'a mut [T]>,
     width: usize,
     rows: &'a mut [RowDelta],
     sums: bool,
@@ -38,11 +38,12 @@ impl<T: Real> Kernel for Pass<'_, T> {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let Self { g, slope, out, width, rows, sums } = self;
+        let Self { g, slope, mut out, width, rows, sums } = self;
         for (r, row) in rows.iter_mut().enumerate() {
             let at = r * width;
-            let (g, out) = (&g[at..at + width], &mut out[at..at + width]);
+            let g = &g[at..at + width];
             let slope = slope.map(|s| &s[at..at + width]);
+            let out = out.as_mut().map(|o| &mut o[at..at + width]);
             *row = match (slope, sums) {
                 (Some(s), true) => one_row::<T, I, true, true>(g, s, out),
                 (Some(s), false) => one_row::<T, I, true, false>(g, s, out),
@@ -54,7 +55,11 @@ impl<T: Real> Kernel for Pass<'_, T> {
 }
 
 #[inline(always)]
-fn one_row<T: Real, I: Isa, const SLOPE: bool, const SUMS: bool>(g: &[T], slope: &[T], out: &mut [T]) -> RowDelta {
+fn one_row<T: Real, I: Isa, const SLOPE: bool, const SUMS: bool>(
+    g: &[T],
+    slope: &[T],
+    mut out: Option<&mut [T]>,
+) -> RowDelta {
     let n = T::V::<I>::LANES;
     let zero = <T::V<I> as Vector>::Wide::zero();
     let (mut g2, mut d2) = ([zero; 2], [zero; 2]);
@@ -71,16 +76,20 @@ fn one_row<T: Real, I: Isa, const SLOPE: bool, const SUMS: bool>(g: &[T], slope:
             }
         };
         let d = if SLOPE { x.mul(s) } else { x };
-        // SAFETY: as above.
-        unsafe {
-            if len == n { d.store(out.as_mut_ptr().add(i)) } else { d.store_partial(out.as_mut_ptr().add(i), len) }
+        if let Some(out) = &mut out {
+            // SAFETY: as above.
+            unsafe {
+                if len == n { d.store(out.as_mut_ptr().add(i)) } else { d.store_partial(out.as_mut_ptr().add(i), len) }
+            }
         }
         top = d.abs().max(top);
         if SUMS {
             let (wx, wd) = (x.widen(), d.widen());
             for h in 0..if n == 16 { 2 } else { 1 } {
                 g2[h] = wx[h].fma(wx[h], g2[h]);
-                d2[h] = wd[h].fma(wd[h], d2[h]);
+                if SLOPE {
+                    d2[h] = wd[h].fma(wd[h], d2[h]);
+                }
             }
         }
         i += n;
@@ -88,7 +97,10 @@ fn one_row<T: Real, I: Isa, const SLOPE: bool, const SUMS: bool>(g: &[T], slope:
     let mut row = RowDelta { largest: largest::<T, _>(top), ..RowDelta::default() };
     if SUMS {
         row.gradient = squares_of(fold(g2[0].add(g2[1])), g);
-        row.delta = squares_of(fold(d2[0].add(d2[1])), out);
+        row.delta = match out {
+            Some(out) if SLOPE => squares_of(fold(d2[0].add(d2[1])), out),
+            _ => row.gradient,
+        };
     }
     row
 }
@@ -145,18 +157,21 @@ fn scaled_squares<T: Real>(sum: f64, values: &[T]) -> ScaledSum {
     ScaledSum::new(s, 2 * k)
 }
 
-/// `out = g * slope` (or `g`) row by row, with each row's sums of squares (if `sums`) and largest magnitude.
+/// `out = g * slope` (or `g`) row by row, with each row's sums of squares (if `sums`) and largest magnitude. Without
+/// slopes no place is needed: the sums alone may be wanted.
 /// Shapes: `g`, `slope`, `out`: (rows, width).
 pub fn delta_rows<T: Real>(
     g: &[T],
     slope: Option<&[T]>,
-    out: &mut [T],
+    out: Option<&mut [T]>,
     width: usize,
     rows: &mut [RowDelta],
     sums: bool,
 ) {
     let n = rows.len() * width;
-    assert!(g.len() >= n && out.len() >= n && slope.is_none_or(|s| s.len() >= n), "delta rows: a slice is too short");
+    let whole = slope.into_iter().chain(out.as_deref()).all(|s| s.len() >= n);
+    assert!(g.len() >= n && whole, "delta rows: a slice is too short");
+    assert!(slope.is_none() || out.is_some(), "delta rows: deltas with slopes need a place");
     dispatch(Pass { g, slope, out, width, rows, sums });
 }
 
@@ -352,7 +367,7 @@ mod tests {
         let g = [1.0f32, -2.0, 3.0, 0.5, 0.25, 8.0];
         let s = [0.5f32, 1.0, 0.0, 4.0, 1.0, 0.125];
         let (mut out, mut rows) = ([0.0; 6], [RowDelta::default(); 2]);
-        delta_rows(&g, Some(&s), &mut out, 3, &mut rows, true);
+        delta_rows(&g, Some(&s), Some(&mut out), 3, &mut rows, true);
         assert_eq!(out, [0.5, -2.0, 0.0, 2.0, 0.25, 1.0]);
         assert_eq!(rows[0].gradient.s, 14.0);
         assert_eq!(rows[1].delta.s, 5.0625);
@@ -363,7 +378,7 @@ mod tests {
     fn squares_survive_the_ends_of_a_double() {
         for (x, want) in [(1e200, 200.0), (1e-200, -200.0), (1e-310, -310.0)] {
             let (mut out, mut rows) = ([0.0; 1], [RowDelta::default(); 1]);
-            delta_rows(&[x], None, &mut out, 1, &mut rows, true);
+            delta_rows(&[x], None, Some(&mut out), 1, &mut rows, true);
             let got = rows[0].delta.log2_sqrt() * std::f64::consts::LOG10_2;
             assert!((got - want).abs() < 1e-9, "{got}");
         }
