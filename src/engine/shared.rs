@@ -9,6 +9,7 @@ use super::tape::Tape;
 use super::uses::Use;
 use super::weights::{Job, ScaledGradient, aligned, lock, thresholds};
 use crate::error::Error;
+use crate::kernels::delta;
 use crate::kernels::gradient::{Block, GradientSums, Step, Weights, block, column_sums};
 use crate::kernels::matmul::{Matrix, Scratch, Start, product};
 use crate::num::aligned::Buffer;
@@ -199,10 +200,7 @@ pub(super) fn add_scaled<T: Real>(sum: &mut [T], se: &mut i64, x: &[T], e: i64) 
         return;
     }
     let top = (*se).max(e);
-    let (fs, fx) = (pow2(*se - top), pow2(e - top));
-    for (s, &x) in sum.iter_mut().zip(x) {
-        *s = T::from_f64(s.to_f64().mul_add(fs, x.to_f64() * fx));
-    }
+    delta::add_scaled(sum, pow2(*se - top), x, pow2(e - top));
     *se = top;
 }
 

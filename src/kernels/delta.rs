@@ -330,6 +330,14 @@ fn splat<T: Real, I: Isa>(x: f64) -> <T::V<I> as Vector>::Wide {
     <T::V<I> as Vector>::Wide::splat(x)
 }
 
+/// `a = a fa + b fb`, in double precision and rounded once. Shapes: of one length.
+pub fn add_scaled<T: Real>(a: &mut [T], fa: f64, b: &[T], fb: f64) {
+    assert_eq!(a.len(), b.len(), "a sum of two arrays of one shape");
+    // Of two floats a sum in their own type is as exact.
+    let factors = if fa == 1.0 && fb == 1.0 { None } else { Some((fa, fb)) };
+    dispatch(Add { a, b, factors });
+}
+
 /// Adds two gradients of the same rows that carry their own exponents: `a += b`, row by row, in the larger scale.
 /// Shapes: (rows, width); exponents: (rows,).
 pub fn join_rows<T: Real>(a: &mut [T], ea: &mut [i64], b: &[T], eb: &[i64], width: usize) {

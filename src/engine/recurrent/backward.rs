@@ -7,7 +7,7 @@ use super::tape::CellShare;
 use crate::engine::sweep::{Level, NO_SCALE};
 use crate::kernels::cell::{CellMath, CellVisitor, Reverse, RowBack, reverse};
 use crate::kernels::cell_figures::StepFigures;
-use crate::kernels::delta::{normalise, rescale};
+use crate::kernels::delta::{add_scaled, normalise, rescale};
 use crate::kernels::matmul::{Matrix, Start, gather_rows};
 use crate::num::real::Real;
 use crate::num::scaled::pow2;
@@ -66,10 +66,7 @@ pub fn join<T: Real>(a: &mut [T], ea: &mut i64, b: &[T], eb: i64) {
         return;
     }
     let e = (*ea).max(eb);
-    let (fa, fb) = (pow2(*ea - e), pow2(eb - e));
-    for (x, y) in a.iter_mut().zip(b) {
-        *x = T::from_f64(x.to_f64().mul_add(fa, y.to_f64() * fb));
-    }
+    add_scaled(a, pow2(*ea - e), b, pow2(eb - e));
     *ea = e;
 }
 
