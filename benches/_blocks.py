@@ -19,6 +19,8 @@ from _timing import alternate, fastest
 RATE = 1e-4
 #: Blocks of the network on which results are compared.
 SHALLOW = 3
+#: Steps of one training of an optimizer; its memory is made anew for each training, as part of the time.
+STEPS = 10
 KINDS = ("batch_norm", "layer_norm", "highway")
 
 
@@ -154,14 +156,14 @@ def optimizers(layers: int, width: int, batch: int, repeats: int) -> dict[str, A
 
     def training(rule: Any) -> Callable[[], Any]:
         net = vg.mlp(depth=layers, width=width, activation="tanh", init="glorot_normal", rng=0)
-        rows = np.concatenate([x] * 4), np.concatenate([y] * 4)
+        rows = np.concatenate([x] * STEPS), np.concatenate([y] * STEPS)
         return lambda: net.fit(*rows, loss="mse", epochs=1, batch_size=batch, optimizer=rule, shuffle=False)
 
     times = alternate({name: training(rule) for name, rule in rules.items()}, repeats)
     base = times["SGD"]["median"]
     return {
         "work": f"{layers}, {width}, {batch}",
-        "steps": 4,
+        "steps": STEPS,
         "times": times,
         "ratios": {name: t["median"] / base for name, t in times.items()},
     }
