@@ -59,6 +59,9 @@ pub fn uses<'a, T: Real>(
                     absent.push((b.first_unit + i * b.units + u, op));
                     continue;
                 }
+                // The factor of a branch that was left out had no part in the pass: the tape still holds an earlier one's.
+                let alone =
+                    matches!(&op.kind, Kind::Join(j) if j.chance.as_ref().is_some_and(|c| left_out(training, c, i)));
                 let x = match op.source {
                     Source::Input => input,
                     Source::Slot(s) => (base + s, t),
@@ -71,7 +74,7 @@ pub fn uses<'a, T: Real>(
                     y: (base + op.y, t),
                     d: op.act.as_ref().map(|a| (base + a.d, t)),
                     delta: op.delta.map(|d| (delta_base + d, k)),
-                    scalar: op.scalar().map(|(r, d)| (r, (delta_base + d, k))),
+                    scalar: op.scalar().filter(|_| !alone).map(|(r, d)| (r, (delta_base + d, k))),
                     kept: match &op.kind {
                         Kind::Norm(n) if n.running.is_none() => Some((base + n.kept, t)),
                         _ => None,
