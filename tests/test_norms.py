@@ -80,7 +80,8 @@ def test_the_convention_of_the_running_variance() -> None:
 @pytest.mark.parametrize("kind", ["batch", "layer", "rms", "group"])
 @pytest.mark.parametrize("shape", [(2, 2), (3, 6), (9, 16), (40, 34)])
 def test_against_the_oracle(kind: str, shape: tuple[int, int]) -> None:
-    layer, groups = KINDS[kind], 2 if kind == "group" else 1
+    groups = 2 if kind == "group" and shape[1] > 2 else 1
+    layer = vg.GroupNorm(groups) if kind == "group" else KINDS[kind]
     net = vg.Network(shape[1], [layer], dtype="float64", rng=0)
     leaves = {name: draw(a.shape, i + 3) for i, (name, a) in enumerate(net.parameters().items())}
     net.load_parameters(leaves)
@@ -260,7 +261,21 @@ def test_mlp_and_the_catalogue() -> None:
     same = vg.mlp(3, 8, rng=0).parameters()["hidden.weight"]
     assert np.array_equal(vg.mlp(3, 8, norm="batch", rng=0).parameters()["hidden.weight"], same)
     assert "hidden.norm" in vg.mlp(3, 8, norm=vg.BatchNorm(online=True), rng=0).summary()
-    assert vg.mlp(3, 48, norm="group").layers[0].body[1] == vg.GroupNorm(16, name="norm")
+    assert vg.mlp(3, 48, norm="group").layers[0].body[1] == vg.GroupNorm(8, name="norm")
+
+
+@pytest.mark.parametrize(
+    ("width", "groups"),
+    [(1024, 32), (128, 32), (64, 16), (48, 8), (32, 8), (16, 4), (8, 2), (7, 1), (4, 1), (2, 1)],
+)
+def test_groups_by_name_have_units_enough_to_let_a_gradient_through(width: int, groups: int) -> None:
+    """The paper's 32, or less: groups of one unit are 0 for ever, and those of two nearly +-1."""
+    assert vg.GroupNorm.default(width).groups == groups
+    if 4 <= width <= 128:
+        net = vg.mlp(4, width, norm="group", activation="tanh", dtype="float64", rng=0)
+        x = draw((5, width))
+        assert np.unique(net.forward(x)).size > 10
+        assert (net.probe(x, cotangent=draw((5, width), 1)).log10_grad_norm > -3).all()
 
 
 @pytest.mark.parametrize(
@@ -272,6 +287,10 @@ def test_mlp_and_the_catalogue() -> None:
         (lambda: vg.GroupNorm(0), vg.ArgumentError, "groups"),
         (lambda: vg.Network(6, [vg.Repeat([vg.GroupNorm(4)], 2)]), vg.ArgumentError,
          r"layers\[0\].body\[0\]: GroupNorm: expected groups that divide .* 6 features, got 4; take 3"),
+        (lambda: vg.Network(8, [vg.Repeat([vg.GroupNorm(8)], 2)]), vg.ArgumentError,
+         r"layers\[0\].body\[0\]: GroupNorm: expected groups of at least two of the 8 features, "
+         "got 8 of one: a unit less its own mean is 0; take 2"),
+        (lambda: vg.mlp(2, 1, norm="group"), vg.ArgumentError, "got 1 of one: .*; leave it out"),
         (lambda: vg.mlp(3, 8, norm="bacth"), vg.UnknownNameError, "did you mean 'batch'"),
         (lambda: vg.mlp(3, 8, norm=3), vg.ArgumentError, "norm: expected None, one of 'batch'"),
         (lambda: vg.mlp(3, 8, norm="layer", norm_position="behind"), vg.ArgumentError, "norm_position"),

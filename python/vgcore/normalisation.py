@@ -6,7 +6,6 @@ the catalogue gets a class here, which enters itself under its name.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -213,14 +212,14 @@ class GroupNorm(Normalisation):
     ``y = (x - mean) / sqrt(var + eps) * weight + bias``, weight and bias (features,).
 
     Args:
-        groups: how many groups; they divide the width.
+        groups: how many groups; they divide the width, and each has at least two units.
         eps: added to the variance, under the root.
         affine: whether gain and shift are learned.
         name: its part of the parameters' names; None takes the position in the list, "" adds no part.
 
     Raises:
         ArgumentError: not a positive number of groups, a negative `eps`. In a network: groups that do not
-            divide its input's width.
+            divide its input's width, or groups of one unit, which would be 0 for ever.
 
     Example:
         >>> import vgcore as vg
@@ -245,12 +244,22 @@ class GroupNorm(Normalisation):
 
     @classmethod
     def default(cls, width: int) -> GroupNorm:
-        """Return 32 groups, the paper's choice, or the largest divisor of `width` that also divides 32."""
-        return cls(math.gcd(32, width))
+        """Return 32 groups, the paper's choice, or the most of 16, 8, 4, 2, 1 with four units each or more.
+
+        Less than four are too few: one unit less its mean is 0, and two are nearly +-1, whatever comes in.
+        """
+        suits = (groups for groups in (32, 16, 8, 4, 2) if width % groups == 0 and width // groups >= 4)
+        return cls(next(suits, 1))
 
     def check_width(self, context: Context) -> None:
-        """Raise ArgumentError when the groups do not divide the width."""
+        """Raise ArgumentError when the groups do not divide the width, or have one unit each."""
         width = context.in_features
+        if width == self.groups:
+            advice = f"take {self.default(width).groups}" if width > 1 else "leave it out, or widen its input"
+            raise ArgumentError(
+                f"{context.where}: GroupNorm: expected groups of at least two of the {width} features, "
+                f"got {self.groups} of one: a unit less its own mean is 0; {advice}"
+            )
         if width % self.groups:
             near = max(g for g in range(1, min(self.groups, width) + 1) if width % g == 0)
             raise ArgumentError(
@@ -266,13 +275,15 @@ class GroupNorm(Normalisation):
 def as_norm(value: Any, width: int, name: str = "norm") -> Layer | None:
     """Return None, or a normalisation (a name from ``vg.norms.names()`` or a layer) as an unnamed layer.
 
+    A name means the layer that suits inputs of `width`.
+
     Raises:
         UnknownNameError: a name that is in no catalogue.
         ArgumentError: something else.
 
     Example:
         >>> as_norm("group", 24)
-        GroupNorm(groups=8, eps=1e-05, affine=True, name=None)
+        GroupNorm(groups=4, eps=1e-05, affine=True, name=None)
     """
     if value is None:
         return None
