@@ -390,6 +390,7 @@ MESSAGES: list[tuple[Any, list[str]]] = [
     ),
     (lambda: vg.mlp(5, 4, skip="long"), ["skip", "'long:k'", "did you mean 'long:4'"]),
     (lambda: vg.mlp(5, 4, skip="long:9"), ["'long:k'", "1 to depth=5", "'long:9'"]),
+    (lambda: vg.mlp(5, 4, skip="long:²"), ["skip", "'long:k'", "got 'long:²'"]),
     (lambda: vg.mlp(2, 4, skip="unet"), ["'unet'", "at least 3 steps", "depth=2"]),
     (lambda: vg.mlp(5, 4, skip="fixup", init="looks_like"), ["looks_like"]),
 ]

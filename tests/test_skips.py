@@ -57,6 +57,29 @@ def test_every_kind_of_skip_takes_a_normalisation(skip: str, norm: str) -> None:
     assert vg.testing.check_gradients(net, x, cotangent=v, max_entries=8).resolved > 20
 
 
+@pytest.mark.parametrize("skip", [kind for kind in KINDS if kind != "deepnorm"])
+def test_groups_by_name_suit_the_width_of_every_step(skip: str) -> None:
+    """Steps of "unet" and "dense" are narrower than the network."""
+    net = vg.mlp(9, 64, skip=skip, norm="group", activation="tanh", rng=0)
+    layers = [p for p in walk(net.layers, 64) if isinstance(p.layer, vg.GroupNorm)]
+    assert layers
+    assert all(p.layer.groups == vg.GroupNorm.default(p.in_features).groups for p in layers)
+    x, v = pair(net)
+    assert np.isfinite(net.probe(x, cotangent=v).log10_grad_norm).all()
+
+
+@pytest.mark.parametrize("name", [None, "slopes"])
+@pytest.mark.parametrize("skip", [None, *KINDS])
+def test_every_kind_of_skip_takes_an_activation_that_learns(skip: str | None, name: str | None) -> None:
+    for depth in (3, 9):
+        activation = vg.Activation("prelu", name=name)
+        net = vg.mlp(depth, 16, skip=skip, in_features=4, activation=activation, rng=0)
+        learned = [n for n, shape in net.parameter_shapes().items() if shape[-1] == 1 and "scale" not in n]
+        assert len(learned) > 1
+        x, v = pair(net)
+        assert np.isfinite(net.probe(x, cotangent=v).log10_grad_norm).all()
+
+
 def test_steps_of_one_weight_start_alike() -> None:
     """The same seed draws the same weights, whatever bridges the steps."""
     plain = vg.mlp(4, 8, activation="tanh", init="orthogonal", rng=3).parameters()["hidden.weight"]

@@ -16,7 +16,7 @@ from .branches import Concat, Highway, Residual
 from .errors import ArgumentError, nearest
 from .initializers import AnyInitializer, FromArray, Initializer, describe
 from .layers import Activation, Dense, Layer, Repeat, replace_name
-from .normalisation import LayerNorm
+from .normalisation import LayerNorm, Normalisation, as_norm
 
 __all__ = ["SKIPS", "Parts", "Skip", "build", "deepnorm_constants", "fixup_factor", "names", "scaled_init"]
 
@@ -30,21 +30,27 @@ class Parts:
     activation: Activation
     dense: Callable[[int, str], Dense]
     """A Dense of a width and a name, with the weights that the caller asked for."""
-    norm: Layer | None = None
-    """The normalisation of each step."""
+    norm: str | Normalisation | None = None
+    """The normalisation of each step; a name means the layer that suits the step's width."""
     norm_position: str = "pre"
     """Whether it stands before the activation ("pre") or behind it ("post")."""
     number: int = 0
     """What the kind is given behind a colon, as in "long:8"."""
 
-    def curved(self, name: str = "") -> list[Layer]:
+    def curved(self, name: str = "", width: int | None = None) -> list[Layer]:
         """The activation with the normalisation around it."""
-        norm = [] if self.norm is None else [replace_name(self.norm, f"{name}_norm" if name else "norm")]
-        return [*norm, self.activation] if self.norm_position == "pre" else [self.activation, *norm]
+        made = as_norm(self.norm, self.width if width is None else width)
+        norm = [] if made is None else [replace_name(made, f"{name}_norm" if name else "norm")]
+        curve: Layer = self.activation
+        if name and curve.own_parameters(1):
+            # Steps with names of their own stand in one list: what they learn needs a name each, too.
+            curve = replace_name(curve, f"{name}_{curve.name or 'act'}")
+        return [*norm, curve] if self.norm_position == "pre" else [curve, *norm]
 
     def step(self, name: str = "", width: int | None = None) -> list[Layer]:
         """Dense, normalisation, activation."""
-        return [self.dense(self.width if width is None else width, name), *self.curved(name)]
+        features = self.width if width is None else width
+        return [self.dense(features, name), *self.curved(name, features)]
 
     def before(self, name: str = "") -> list[Layer]:
         """Normalisation, activation, Dense: what stands before its weights."""
@@ -218,7 +224,7 @@ def build(skip: Any, parts: Parts) -> list[Layer]:
         return _plain(parts)
     head, colon, tail = skip.partition(":") if isinstance(skip, str) else ("", "", "")
     kind = SKIPS.get(head)
-    if kind is None or kind.numbered != bool(colon) or (kind.numbered and not tail.isdigit()):
+    if kind is None or kind.numbered != bool(colon) or (kind.numbered and not tail.isdecimal()):
         listed = ", ".join(["None", *map(repr, names())])
         known = [f"{name}:4" if SKIPS[name].numbered else name for name in SKIPS]
         guess = nearest(skip, known) if isinstance(skip, str) else None

@@ -60,7 +60,8 @@ def mlp(
             (depth, width, width).
         bias: whether Dense layers have a bias.
         norm: normalisation in each step: None, a name from ``vg.norms.names()`` or a layer such as
-            ``vg.BatchNorm(online=True)``. Its parameters are named ``hidden.norm.weight`` and so on.
+            ``vg.BatchNorm(online=True)``. Its parameters are named ``hidden.norm.weight`` and so on. "group"
+            takes as many groups as suit each step's width (see GroupNorm).
         norm_position: "pre" before the activation, "post" behind it.
         skip: how steps are bridged: None, "residual" ``x + act(dense(x))``, "pre_activation"
             ``x + dense(act(x))``, "rezero" and "skipinit" (the same two with a learned factor from 0),
@@ -86,7 +87,7 @@ def mlp(
     """
     depth, width = as_size(depth, "depth"), as_size(width, "width")
     position = as_choice(norm_position, "norm_position", _POSITIONS)
-    normalisation = as_norm(norm, width)
+    as_norm(norm, width)  # said here, in the caller's words; each step takes what suits its own width
     nonlinearity = _activation(activation)
     if sigma_w2 is not None and init is not None:
         raise ArgumentError("sigma_w2 and init both say how the weights start: give one of them")
@@ -104,7 +105,7 @@ def mlp(
         width,
         nonlinearity,
         lambda features, name: dense(features, name, weights),
-        norm=normalisation,
+        norm=norm,
         norm_position=position,
     )
     layers = build(skip, parts)
