@@ -15,9 +15,13 @@ from ._registry import Description, Registry
 __all__ = ["Part"]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Part:
-    """A catalogue name with its parameters. `params` holds every one, at its default where none was given."""
+    """A catalogue name with its parameters. `params` holds every one, at its default where none was given.
+
+    Two are equal that do the same, whichever way they were written: ``vg.SGD(0.1)`` and
+    ``vg.optimizers.sgd(lr=0.1)``.
+    """
 
     registry: ClassVar[Registry]
 
@@ -40,6 +44,13 @@ class Part:
         """Return what the compiled module takes: the name and every parameter, in one dict."""
         return {"name": self.name, **self.params}
 
+    def __eq__(self, other: object) -> bool:
+        """Compare by value: kind, name and parameters."""
+        if not isinstance(other, Part):
+            return NotImplemented
+        mine, others = ((p.registry.kind, p.name, p.params) for p in (self, other))
+        return mine == others
+
     def __hash__(self) -> int:
         """Hash by value, so that equal parts are one dictionary key."""
         return hash((self.name, tuple(sorted(self.params.items()))))
@@ -50,6 +61,13 @@ class Part:
         defaults = self._arguments(self.describe().defaults)
         given = (f"{key}={value!r}" for key, value in own.items() if value != defaults[key])
         return f"{self._call()}({', '.join(given)})"
+
+    @property
+    def text(self) -> str:
+        """The call by the catalogue's name, the same for all that are equal: "sgd(lr=0.1)"."""
+        defaults = self.describe().defaults
+        given = (f"{key}={value!r}" for key, value in self.params.items() if value != defaults[key])
+        return f"{self.name}({', '.join(given)})"
 
     def _arguments(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return parameters as the arguments of the call."""

@@ -54,11 +54,9 @@ class Constraint(Part):
 
     def __eq__(self, other: object) -> bool:
         """Compare by value."""
-        return (
-            type(other) is type(self)
-            and isinstance(other, Constraint)
-            and (self.name, self.params, self.only) == (other.name, other.params, other.only)
-        )
+        if not isinstance(other, Constraint):
+            return NotImplemented
+        return super().__eq__(other) and self.only == other.only
 
     def __hash__(self) -> int:
         """Hash by value, so that equal constraints are one dictionary key."""
@@ -66,10 +64,17 @@ class Constraint(Part):
 
     def __repr__(self) -> str:
         """Return the call that makes this object."""
-        text = super().__repr__()
+        return self._with_only(super().__repr__())
+
+    @property
+    def text(self) -> str:
+        """The call by the catalogue's name, with what is held."""
+        return self._with_only(super().text)
+
+    def _with_only(self, call: str) -> str:
         if self.only == Constraint.only:
-            return text
-        return f"{text[:-1]}{'' if text.endswith('(') or text[-2] == '(' else ', '}only={self.only!r})"
+            return call
+        return f"{call[:-1]}{'' if call[-2] == '(' else ', '}only={self.only!r})"
 
 
 class SpectralConstraint(Constraint):
