@@ -261,7 +261,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("not an archive")
     (tmp_path / "list.json").write_text("[1, 2]")
     np.savez(tmp_path / "bare.npz", a=np.zeros(3))
-    for name in ("other.json", "text.npz", "list.json", "bare.npz"):
+    (tmp_path / "empty.npz").touch()
+    (tmp_path / "empty.json").touch()
+    for name in ("empty.npz", "empty.json", "other.json", "text.npz", "list.json", "bare.npz"):
         with pytest.raises(ArgumentError, match=r"expected a file written by History.save .*" + name):
             History.load(tmp_path / name)
     with pytest.raises(FileNotFoundError):

@@ -26,6 +26,16 @@ __all__ = ["load_records", "records_from_dict", "records_to_dict", "save_records
 FORMAT: Final = "vgcore.History"
 VERSION: Final = 1
 _NOT_OURS: Final = f"expected a file written by History.save (format {FORMAT!r}, version {VERSION})"
+#: What reading a file raises that is empty, cut off, or of another kind.
+_BROKEN: Final = (
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+)
 # In the place of an array: where it is found.
 _PLACE: Final = "__array__"
 
@@ -79,7 +89,7 @@ def load_records(path: str | PathLike[str]) -> Records:
         with np.load(source, allow_pickle=False) as archive:
             head = json.loads(str(archive["_head"]))
             return _joined(head, {key: archive[key] for key in archive.files if key != "_head"})
-    except (KeyError, IndexError, TypeError, AttributeError, zipfile.BadZipFile, ValueError) as error:
+    except _BROKEN as error:
         raise ArgumentError(f'path: {_NOT_OURS}, got "{source}" ({_said(error)})') from error
 
 
