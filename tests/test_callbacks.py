@@ -215,9 +215,23 @@ def test_one_name_holds_the_last_checkpoint(tmp_path: Path) -> None:
     assert keeper.saved == [tmp_path / "net.safetensors"]
 
 
+def test_every_checkpoint_has_a_history_of_its_own() -> None:
+    found = [Checkpoint.history_path(name).name for name in ("a.safetensors", "m-0.1", "m-0.2", "a.net")]
+    assert found == ["a.history.npz", "m-0.1.history.npz", "m-0.2.history.npz", "a.net.history.npz"]
+
+
+def test_a_folder_can_have_the_epoch_in_its_name(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    train(Checkpoint(tmp_path / "run-{epoch}" / "net.safetensors", every=2), validated([1, 1, 1, 1, 1]))
+    assert {path.name for path in tmp_path.iterdir()} == {"run-1", "run-3", "run-4"}
+
+
 def test_other_fields_than_the_epoch_are_refused() -> None:
     with pytest.raises(ArgumentError, match=r"in which \{epoch\} is the only field"):
         Checkpoint("{loss}.safetensors")
+    for path in ("{epoch.x}.safetensors", "{epoch[0]}.safetensors", "{", "{:d}"):
+        with pytest.raises(ArgumentError, match=r"in which \{epoch\} is the only field"):
+            Checkpoint(path)
     with pytest.raises(ArgumentError, match=r"^every: expected"):
         Checkpoint("a.safetensors", every=0)
 

@@ -77,6 +77,23 @@ def test_a_training_step_ends_and_the_network_still_works() -> None:
     )
 
 
+def test_ctrl_c_between_two_epochs_loses_no_step() -> None:
+    """Epochs are over before the core looks for signals: Python finds them when its call returns."""
+    run(
+        "net = vg.mlp(2, 8, rng=0)\n"
+        "for trial in range(12):\n"
+        "    interrupt_after(0.05 + 0.017 * trial)\n"
+        "    try:\n"
+        "        net.fit(x[:, :8], x[:, :8], epochs=10**6, batch_size=4, optimizer='adam')\n"
+        "    except KeyboardInterrupt as error:\n"
+        "        h = error.history\n"
+        "    assert h.steps == h.state['step'] > 0, (h.steps, h.state['step'])\n"
+        "    assert h.stopped == f'step {h.steps}: interrupted'\n"
+        "    assert len(h.seconds) == h.state['epoch'], (len(h.seconds), h.state['epoch'])\n"
+        "    assert h.table['step'].size > h.steps\n"
+    )
+
+
 @pytest.mark.parametrize("threads", [1, 2, 7])
 @pytest.mark.parametrize(
     "call", ["probe(x, cotangent=x)", "step(x, cotangent=x, lr=0.0)", "forward(x, training=True)"]

@@ -322,6 +322,10 @@ def test_a_resume_of_another_training_is_refused() -> None:
         net.fit(x, y, epochs=3, resume=history)
     with refused(vg.ArgumentError, "resume: expected batch_size as in the training", "32, got 16"):
         net.fit(x, y, epochs=3, optimizer="adam", batch_size=16, resume=history)
+    with refused(vg.ArgumentError, "resume: expected truncate as in the training", "None, got 2"):
+        along = vg.rnn("rnn", 4, in_features=2, out_features=1, rng=0)
+        seq, out = np.ones((4, 5, 2), np.float32), np.ones((4, 1), np.float32)
+        along.fit(seq, out, epochs=2, truncate=2, resume=along.fit(seq, out))
     with refused(vg.ArgumentError, "epochs: expected at least 2", "got 1"):
         net.fit(x, y, epochs=1, optimizer="adam", resume=history)
     with refused(vg.ArgumentError, "fit: expected a network that keeps its parameters"):
@@ -353,6 +357,13 @@ def test_parts_check_their_numbers_when_they_are_made(make: Any, words: tuple[st
 
 def test_parts_are_values() -> None:
     assert vg.SGD(0.1) == vg.SGD(0.1) != vg.SGD(0.2)
+    assert vg.SGD(0.1) == vg.optimizers.sgd(lr=0.1)
+    assert vg.Adam() == vg.Adam(0.5).at(0.001) == vg.optimizers.as_optimizer("adam") != "adam"
+    assert len({vg.Adam(), vg.optimizers.adam()}) == 1
+    assert vg.ClipNorm(0.5, norm_type=1) == vg.clips.norm(max_norm=0.5, norm_type="1")
+    assert vg.MaxNormConstraint() == vg.constraints.max_norm() != vg.MaxNormConstraint(only="*hh*")
+    assert vg.Adam(0.01, betas=(0.8, 0.999)).text == "adam(lr=0.01, beta1=0.8)"
+    assert vg.MaxNormConstraint(1.0, only="*hh*").text == "max_norm(limit=1.0, only='*hh*')"
     assert hash(vg.ClipNorm(1.0)) == hash(vg.ClipNorm(1.0))
     assert repr(vg.Adam(0.01, betas=(0.8, 0.999))) == "Adam(lr=0.01, betas=(0.8, 0.999))"
     assert repr(vg.ClipNorm(1.0, norm_type=1)) == "ClipNorm(norm_type=1)"

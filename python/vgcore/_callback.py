@@ -6,8 +6,8 @@ Knows histories and networks from outside; nothing of how `fit` trains.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ._checks import shown
 from .errors import ArgumentError
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Callback", "EpochEnd", "as_callbacks"]
 
 
-@dataclass
 class EpochEnd:
     """What a callback is given behind an epoch.
 
@@ -27,15 +26,34 @@ class EpochEnd:
         epoch: number of the epoch that has just ended, from 0.
         epochs: how many were asked for; what a resumed training did before counts.
         net: the network, its parameters as they are now.
-        history: everything measured so far.
+        history: everything measured so far. It is put together when somebody looks; its ``state``, which can
+            be twice the network's size, is copied when that is looked at, and is None once the training has
+            gone on.
         reason: why training shall end here; None to go on. ``stop`` sets it.
     """
 
-    epoch: int
-    epochs: int
-    net: Network
-    history: History
-    reason: str | None = field(default=None)
+    def __init__(
+        self,
+        epoch: int,
+        epochs: int,
+        net: Network,
+        history: History | Callable[[], History],
+        reason: str | None = None,
+    ) -> None:
+        """Hold what there is; `history` may be how it is made."""
+        self.epoch, self.epochs, self.net, self.reason = epoch, epochs, net, reason
+        self._history = history
+
+    @property
+    def history(self) -> History:
+        """Everything measured so far."""
+        if callable(self._history):
+            self._history = self._history()
+        return self._history
+
+    def __repr__(self) -> str:
+        """One line: how far the training is."""
+        return f"<EpochEnd epoch {self.epoch} of {self.epochs}>"
 
     def stop(self, reason: str) -> None:
         """Ask for the end of training; `reason` becomes ``history.stopped``. Of several, the first counts."""
@@ -47,7 +65,9 @@ class Callback:
     """Base of what `fit` calls while it trains; each method does nothing until it is overridden.
 
     A function that takes an `EpochEnd` will do instead of a class. Callbacks see each epoch in the order in
-    which they were given, and one that raises ends the training with its error.
+    which they were given, and one that raises ends the training with its error. Whatever ends a training,
+    each callback that was started is told so once; those whose `changes_network` is true come last, so that
+    the others find the network as the last step left it.
 
     Example:
         >>> import vgcore as vg
@@ -57,6 +77,9 @@ class Callback:
         ...             end.stop("the loss is below 0.01")
     """
 
+    changes_network: ClassVar[bool] = False
+    """Whether its `on_fit_end` changes the network."""
+
     def on_fit_start(self, net: Network, epochs: int) -> None:
         """Run once before the first epoch."""
 
@@ -64,7 +87,11 @@ class Callback:
         """Run behind every epoch, after the validation."""
 
     def on_fit_end(self, end: EpochEnd | None) -> None:
-        """Run once when training ends in whatever way; None where not even one epoch was finished."""
+        """Run once when training ends in whatever way; None where not even one epoch was finished.
+
+        `end` tells of the last step: where training ended within an epoch, its history goes beyond the epoch
+        whose number it has.
+        """
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ Knows networks, losses, optimizers and records; the steps themselves are taken i
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +20,9 @@ from ._arrays import as_array
 from ._callback import Callback, EpochEnd, as_callbacks
 from ._checks import as_choice, as_flag, as_size
 from ._evaluate import Held, evaluate, split
+from ._fit_collect import Collected
 from ._fit_records import Records, Units, Validation
-from ._fit_state import Later, check_state, restored, snapshot
+from ._fit_state import Later, check_state, identity, restored, snapshot
 from ._flow_steps import KIND_NAMES
 from ._memory import ensure_fits, parse_bytes
 from ._progress import ProgressLike
@@ -82,40 +85,56 @@ def default_loss(y: Any) -> Loss:
 def fit(net: Network, x: Any, y: Any, lengths: Any, o: Options) -> History:
     """Train; `Network.fit` documents it."""
     run = _Run.prepare(net, x, y, lengths, o)
-    callbacks = as_callbacks(o.callbacks)
-    for callback in callbacks:
-        callback.on_fit_start(net, run.epochs)
-    end: EpochEnd | None = None
+    started: list[Callback] = []
+    told = False
     try:
+        for callback in as_callbacks(o.callbacks):
+            callback.on_fit_start(net, run.epochs)
+            started.append(callback)
         with FitProgress(o.progress, run.total, run.done) as progress:
             while run.goes_on():
                 if not run.epoch(progress):
                     break
-                if callbacks:
-                    end = EpochEnd(run.finished - 1, run.epochs, net, run.history(goes_on=True), None)
-                    _tell(callbacks, end, run)
+                told = True
+                if started:
+                    _tell(started, run)
     except KeyboardInterrupt as interrupt:
-        run.stopped = f"step {run.step}: interrupted"
+        run.interrupted()
         interrupt.history = run.history()  # type: ignore[attr-defined]  # reason: where fit says it is
         raise
     finally:
-        for callback in callbacks:
-            callback.on_fit_end(end)
+        _end(started, run.end() if told else None)
     return run.history()
 
 
-def _tell(callbacks: Sequence[Callback], end: EpochEnd, run: _Run) -> None:
+def _tell(callbacks: Sequence[Callback], run: _Run) -> None:
+    end = run.end()
     for callback in callbacks:
         callback.on_epoch_end(end)
     if end.reason is not None:
         run.stopped = end.reason
 
 
+def _end(callbacks: Sequence[Callback], end: EpochEnd | None) -> None:
+    """End all of them, also behind one that raises; those that change the network come last."""
+    ordered = sorted(callbacks, key=lambda callback: bool(getattr(callback, "changes_network", False)))
+    with ExitStack() as stack:
+        for callback in reversed(ordered):  # a stack unwinds from its top
+            stack.callback(callback.on_fit_end, end)
+
+
 class _Run:
     """A training in work."""
 
     def __init__(
-        self, net: Network, core: _core.Trainer, o: Options, loss: Loss, rows: int, seed: int, earlier: Any
+        self,
+        net: Network,
+        core: _core.Trainer,
+        o: Options,
+        loss: Loss,
+        optimizer: Optimizer,
+        rows: int,
+        seed: int,
     ) -> None:
         self.net, self._core, self._loss, self._seed = net, core, loss, seed
         self.epochs = as_size(o.epochs, "epochs")
@@ -125,17 +144,24 @@ class _Run:
         self._stats = as_choice(o.stats, "stats", _STATS)
         every = max(1, -(-self.total // _LOOKS))
         self._every = every if o.record_every is None else as_size(o.record_every, "record_every")
-        self._optimizer = as_optimizer(o.optimizer if o.optimizer is not None else "sgd")
+        self._optimizer = optimizer
         self._schedule = bound(as_schedule(o.schedule), self.total)
         self._budget = None if o.memory_budget is None else parse_bytes(o.memory_budget)
         self.stopped: str | None = None
         self._held: Held | None = None
-        self._earlier: Records | None = earlier
-        self._parts: list[dict[str, Any]] = []
+        self._names, self._steps, self._kinds = core.units()
         self._validation: list[Validation] = []
         self._seconds: list[float] = []
-        self._running = 0.0
+        self._running = self._begun = 0.0
         self.meta: dict[str, Any] = {}
+        self.same: dict[str, str] = {}
+        self.begin(None)
+
+    def begin(self, earlier: Records | None) -> None:
+        """Count from where the trainer is now, behind what an earlier training left."""
+        self._first = self.finished
+        self._earlier = earlier
+        self._collected = Collected(len(self._names), self._stats == "full", earlier, self.step)
 
     @classmethod
     def prepare(cls, net: Network, x: Any, y: Any, lengths: Any, o: Options) -> _Run:
@@ -163,7 +189,7 @@ class _Run:
             truncate=inputs.series.truncate,
         )
         core.load(inputs.x, target, inputs.series.lengths)
-        run = cls(net, core, o, loss, inputs.batch, seed, earlier)
+        run = cls(net, core, o, loss, optimizer, inputs.batch, seed)
         if held is not None:
             run._held = held.checked(net, loss)
         run.meta = net._meta | {
@@ -179,9 +205,11 @@ class _Run:
             "classes": net.out_features if target.dtype == np.int64 else None,
             "guessing_loss": _guessing(loss, target, inputs.series.lengths),
         }
+        run.same = identity(run.meta, net.layers, optimizer, clips, constraints, inputs.series.truncate)
         if state:
-            check_state(state, run.meta)
+            check_state(state, run.same)
             core.load_state(dict(state))
+            run.begin(earlier)
             if run.done > run.total:
                 least = -(-run.done // run._per_epoch)
                 raise ArgumentError(
@@ -213,11 +241,14 @@ class _Run:
             _, _, _, left = self._core.progress()
             count = min(left, progress.slice(left))
             rates = self._optimizer.lr * factors(self._schedule, self.step, count)
-            begun = time.perf_counter()
-            raw = self._core.run(rates, every=self._every, stats=self._stats, memory_budget=self._budget)
-            spent = time.perf_counter() - begun
+            self._begun = time.perf_counter()
+            steps = partial(self._core.run, every=self._every, stats=self._stats, memory_budget=self._budget)
+            # From the trainer to the list in one call: Python raises KeyboardInterrupt as soon as a call
+            # returns, and what the steps told must not be lost between two lines.
+            self._collected.parts.extend(map(steps, (rates,)))
+            raw = self._collected.parts[-1]
+            spent, self._begun = time.perf_counter() - self._begun, 0.0
             self._running += spent
-            self._parts.append(raw)
             progress.advance(len(raw["loss"]), spent, raw["loss"])
             if raw["interrupted"]:
                 raise raw["signal"] or KeyboardInterrupt()
@@ -231,76 +262,41 @@ class _Run:
             self._validation.append(Validation(finished, loss, score))
         return True
 
-    def history(self, goes_on: bool = False) -> History:
+    def interrupted(self) -> None:
+        """Say that Ctrl-C came; an epoch whose last step it came behind is over all the same."""
+        if self.finished - self._first > len(self._seconds):
+            since = time.perf_counter() - self._begun if self._begun else 0.0
+            self._seconds.append(self._running + since)
+        self.stopped = f"step {self.step}: interrupted"
+
+    def end(self) -> EpochEnd:
+        """Return what callbacks are given now; its history is put together when somebody looks."""
+        seen = (self.step, len(self._validation), len(self._seconds), self.stopped)
+        return EpochEnd(self.finished - 1, self.epochs, self.net, lambda: self._history(*seen))
+
+    def history(self) -> History:
         """Everything measured so far."""
-        state = Later(lambda: snapshot(self._core.state(), self._seed, self.meta))
-        return History(self._records(dict(state) if goes_on else state))
+        return self._history(self.step, len(self._validation), len(self._seconds), self.stopped)
 
-    def _records(self, state: Mapping[str, Any]) -> Records:
-        names, steps, kinds = self._core.units()
-        units = Units(tuple(names), steps, tuple("parameter" if k == 255 else KIND_NAMES[k] for k in kinds))
-        width = len(units)
-
-        def per_step(name: str, kind: Any) -> NDArray[Any] | None:
-            found = [part.get(name) for part in self._parts if len(part["loss"])]
-            if any(part is None for part in found):
-                return None
-            return np.concatenate([np.zeros(0, kind), *found])
-
-        def per_look(name: str, kind: Any) -> NDArray[Any] | None:
-            found = [part.get(name) for part in self._parts if len(part["recorded"])]
-            if any(part is None for part in found):
-                return None
-            if not found and name != "log2_grad_norm":
-                return None
-            return np.concatenate([np.zeros((0, width), kind), *found])
-
-        looks = [part["recorded"] for part in self._parts]
-        full = self._stats == "full"
-        now = Records(
-            loss=_sure(per_step("loss", np.float64)),
-            accuracy=per_step("accuracy", np.float64),
-            lr=_sure(per_step("lr", np.float64)),
-            epoch=_sure(per_step("epoch", np.int64)),
-            recorded=np.concatenate([np.zeros(0, np.int64), *looks]),
-            log2_grad_norm=_sure(per_look("log2_grad_norm", np.float64)),
-            update_ratio=per_look("update_ratio", np.float64) if full else None,
-            dead=per_look("dead", np.int64) if full else None,
-            unchanged=per_look("unchanged", np.int64) if full else None,
-            units=units,
-            validation=tuple(self._validation),
-            seconds=np.asarray(self._seconds, np.float64),
-            stopped=self.stopped,
-            meta=self.meta,
-            state=state,
+    def _history(self, step: int, validations: int, epochs: int, stopped: str | None) -> History:
+        """What was measured up to a step."""
+        kinds = tuple("parameter" if kind == 255 else KIND_NAMES[kind] for kind in self._kinds)
+        seconds, validation = np.asarray(self._seconds[:epochs], np.float64), self._validation[:validations]
+        if self._earlier is not None:
+            seconds = np.concatenate([self._earlier.seconds, seconds])
+            validation = [*self._earlier.validation, *validation]
+        state = Later(lambda: snapshot(self._core.state(), self._seed, self.same), lambda: self.step == step)
+        return History(
+            Records(
+                **self._collected.arrays(step),
+                units=Units(tuple(self._names), self._steps, kinds),
+                validation=tuple(validation),
+                seconds=seconds,
+                stopped=stopped,
+                meta=self.meta,
+                state=state,
+            )
         )
-        return now if self._earlier is None else _joined(self._earlier, now)
-
-
-def _sure(array: NDArray[Any] | None) -> NDArray[Any]:
-    if array is None:
-        raise AssertionError("the trainer tells this of every step")
-    return array
-
-
-def _joined(first: Records, then: Records) -> Records:
-    """Return the records of a training and of what resumed it, as of one."""
-
-    def both(name: str) -> Any:
-        a, b = getattr(first, name), getattr(then, name)
-        if b is None or a is None:
-            # A part of no length has nothing to say against the other.
-            steps = "loss" if name == "accuracy" else "recorded"
-            empty = getattr(first if a is None else then, steps).size == 0
-            return (b if a is None else a) if empty else None
-        return np.concatenate([a, b])
-
-    arrays = ("loss", "accuracy", "lr", "epoch", "recorded", "log2_grad_norm", "update_ratio", "dead")
-    return replace(
-        then,
-        **{name: both(name) for name in (*arrays, "unchanged", "seconds")},
-        validation=(*first.validation, *then.validation),
-    )
 
 
 def _guessing(loss: Loss, target: NDArray[Any], lengths: Any) -> float | None:

@@ -19,15 +19,16 @@ _LOG10_2: Final = math.log10(2.0)
 
 def epoch_table(records: Records) -> dict[str, Any]:
     """Return one row an epoch; means over its steps, NaN where nothing was measured."""
-    last = int(records.epoch[-1]) + 1 if records.epoch.size else 0
+    # What was resumed from its state alone begins behind epochs that are not told of here.
+    first, last = (int(records.epoch[0]), int(records.epoch[-1]) + 1) if records.epoch.size else (0, 0)
     held_out = {entry.epoch: entry for entry in records.validation}
-    number = max([last, records.seconds.size, *(epoch + 1 for epoch in held_out)])
+    number = max([last, first + records.seconds.size, *(epoch + 1 for epoch in held_out)])
     steps = (
         np.bincount(records.epoch, minlength=number)[:number] if last else np.zeros(number, dtype=np.int64)
     )
     ends = np.cumsum(steps) - 1
     seconds = np.full(number, np.nan)
-    seconds[: records.seconds.size] = records.seconds
+    seconds[first : first + records.seconds.size] = records.seconds
     missing = np.full(number, np.nan)
     columns: dict[str, Any] = {
         "epoch": np.arange(number),

@@ -6,12 +6,13 @@ a stranger can hold wrong numbers but no code.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,6 +111,22 @@ def described(layers: Sequence[Layer], in_features: int) -> dict[str, Any] | Non
     initial: Tensors = {}
     found = [_encode(layer, initial) for layer in layers]
     return None if initial else {"in_features": in_features, "layers": found}
+
+
+def fingerprint(layers: Sequence[Layer]) -> str:
+    """Return a short text that is another one for other layers; how their weights start does not count."""
+    found = [_kept(_encode(layer, {})) for layer in layers]
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:10]
+
+
+#: Fields that say how weights start.
+_STARTS: Final = ("init", "bias_init", "recurrent_init", "gate_bias", "sigma_w2", "sigma_b2")
+
+
+def _kept(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _kept(item) for key, item in value.items() if key not in _STARTS}
+    return [_kept(item) for item in value] if isinstance(value, list) else value
 
 
 def layers_from(items: Sequence[Any]) -> list[Layer]:

@@ -59,6 +59,8 @@ class EarlyStopping(Callback):
         EarlyStopping(patience=2, min_delta=0.0, restore_best=True, monitor='loss')
     """
 
+    changes_network = True
+
     def __init__(
         self,
         patience: int = 10,
@@ -90,7 +92,7 @@ class EarlyStopping(Callback):
         if (self.best_epoch is None and not math.isnan(value)) or gain > self.min_delta:
             self.best, self.best_epoch, self._waited = value, end.epoch, 0
             if self.restore_best:
-                self._parameters = everything(end.net)
+                self._parameters = {**end.net.parameters(), **end.net.buffers()}
             return
         self._waited += 1
         if self._waited >= self.patience:
@@ -129,12 +131,14 @@ class Checkpoint(Callback):
     """Saves the network every few epochs and at the end, with the history to go on from beside it.
 
     ``vg.load(path)`` reads the network. ``net.fit(..., resume=vg.History.load(c.history_path(path)))`` goes
-    on where the checkpoint was taken. Each file appears whole or not at all.
+    on where the checkpoint was taken. Each file appears whole or not at all. The last one is of the last
+    step, also where training ended within an epoch; what EarlyStopping gives back at the end is not in it.
 
     Args:
-        path: of the network; "{epoch}" in it becomes the epoch's number, else each replaces the last.
+        path: of the network; "{epoch}" in it becomes the number of the epoch in which its last step was, else
+            each replaces the last. Folders are made.
         every: epochs from one checkpoint to the next.
-        history: also save the history (``.history.npz`` in the place of the suffix).
+        history: also save the history (see `history_path`).
 
     Raises:
         ArgumentError: a number out of range, a path with another field than {epoch}.
@@ -156,14 +160,17 @@ class Checkpoint(Callback):
         self._at: int | None = None
         try:
             self.path.format(epoch=0)
-        except (KeyError, IndexError, ValueError) as error:
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
             raise ArgumentError(
                 f'path: expected a name in which {{epoch}} is the only field, got "{self.path}" ({error!r})'
             ) from None
 
     def on_fit_start(self, net: Network, epochs: int) -> None:
         """Make the folder, so that a training does not fail on its first checkpoint."""
-        Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(self.path).parent
+        while str(folder).format(epoch=0) != str(folder):  # one for each epoch: made when it is needed
+            folder = folder.parent
+        folder.mkdir(parents=True, exist_ok=True)
         self._at = None
 
     def on_epoch_end(self, end: EpochEnd) -> None:
@@ -172,31 +179,37 @@ class Checkpoint(Callback):
             self._save(end)
 
     def on_fit_end(self, end: EpochEnd | None) -> None:
-        """Save what the last epochs did."""
-        if end is not None and self._at != end.epoch:
+        """Save what the last steps did."""
+        if end is not None and self._at != end.history.steps:
             self._save(end)
 
+    def _target(self, epoch: int) -> Path:
+        return Path(self.path.format(epoch=epoch))
+
     def _save(self, end: EpochEnd) -> None:
-        target = Path(self.path.format(epoch=end.epoch))
+        target = self._target(int(end.history.epoch[-1]))
         target.parent.mkdir(parents=True, exist_ok=True)
         end.net.save(target)
         if self.history:
             end.history.save(self.history_path(target))
-        self._at = end.epoch
+        self._at = end.history.steps
         if target not in self.saved:
             self.saved.append(target)
 
     @staticmethod
     def history_path(path: str | os.PathLike[str]) -> Path:
-        """Return where the history of the network at `path` is."""
-        return Path(path).with_suffix(".history.npz")
+        """Return where the history of the network at `path` is.
+
+        ``.history.npz`` takes the place of ``.safetensors``, or comes behind a name that ends otherwise.
+
+        Example:
+            >>> import vgcore as vg
+            >>> vg.callbacks.Checkpoint.history_path("model-0.1").name
+            'model-0.1.history.npz'
+        """
+        target = Path(path)
+        return target.with_name(target.name.removesuffix(".safetensors") + ".history.npz")
 
     def __repr__(self) -> str:
         """Return the call that makes this object."""
         return f"Checkpoint({self.path!r}, every={self.every}, history={self.history})"
-
-
-def everything(net: Network) -> dict[str, Any]:
-    """Return copies of all that a network learns: parameters, and the running statistics where it has any."""
-    buffers = getattr(net, "buffers", dict)
-    return {**net.parameters(), **buffers()}

@@ -245,8 +245,12 @@ class History:
 
     @property
     def state(self) -> Mapping[str, Any] | None:
-        """What ``net.fit(..., resume=history)`` goes on from, bit for bit; None where nothing was trained."""
-        return self.records.state
+        """What ``net.fit(..., resume=history)`` goes on from, bit for bit.
+
+        None where nothing was trained, and in a history that a callback kept without looking at it before
+        the training went on.
+        """
+        return self.records.state or None
 
     def describe(self) -> str:
         """Return in words what happened: the loss, held-out data, stagnation, which layers learn."""
