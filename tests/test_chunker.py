@@ -112,6 +112,23 @@ def test_levels_pass_on_less_and_less_and_numbers_work_like_symbols() -> None:
     assert chunker.score(x, y) <= 1.0
 
 
+def test_scores_are_those_of_the_top() -> None:
+    x, y = vg.datasets.long_lag(32, 6, rng=0)
+    chunker = vg.chunker(8, 2, rng=3)
+    chunker.fit(x, y, epochs=2, optimizer=vg.Adam(0.02))
+    assert chunker.score(x, y) == (chunker.predict(x).argmax(axis=1) == y).mean()
+    numbers = vg.chunker(8, 2, rng=3)
+    target = np.random.default_rng(0).normal(size=(32, 2)).astype(np.float32)
+    numbers.fit(x, target, epochs=2)
+    rest = ((numbers.predict(x) - target.astype(float)) ** 2).sum(axis=0)
+    spread = ((target - target.astype(float).mean(axis=0)) ** 2).sum(axis=0)
+    assert numbers.score(x, target) == pytest.approx((1 - rest / spread).mean(), rel=1e-5)
+    assert numbers.score(x, np.ones((32, 2), np.float32)) == 0.0
+    for wrong in (target[:, 0], target[:5], target[:, :1]):
+        with pytest.raises(vg.ShapeError, match="y: expected shape"):
+            numbers.score(x, wrong)
+
+
 def test_training_is_the_same_to_the_bit_every_time() -> None:
     x, y = vg.datasets.long_lag(32, 6, rng=0)
     outs = []
@@ -130,6 +147,12 @@ def test_training_is_the_same_to_the_bit_every_time() -> None:
             r"x: expected one-hot steps \(a single 1, else 0\), as this chunker is",
         ),
         (lambda c, x: c.fit(x[:, :1], [0] * len(x)), r"x: expected sequences of at least two steps, got one"),
+        (
+            lambda c, x: c.fit(x, [0] * len(x), validation=(x, [0] * len(x))),
+            r"validation: each level is trained on its own here; leave validation= out",
+        ),
+        (lambda c, x: c.fit(x, [0] * len(x), resume={}), r"resume: each level is trained on its own"),
+        (lambda c, x: c.fit(x, [0] * len(x), optimzer="sgd"), r"no parameter 'optimzer'; did you mean 'opti"),
         (lambda c, x: c.compress(x, level=2), r"level: expected an integer of at most 1, got 2"),
         (lambda c, x: c.compress(x[:, :, 1:]), r"x: expected shape \(batch, time, 22\), got"),
         (lambda c, x: vg.chunker(2, 2, threshold=-1), r"threshold: expected a number of at least 0, got -1"),

@@ -152,6 +152,23 @@ def test_what_is_told_is_a_table_and_a_picture() -> None:
             lambda: vg.pretraining.greedy(sigmoid(), X, validation=0.1),
             r"validation: each layer is trained on its",
         ),
+        (
+            lambda: vg.pretraining.greedy(sigmoid(), X, optimiser="adam"),
+            r"autoencoders: no parameter 'optimiser'; did you mean 'optimizer'\?",
+        ),
+        (
+            lambda: vg.pretraining.autoencoders(sigmoid(), X, zzz=1),
+            r"no parameter 'zzz'; Network.fit, to which it goes, has epochs, batch_size, optimizer",
+        ),
+        *(
+            (
+                lambda share=share: vg.pretraining.autoencoders(
+                    vg.mlp(3, 10, rng=0), X, corruption=share, optimizer=vg.SGD(1e12)
+                ),
+                r"the training of layer hidden\[0\] diverged at step \d+: .*; take a smaller learning rate",
+            )
+            for share in (0.0, 0.3)
+        ),
         (lambda: vg.pretraining.greedy(vg.rnn("gru", 4, in_features=2), X), r"vg.chunker is for those"),
         (lambda: vg.pretraining.greedy(sigmoid(), X, loss="bce"), r"y"),
         (

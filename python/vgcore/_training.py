@@ -5,7 +5,8 @@ Knows how a network runs; the loop is in `_fit`, scores are in `_evaluate`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import TYPE_CHECKING, Any, cast
 
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +20,7 @@ from ._rng import RngLike
 from ._running import Running
 from .clipping import Clip
 from .constraints import Constraint
+from .errors import ArgumentError, nearest
 from .history import History
 from .losses import Loss, as_loss
 from .optimizers import Optimizer
@@ -26,7 +28,30 @@ from .optimizers import Optimizer
 if TYPE_CHECKING:
     from .network import Network
 
-__all__ = ["Training"]
+__all__ = ["Training", "check_options"]
+
+#: Arguments of `fit` that are of one training, not of several on data of their own.
+_OF_ONE = ("loss", "validation", "resume", "callbacks")
+
+
+def check_options(options: Mapping[str, Any], caller: str, why: str) -> None:
+    """Check the names of what a caller hands on to `fit` for several networks, one after another.
+
+    Raises:
+        ArgumentError: a name that `fit` does not have, or that is of one training alone; `why` says why.
+    """
+    known = [name for name in signature(Training.fit).parameters if name not in ("self", "x", "y", *_OF_ONE)]
+    for name in options:
+        if name in _OF_ONE:
+            raise ArgumentError(f"{name}: {why}; leave {name}= out")
+        if name not in known:
+            guess = nearest(name, known)
+            hint = (
+                f"did you mean {guess!r}?"
+                if guess
+                else f"Network.fit, to which it goes, has {', '.join(known)}"
+            )
+            raise ArgumentError(f"{caller}: no parameter {name!r}; {hint}")
 
 
 class Training(Running):

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._arrays import as_array, as_float_array
+from ._arrays import as_float_array
 from ._checks import as_flag, as_real, as_size
 from ._inputs import read_lengths
 from ._rng import RngLike, seed_of
+from ._training import check_options
 from .cells import Cell
 from .errors import ArgumentError
 from .models import rnn
@@ -115,9 +116,11 @@ class Chunker:
             fit: what else `Network.fit` takes, for all levels: optimizer, clip, batch_size, truncate, ...
 
         Raises:
-            ArgumentError: sequences of one step, in which there is nothing to foretell, or steps that are not
-                one-hot where the chunker is for symbols. Others as for `Network.fit`.
+            ArgumentError: sequences of one step, in which there is nothing to foretell, steps that are not
+                one-hot where the chunker is for symbols, an argument that `Network.fit` does not take or that
+                makes no sense level by level (validation, callbacks, resume). Others as for `Network.fit`.
         """
+        check_options(fit, "Chunker.fit", "each level is trained on its own here")
         seed = self.seed if rng is None else seed_of(rng)
         array, ends = self._read(x, lengths)
         if array.shape[1] < 2:
@@ -179,12 +182,12 @@ class Chunker:
         return self.top.forward(left.x, lengths=left.lengths)
 
     def score(self, x: ArrayLike, y: ArrayLike, *, lengths: ArrayLike | None = None) -> float:
-        """Return the share of class labels that are right, or R squared for numbers."""
-        target, out = as_array(y, "y"), self.predict(x, lengths=lengths)
-        if target.dtype.kind in "iub":
-            return float((out.argmax(axis=1) == target).mean())
-        spread = float(((target - target.mean(axis=0)) ** 2).sum())
-        return 1.0 - float(((out - target) ** 2).sum()) / spread
+        """Return the share of class labels that are right, or the mean R squared over the outputs.
+
+        Arguments and errors as for `fit`; it is the top's `Network.score` on the compressed sequences.
+        """
+        left = self.compress(x, lengths=lengths)
+        return self.top.score(left.x, y, lengths=left.lengths)
 
     def __repr__(self) -> str:
         """One line: levels, threshold, kind."""

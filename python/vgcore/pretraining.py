@@ -23,6 +23,7 @@ from ._plot_lines import new_axes
 from ._rng import RngLike, seed_of
 from ._surgery import arrays_of, named
 from ._table import render, render_html, to_pandas
+from ._training import check_options
 from .errors import ArgumentError
 from .layers import Activation, Dense, Layer, Repeat, replace_name
 from .network import Network
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Pretraining", "Stage", "autoencoders", "greedy"]
 
 _LOSSES = ("auto", "mse", "bce")
+#: Why a training ends behind each epoch but the last.
+_PAUSED = "corrupted anew"
 _NAMES = {"mse": "mse", "bce": "bce_with_logits"}
 
 
@@ -217,7 +220,8 @@ def autoencoders(
 
     Raises:
         ArgumentError: layers of another kind below the last one that is pretrained, tied ones, `corruption`
-            not in [0, 1), no such layer.
+            not in [0, 1), no such layer, an argument that `Network.fit` does not take or that makes no sense
+            layer by layer, a layer whose training diverged.
         Others as for `Network.fit`.
 
     Source: Bengio, Lamblin, Popovici, Larochelle 2007, Greedy layer-wise training of deep networks, NIPS 19;
@@ -238,9 +242,7 @@ def autoencoders(
     if masked >= 1.0:
         raise ArgumentError(f"corruption: expected a share from 0 to below 1, got {masked:g}")
     kind, passes, seed = as_choice(loss, "loss", _LOSSES), as_size(epochs, "epochs"), seed_of(rng)
-    for name in ("loss", "validation", "resume", "callbacks"):
-        if name in fit:
-            raise ArgumentError(f"{name}: each layer is trained on its own here; leave {name}= out")
+    check_options(fit, "autoencoders", "each layer is trained on its own here")
     maps, wanted = _chosen(net, layers)
     below = as_float_array(x, name="x", dtype=net.dtype, shape=("batch", net.in_features))
     arrays = arrays_of(net)
@@ -285,10 +287,16 @@ def _pretrained(
     else:
         masks = Draws(seed)
         history = net.fit(_corrupted(x, corruption, masks), x, callbacks=_pause, **options)
-        while len(history.seconds) < epochs:
+        while history.stopped == _PAUSED:
             given = _corrupted(x, corruption, masks)
             history = net.fit(given, x, callbacks=_pause, resume=history, **options)
     after = net.parameters()
+    if history.stopped is not None or not all(np.isfinite(array).all() for array in after.values()):
+        how = history.stopped or f"step {history.steps - 1}: weights that are no finite numbers"
+        raise ArgumentError(
+            f"optimizer: expected one by which every layer can be pretrained, but the training of layer "
+            f"{entry.name} diverged at {how}; take a smaller learning rate, or clip="
+        )
     stage = Stage(entry.name, width, entry.dense.features, kind, before, net.loss(x, x, name), history)
     return stage, {leaf: after[leaf] for leaf in values}
 
@@ -296,7 +304,7 @@ def _pretrained(
 def _pause(end: EpochEnd) -> None:
     """End each epoch but the last, so that the next can be corrupted anew."""
     if end.epoch + 1 < end.epochs:
-        end.stop("corrupted anew")
+        end.stop(_PAUSED)
 
 
 def _corrupted(x: NDArray[Any], share: float, masks: Draws) -> NDArray[Any]:
