@@ -195,6 +195,34 @@ def test_running_statistics_are_pickled() -> None:
     assert set(again.network_.buffers()) == set(model.network_.buffers()) != set()
 
 
+def test_batches_of_one_sample_are_joined_where_they_cannot_be_normalised() -> None:
+    x, y = blobs(number=65)
+    model = Classifier(**SMALL, norm="batch").fit(x, y)
+    assert model.history_.meta["batch_size"] == 33
+    assert Classifier(**SMALL, norm="layer").fit(x, y).history_.meta["batch_size"] == 32
+    assert Regressor(**SMALL, norm="batch", batch_size=1).fit(x, y).history_.meta["batch_size"] == 3
+    held = Classifier(**SMALL, norm="batch", early_stopping=True, validation_fraction=0.5).fit(x, y)
+    assert held.history_.meta["batch_size"] == 32 + (held.history_.meta["rows"] == 33)
+
+
+def test_no_callbacks_can_be_none() -> None:
+    x, y = blobs()
+    assert weights(Classifier(**SMALL, callbacks=None).fit(x, y)) == weights(Classifier(**SMALL).fit(x, y))
+
+
+def test_a_network_that_is_trained_further_keeps_its_float_type() -> None:
+    x, y = blobs()
+    for model in (Classifier(**SMALL, warm_start=True), Regressor(**SMALL, warm_start=True)):
+        model.fit(x, y).set_params(dtype="float64")
+        for call in (model.fit, model.partial_fit):
+            with pytest.raises(
+                ValueError, match=r'dtype: expected "float32", as the network .* got "float64"; st'
+            ):
+                call(x, y)
+        model.set_params(warm_start=False).fit(x, y)
+        assert model.network_.dtype == np.float64
+
+
 def test_searches_and_pipelines_take_them() -> None:
     x, y = blobs()
     pipeline = make_pipeline(StandardScaler(), Classifier(**SMALL | {"epochs": 60}))

@@ -34,6 +34,7 @@ from .constraints import as_constraints
 from .errors import ArgumentError
 from .history import History
 from .losses import Loss, as_loss
+from .normalisation import normalises_batches
 from .optimizers import Optimizer, as_optimizer
 from .schedules import as_schedule, bound, factors
 
@@ -73,13 +74,26 @@ class Options:
 
 
 def default_loss(y: Any) -> Loss:
-    """Return cross_entropy for integer labels, else mse.
+    """Return cross_entropy for labels, integers or (to be converted) bools, else mse.
 
     Example:
         >>> default_loss([0, 1]), default_loss([0.5])
         (cross_entropy(), mse())
     """
-    return as_loss("cross_entropy" if as_array(y, "y").dtype.kind in "iu" else "mse")
+    return as_loss("cross_entropy" if as_array(y, "y").dtype.kind in "iub" else "mse")
+
+
+def without_single(rows: int, batch_size: int) -> int:
+    """Return the least batch size from `batch_size` on that leaves no batch of one of `rows` samples.
+
+    Example:
+        >>> without_single(65, 32), without_single(64, 32), without_single(5, 1)
+        (33, 32, 3)
+    """
+    size = min(batch_size, rows)
+    while rows > 1 and 1 in (size, rows % size):
+        size += 1
+    return size if size < rows else max(batch_size, rows)
 
 
 def fit(net: Network, x: Any, y: Any, lengths: Any, o: Options) -> History:
@@ -190,6 +204,7 @@ class _Run:
         )
         core.load(inputs.x, target, inputs.series.lengths)
         run = cls(net, core, o, loss, optimizer, inputs.batch, seed)
+        _needs_pairs(net, inputs.batch, run.batch_size)
         if held is not None:
             run._held = held.checked(net, loss)
         run.meta = net._meta | {
@@ -297,6 +312,21 @@ class _Run:
                 state=state,
             )
         )
+
+
+def _needs_pairs(net: Network, rows: int, size: int) -> None:
+    """Refuse batches of one sample where rows are normalised by their batch; time steps count as samples."""
+    if net.axis != "depth" or 1 not in (rows, size, rows % size) or not normalises_batches(net.layers):
+        return
+    what = "batch normalisation has no variance of one sample"
+    if rows == 1:
+        raise ArgumentError(
+            f"x: expected at least 2 samples, got 1: {what}; BatchNorm(online=True) takes one"
+        )
+    raise ArgumentError(
+        f"batch_size: expected one that leaves no batch of one sample, got {size} for {rows} samples: "
+        f"{what}; take {without_single(rows, size)}, or BatchNorm(online=True)"
+    )
 
 
 def _guessing(loss: Loss, target: NDArray[Any], lengths: Any) -> float | None:

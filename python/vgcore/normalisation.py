@@ -7,6 +7,7 @@ the catalogue gets a class here, which enters itself under its name.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from ._checks import as_flag, as_real, as_size, shown
 from .errors import ArgumentError
 from .layers import Context, Layer, check_name, replace_name
 
-__all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "Normalisation", "RMSNorm", "as_norm"]
+__all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "Normalisation", "RMSNorm", "as_norm", "normalises_batches"]
 
 
 class Normalisation(Layer, ABC):
@@ -270,6 +271,21 @@ class GroupNorm(Normalisation):
     def parameters(self) -> dict[str, float]:
         """Return groups and eps."""
         return {"groups": float(self.groups), "eps": self.eps}
+
+
+def normalises_batches(layers: Sequence[Layer]) -> bool:
+    """Return whether one of the layers takes mean and variance of each batch in training.
+
+    Example:
+        >>> normalises_batches([BatchNorm()]), normalises_batches([BatchNorm(online=True)])
+        (True, False)
+    """
+    for layer in layers:
+        if isinstance(layer, BatchNorm) and not layer.online:
+            return True
+        if any(normalises_batches(inner) for _, inner in layer.branches()):
+            return True
+    return False
 
 
 def as_norm(value: Any, width: int, name: str = "norm") -> Layer | None:

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import as_choice, as_flag, as_real, as_size
+from ._fit import without_single
 from ._loading import load
-from .callbacks import EarlyStopping
+from .callbacks import EarlyStopping, as_callbacks
 from .clipping import as_clips
 from .errors import ArgumentError, missing_dependency
 from .history import History
@@ -24,6 +25,7 @@ from .layers import Dense, Layer, as_layers
 from .losses import Loss, as_loss
 from .models import mlp
 from .network import Network
+from .normalisation import normalises_batches
 from .optimizers import Optimizer, as_optimizer
 
 try:
@@ -101,10 +103,13 @@ class _NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             self.network_, self.n_iter_ = self._build(x.shape[1], outputs, seed), 0
         share = self._held_out(len(x)) if as_flag(self.early_stopping, "early_stopping") else None
+        rows = len(x) - round((share or 0.0) * len(x))
         size = min(as_size(self.batch_size, "batch_size"), len(x))
+        if normalises_batches(self.network_.layers):
+            size = without_single(rows, size)
         loss, optimizer, clip = as_loss(self._loss()), self._optimizer(), as_clips(self.clip)
         recipe = {
-            "rows": len(x) - round((share or 0.0) * len(x)),
+            "rows": rows,
             "batch_size": size,
             "loss": repr(loss),
             "optimizer": repr(optimizer),
@@ -112,7 +117,7 @@ class _NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         }
         # What an optimizer remembers is of use where nothing but the data has changed.
         resumes = going_on and all(self.history_.meta.get(key) == value for key, value in recipe.items())
-        observers = [*self.callbacks] if isinstance(self.callbacks, (list, tuple)) else [self.callbacks]
+        observers = [*as_callbacks(self.callbacks)]
         if share is not None:
             observers.append(EarlyStopping(self.patience))
         # fit counts epochs from the beginning of the training that it resumes; one that begins anew takes
@@ -159,6 +164,20 @@ class _NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
 
     def _loss(self) -> Any:
         raise NotImplementedError
+
+    def _kind(self, going_on: bool) -> np.dtype[Any]:
+        """Return the float type of the data.
+
+        Raises:
+            ArgumentError: another one than that of the network which is trained further.
+        """
+        kind = np.dtype(as_choice(self.dtype, "dtype", ("float32", "float64")))
+        if going_on and kind != self.network_.dtype:
+            raise ArgumentError(
+                f'dtype: expected "{self.network_.dtype}", as the network has that is trained further, got '
+                f'"{kind}"; start anew with warm_start=False'
+            )
+        return kind
 
     def _goes_on(self) -> bool:
         return as_flag(self.warm_start, "warm_start") and hasattr(self, "network_")
@@ -212,13 +231,15 @@ class NetworkClassifier(ClassifierMixin, _NetworkEstimator):  # type: ignore[mis
         learning_rate: of an optimizer given by its name.
         clip: as for ``net.fit``, such as ``vg.ClipNorm(1.0)``.
         epochs: passes over the data, at most; `partial_fit` makes one.
-        batch_size: samples a step.
+        batch_size: samples a step; with batch normalisation the next number, where this one would leave a
+            last batch of one sample.
         early_stopping: hold out `validation_fraction` of the data, stop when its loss has not improved for
             `patience` epochs, and keep the weights of the best one.
         validation_fraction: share of the data held out then.
         patience: epochs without improvement that are borne then.
         callbacks: as for ``net.fit``; see ``vg.callbacks``.
-        dtype: "float32" or "float64", of weights and arithmetic.
+        dtype: "float32" or "float64", of weights and arithmetic; that of a network which is trained further
+            stays.
         warm_start: let `fit` go on from the weights that there are instead of starting anew; also from what
             the optimizer remembers, unless an argument of the training or the number of samples changed.
         random_state: None, an int or a RandomState. An int gives the same bits on every machine.
@@ -294,8 +315,7 @@ class NetworkClassifier(ClassifierMixin, _NetworkEstimator):  # type: ignore[mis
         return labels
 
     def _checked(self, x: ArrayLike, y: ArrayLike, *, reset: bool) -> tuple[NDArray[Any], NDArray[Any]]:
-        kind = as_choice(self.dtype, "dtype", ("float32", "float64"))
-        checked, labels = validate_data(self, x, y, reset=reset, dtype=np.dtype(kind), order="C")
+        checked, labels = validate_data(self, x, y, reset=reset, dtype=self._kind(not reset), order="C")
         check_classification_targets(labels)
         return checked, labels
 
@@ -348,7 +368,7 @@ class NetworkRegressor(RegressorMixin, _NetworkEstimator):  # type: ignore[misc]
         return output[:, 0] if self._flat else output
 
     def _fit(self, x: ArrayLike, y: ArrayLike, epochs: int, going_on: bool) -> Self:
-        dtype = np.dtype(as_choice(self.dtype, "dtype", ("float32", "float64")))
+        dtype = self._kind(going_on)
         checked, targets = validate_data(
             self, x, y, reset=not going_on, dtype=dtype, order="C", multi_output=True, y_numeric=True
         )
