@@ -196,8 +196,13 @@ def test_batch_normalisation_needs_more_than_one_sample_in_the_last_batch() -> N
     x, y = blobs(33)
     net = vg.mlp(2, 5, in_features=WIDTH, out_features=CLASSES, norm="batch", rng=0)
     before = net.parameters()
-    with refused(vg.ArgumentError, "the last batch of 33 samples by 32 has one sample", "at least 2"):
+    words = ("batch_size: expected one that leaves no batch of one sample", "32 for 33 samples", "take 33")
+    with refused(vg.ArgumentError, *words, "BatchNorm(online=True)"):
         net.fit(x, y, batch_size=32)
+    with refused(vg.ArgumentError, "got 1 for 33 samples", "take 3"):
+        net.fit(x, y, batch_size=1)
+    with refused(vg.ArgumentError, "x: expected at least 2 samples, got 1"):
+        net.fit(x[:1], y[:1])
     assert all((v == before[k]).all() for k, v in net.parameters().items())
     assert net.fit(x, y, batch_size=11, epochs=3).stopped is None
 
@@ -288,7 +293,13 @@ BAD: list[tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = [
     ({"schedule": lambda step: -1.0}, vg.ArgumentError, ("schedule(0): expected a number of at least 0",)),
     ({"validation": 1.5}, vg.ArgumentError, ("validation: expected a fraction", "got 1.5")),
     ({"validation": "x"}, vg.ArgumentError, ("validation: expected None, (x, y) or a fraction, got 'x'",)),
+    ({"validation": 0.2, "lengths": 3}, vg.ShapeError, ("lengths: expected", "rows, as x has, got a single")),
     ({"validation": (1,)}, vg.ArgumentError, ("validation: expected (x, y)", "got 1 parts")),
+    (
+        {"constraint": vg.SpectralConstraint},
+        vg.ArgumentError,
+        ("constraint: expected an object, got the class; write vg.SpectralConstraint()",),
+    ),
     ({"callbacks": 3}, vg.ArgumentError, ("callbacks[0]: expected", "got 3")),
     ({"progress": 3}, vg.ArgumentError, ("progress: expected True, False or a function",)),
     ({"rng": -1}, vg.ArgumentError, ("rng: expected a seed of at least 0, got -1",)),
@@ -314,6 +325,27 @@ def test_what_is_refused_changes_nothing(
     assert all((v == before[k]).all() for k, v in net.parameters().items())
 
 
+def test_what_is_split_has_rows() -> None:
+    x, y = blobs(20)
+    with refused(vg.ShapeError, "y: expected 20 rows, as x has, got a single number, 3"):
+        network().fit(x, 3, validation=0.2)
+    with refused(vg.ShapeError, "y: expected 20 rows, as x has, got 19"):
+        network().fit(x, y[:19], validation=0.2)
+    with refused(vg.ShapeError, "x: expected one row a sample, got a single number, 1"):
+        network().fit(1.0, y, validation=0.2)
+
+
+def test_bools_are_labels_that_want_to_be_integers() -> None:
+    x, y = blobs(20)
+    with refused(vg.DTypeError, "y: expected integer class labels, got bool", 'y.astype("int64")'):
+        network().fit(x, y == 1)
+
+
+def test_no_callbacks_can_be_said_in_two_ways() -> None:
+    x, y = blobs(20)
+    assert network().fit(x, y, callbacks=None).steps == network().fit(x, y, callbacks=()).steps
+
+
 def test_a_resume_of_another_training_is_refused() -> None:
     x, y = blobs(64)
     net = network()
@@ -332,6 +364,10 @@ def test_a_resume_of_another_training_is_refused() -> None:
         vg.Network(WIDTH, [vg.Repeat([vg.Dense(WIDTH)], 3)], rng=0, stored=False).fit(x, x)
 
 
+def gradients() -> vg.Gradients:
+    return network().gradients(samples()[:3], cotangent=np.ones((3, CLASSES), np.float32))
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -343,6 +379,10 @@ def test_a_resume_of_another_training_is_refused() -> None:
         (lambda: vg.ClipNorm(0.0), ("norm: expected max_norm to be a finite number above 0; got 0",)),
         (lambda: vg.ClipNorm(1.0, rule="keras"), ('norm: expected rule to be one of "torch", "pascanu"',)),
         (lambda: vg.ClipNorm(1.0, norm_type=3), ("norm_type: expected 1, 2 or infinity, got 3",)),
+        (lambda: vg.ClipNorm(1.0, norm_type=[2]), ("norm_type: expected 1, 2 or infinity, got [2]",)),  # type: ignore[arg-type]  # reason: wrong on purpose
+        (lambda: vg.ClipNorm(1.0, norm_type=True), ("norm_type: expected 1, 2 or infinity, got True",)),
+        (lambda: vg.clips.apply("sign", {"a": 1}), ("gradients: expected what net.gradients(...) returns",)),  # type: ignore[arg-type]  # reason: wrong on purpose
+        (lambda: vg.clips.apply("sign", gradients(), 5), ("parameters: expected None or net.parameters()",)),  # type: ignore[arg-type]  # reason: wrong on purpose
         (lambda: vg.NormBand(2.0, 1.0), ("floor: expected at most the ceiling, 1, got 2",)),
         (lambda: vg.SpectralConstraint(0.0), ("spectral: expected limit to be a finite number above 0",)),
         (lambda: vg.MaxNormConstraint(1.0, only=3), ("only: expected a pattern",)),  # type: ignore[arg-type]  # reason: wrong on purpose

@@ -332,6 +332,15 @@ class Built:
         Raises:
             MissingDependencyError: the package safetensors is not installed.
             ArgumentError: the network was built with ``stored=False``.
+
+        Example:
+            >>> import pathlib, tempfile, vgcore as vg
+            >>> net = vg.mlp(3, 4, rng=0)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     path = pathlib.Path(folder, "net.safetensors")
+            ...     net.save(path)
+            ...     vg.load(path).num_parameters
+            60
         """
         self._needs_stored("save")
         version = str(_core.config()["version"])

@@ -106,7 +106,7 @@ class _Function(Callback):
 
 
 def as_callbacks(value: Any) -> tuple[Callback, ...]:
-    """Return `value`, one callback or several, as a tuple of them; functions are wrapped.
+    """Return `value`, one callback, several or None, as a tuple of them; functions are wrapped.
 
     Raises:
         ArgumentError: something that is neither a callback nor a function.
@@ -115,6 +115,8 @@ def as_callbacks(value: Any) -> tuple[Callback, ...]:
         >>> as_callbacks(print)
         (_Function(call=<built-in function print>),)
     """
+    if value is None:
+        return ()
     given = value if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else (value,)
     found: list[Callback] = []
     for i, item in enumerate(given):

@@ -50,7 +50,7 @@ def split(x: Any, y: Any, lengths: Any, validation: Any, seed: int) -> tuple[Hel
 
     Raises:
         ArgumentError: neither a pair of arrays nor a fraction that leaves samples on both sides.
-        ShapeError: x and y differ in their number of samples.
+        ShapeError: x, y and lengths differ in their number of samples, or have none.
     """
     whole = Held(x, y, lengths)
     if validation is None:
@@ -64,9 +64,10 @@ def split(x: Any, y: Any, lengths: Any, validation: Any, seed: int) -> tuple[Hel
     if isinstance(validation, (bool, np.bool_)) or not isinstance(validation, (int, float, np.number)):
         raise ArgumentError(f"validation: expected None, (x, y) or a fraction, got {shown(validation)}")
     share = as_real(validation, "validation")
-    rows = len(as_array(x, "x"))
-    if len(as_array(y, "y")) != rows:
-        raise ShapeError(f"y: expected {rows} rows, as x has, got {len(as_array(y, 'y'))}")
+    rows = _rows(x, "x", None)
+    for array, name in ((y, "y"), (lengths, "lengths")):
+        if array is not None or name == "y":
+            _rows(array, name, rows)
     count = round(share * rows)
     if not 0 < share < 1 or not 0 < count < rows:
         raise ArgumentError(
@@ -75,6 +76,17 @@ def split(x: Any, y: Any, lengths: Any, validation: Any, seed: int) -> tuple[Hel
     # A stream of its own: which samples are held out has nothing to do with the order of the others.
     order = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 1]))).permutation(rows)
     return whole.rows(np.sort(order[count:])), whole.rows(np.sort(order[:count]))
+
+
+def _rows(value: Any, name: str, expected: int | None) -> int:
+    """Return the number of samples that an array has."""
+    array = as_array(value, name)
+    if array.ndim == 0:
+        rows = "one row a sample" if expected is None else f"{expected} rows, as x has"
+        raise ShapeError(f"{name}: expected {rows}, got a single number, {array}")
+    if expected is not None and len(array) != expected:
+        raise ShapeError(f"{name}: expected {expected} rows, as x has, got {len(array)}")
+    return len(array)
 
 
 def predict(

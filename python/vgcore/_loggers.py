@@ -41,6 +41,13 @@ def scalars(history: History) -> dict[str, float]:
     ``loss`` and ``accuracy`` (means over the epoch), ``lr``, ``seconds``, ``validation_loss``,
     ``validation_score``, ``log10_grad_norm_first`` and ``_last`` (nearest the input, and the loss, at the
     last recorded step), ``share_learning``, and ``layers_without_gradient`` (exactly zero).
+
+    Example:
+        >>> import numpy as np, vgcore as vg
+        >>> x = np.ones((8, 4), np.float32)
+        >>> found = vg.callbacks.scalars(vg.mlp(2, 4, rng=0).fit(x, x))
+        >>> sorted(found)[:2], found["lr"]
+        (['layers_without_gradient', 'log10_grad_norm_first'], 0.01)
     """
     found = {
         name: float(column[-1])

@@ -90,8 +90,9 @@ class ClipNorm(Clip):
 
     def __init__(self, max_norm: float = 1.0, rule: str = "torch", norm_type: float = 2) -> None:
         """Check the arguments."""
-        known = {1: "1", 2: "2", float("inf"): "inf"}
-        if norm_type not in known:
+        known = {1.0: "1", 2.0: "2", float("inf"): "inf"}
+        number = isinstance(norm_type, (int, float, np.number)) and not isinstance(norm_type, bool)
+        if not number or norm_type not in known:
             raise ArgumentError(f"norm_type: expected 1, 2 or infinity, got {shown(norm_type)}")
         super().__init__("norm", {"max_norm": max_norm, "rule": rule, "norm_type": known[norm_type]})
 
@@ -251,7 +252,7 @@ def apply(
         last: names of the last layer's parameters, which `AGC` leaves alone.
 
     Raises:
-        ArgumentError, UnknownNameError: no such clip.
+        ArgumentError, UnknownNameError: no such clip; gradients or parameters of another kind.
         ShapeError, DTypeError: a parameter that is not like its gradient.
 
     Example:
@@ -262,6 +263,13 @@ def apply(
         True
     """
     chosen = [part.to_spec() for part in as_clips(clip)]
+    if not isinstance(gradients, Gradients):
+        raise ArgumentError(f"gradients: expected what net.gradients(...) returns, got {shown(gradients)}")
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise ArgumentError(
+            f"parameters: expected None or net.parameters(), a mapping from names to arrays, got "
+            f"{shown(parameters)}"
+        )
     rows: list[Any] = []
     for name in gradients:
         mantissa, exponent = gradients.scaled(name)

@@ -174,6 +174,8 @@ def as_constraints(value: Any, name: str = "constraint") -> tuple[Constraint, ..
         where = name if item is value else f"{name}[{i}]"
         if isinstance(item, str):
             item = Constraint(item)
+        if isinstance(item, type) and issubclass(item, Constraint):
+            raise ArgumentError(f"{where}: expected an object, got the class; write vg.{item.__name__}()")
         if not isinstance(item, Constraint):
             known = ", ".join(map(repr, names()))
             raise ArgumentError(

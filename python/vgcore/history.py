@@ -253,7 +253,14 @@ class History:
         return self.records.state or None
 
     def describe(self) -> str:
-        """Return in words what happened: the loss, held-out data, stagnation, which layers learn."""
+        """Return in words what happened: the loss, held-out data, stagnation, which layers learn.
+
+        Example:
+            >>> import numpy as np, vgcore as vg
+            >>> x = np.ones((8, 4), np.float32)
+            >>> print(vg.mlp(2, 4, rng=0).fit(x, x, epochs=2).describe().splitlines()[1])
+            Loss: 0.6418 over the first steps, 0.634 over the last.
+        """
         from ._history_text import describe
 
         return describe(self)
@@ -269,6 +276,12 @@ class History:
         Raises:
             MissingDependencyError: matplotlib is not installed.
             ArgumentError: no such quantity, or accuracy without class labels.
+
+        Example:
+            >>> import numpy as np, vgcore as vg
+            >>> x = np.ones((8, 4), np.float32)
+            >>> vg.mlp(2, 4, rng=0).fit(x, x, epochs=20).plot(title="learning ones").get_title()
+            'learning ones'
         """
         from ._plots_history import plot_history
 
@@ -334,6 +347,16 @@ class History:
 
         Raises:
             ArgumentError: another suffix.
+
+        Example:
+            >>> import pathlib, tempfile, numpy as np, vgcore as vg
+            >>> x = np.ones((8, 4), np.float32)
+            >>> history = vg.mlp(2, 4, rng=0).fit(x, x, epochs=2)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     path = pathlib.Path(folder, "run.npz")
+            ...     history.save(path)
+            ...     vg.History.load(path).steps
+            2
         """
         from ._history_io import save_records
 

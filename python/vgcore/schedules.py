@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +22,7 @@ from numpy.typing import NDArray
 from ._checks import as_real, as_size, shown
 from .errors import ArgumentError
 
-__all__ = ["Schedule", "constant", "cosine", "exponential", "factors", "step", "warmup"]
-
-
-@runtime_checkable
-class Schedule(Protocol):
-    """What `fit` takes: a step's number, from 0, to a factor of the learning rate."""
-
-    def __call__(self, step: int) -> float:
-        """Return the factor."""
-        ...
+__all__ = ["constant", "cosine", "exponential", "factors", "step", "warmup"]
 
 
 @dataclass(frozen=True)
