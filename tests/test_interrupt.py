@@ -101,7 +101,7 @@ def test_ctrl_c_between_two_epochs_loses_no_step() -> None:
 def test_threads_that_wait_for_each_other_all_stop(threads: int, call: str) -> None:
     run(
         f"vg.set_num_threads({threads})\n"
-        "net = vg.mlp(1_000, 128, in_features=64, norm='batch', rng=0)\n"
+        "net = vg.mlp(1_000, 128, in_features=64, out_features=64, norm='batch', rng=0)\n"
         f"until_interrupted(lambda: net.{call})\n"
         "assert np.isfinite(net.forward(x, training=True)).all()\n"
     )
