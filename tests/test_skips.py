@@ -114,8 +114,19 @@ def test_deepnorm_is_built_of_its_constants() -> None:
 
 @pytest.mark.parametrize("name", [n for n in vg.initializers.names() if n not in ("zeros", "sparse")])
 def test_scaled_initializers_are_scaled(name: str) -> None:
-    init = vg.initializers.Initializer(name)
+    # Two take their size from the activation unless it is given.
+    given = {"edge_of_chaos": {"sigma_w2": 1.5}, "looks_linear": {"gain": 1.5}}.get(name, {})
+    init = vg.initializers.Initializer(name, given)
     small = scaled_init(init, 0.25)
     for fan in (40, 90):
         a, b = (i.sample((64, fan), dtype="float64", rng=1) for i in (init, small))
         np.testing.assert_allclose(b, 0.25 * a, rtol=1e-14)
+
+
+@pytest.mark.parametrize(("name", "size"), [("edge_of_chaos", "sigma_w2"), ("looks_linear", "gain")])
+def test_a_size_that_the_activation_gives_is_not_scaled_in_silence(name: str, size: str) -> None:
+    for skip in ("fixup", "deepnorm"):
+        with pytest.raises(vg.ArgumentError, match=rf"init: {name}\(\) takes its size .*{name}\({size}="):
+            vg.mlp(4, 8, skip=skip, init=name, rng=0)
+    small = vg.mlp(4, 8, skip="fixup", init=getattr(vg.initializers, name)(**{size: 1.0}), rng=0)
+    assert small.parameters()["hidden.lower.weight"].any()

@@ -261,8 +261,10 @@ def deepnorm_constants(layers: float) -> tuple[float, float]:
 
 
 #: Parameters of initializers that are in proportion to the weights, or to their squares.
-_LINEAR = ("gain", "std", "mean", "low", "high", "value")
+_LINEAR = ("gain", "std", "mean", "low", "high", "value", "noise")
 _SQUARE = ("scale", "sigma_w2")
+#: Those that find their size out from the activation where it is 0.
+_FOUND_OUT: Mapping[str, str] = {"edge_of_chaos": "sigma_w2", "looks_linear": "gain"}
 #: Initializers without one: the variance_scaling that draws by the same law, apart from he's.
 _SAME_LAW: Mapping[str, tuple[float, str]] = {
     "lecun_normal": (1.0, "normal"),
@@ -277,7 +279,7 @@ def scaled_init(init: AnyInitializer, factor: float) -> AnyInitializer:
     """Return an initializer whose weights are `factor` times as large as those of `init`.
 
     Raises:
-        ArgumentError: it has no parameter for its size.
+        ArgumentError: it has no parameter for its size, or finds it out from the layer's activation.
 
     Example:
         >>> import vgcore as vg
@@ -289,6 +291,12 @@ def scaled_init(init: AnyInitializer, factor: float) -> AnyInitializer:
     params = describe(init.name).check_params(init.params)
     if init.name == "zeros":
         return init
+    size = _FOUND_OUT.get(init.name)
+    if size is not None and params[size] == 0.0:
+        raise ArgumentError(
+            f"init: {init!r} takes its size from the activation, and this skip= changes it; say the size to "
+            f"change, as in vg.initializers.{init.name}({size}=1.0)"
+        )
     if init.name == "ones":
         return Initializer("constant", {"value": factor})
     if init.name in _SAME_LAW:
