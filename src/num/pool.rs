@@ -156,10 +156,14 @@ impl Drop for Idle {
 pub struct Hold(std::marker::PhantomData<*const ()>);
 
 /// Makes sure that the calling thread's jobs of up to `n` parts have all their workers at the same time, so that these
-/// may wait for each other. None if another thread is using the pool or the system has no more threads: then a job must
-/// be one part.
+/// may wait for each other. None if the pool is in use, by another thread or by a job inside which this is called, or
+/// the system has no more threads: then a job must be one part.
 pub fn hold(n: usize) -> Option<Hold> {
     HELD.with_borrow_mut(|h| {
+        if h.holds > 0 && !h.idle {
+            // A job of this thread has the workers, and it goes on only when the caller is done: nobody would come.
+            return None;
+        }
         let pool = pool();
         if h.holds == 0 {
             h.guard = Some(pool.take()?);
@@ -328,6 +332,8 @@ mod tests {
                             while here.load(Ordering::Acquire) < parts {
                                 std::thread::yield_now();
                             }
+                            // The workers are taken, whoever asks: by this job, or by that of a thread which holds them.
+                            assert!(parts == 1 || hold(2).is_none());
                             run(2, &|_| {});
                         });
                         drop(held);
