@@ -42,6 +42,9 @@ pub enum Error {
         /// Limit in bytes.
         limit: u64,
     },
+    /// What is wanted is in use by the very thread that wants it.
+    #[error("{0}")]
+    Busy(String),
     /// The caller asked to stop.
     #[error("interrupted")]
     Interrupted,

@@ -292,6 +292,7 @@ def test_sizes_beyond_a_float_are_shown() -> None:
         (vg.UnknownNameError, ValueError),
         (vg.ArgumentError, ValueError),
         (vg.MemoryBudgetError, MemoryError),
+        (vg.BusyError, RuntimeError),
         (vg.MissingDependencyError, ImportError),
     ],
 )

@@ -51,7 +51,7 @@ print("works")
 def run(body: str) -> None:
     code = PREPARE + body + CHECK
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=180
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=20
     )
     assert done.stdout.strip() == "works", done.stderr + done.stdout
 
@@ -130,6 +130,85 @@ def test_passes_along_time_can_be_interrupted(call: str) -> None:
         "seq = np.random.default_rng(0).normal(size=(4, 30_000, 8)).astype(np.float32)\n"
         "v = np.ones((4, 64), np.float32)\n"
         f"until_interrupted(lambda: {call})\n"
+    )
+
+
+HANDLER = """
+# Python calls signal handlers in the midst of a pass, on its thread.
+seen = []
+def handler(*_):
+    try:
+        seen.append((look(), None))
+    except vg.BusyError as error:
+        seen.append((None, str(error)))
+signal.signal(signal.SIGALRM, handler)
+
+def until_seen(call, refused):
+    # Once a pass, until it came in the midst of one: between two passes nothing is in use.
+    start = time.monotonic()
+    while all((error is not None) != refused for _, error in seen):
+        if time.monotonic() - start > 60:
+            sys.exit(f"no such call: {seen}")
+        signal.setitimer(signal.ITIMER_REAL, 0.08)
+        call()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+vg.set_num_threads(1)
+x = np.repeat(x, 6, axis=0)
+deep = vg.mlp(3_000, 64, activation="tanh", rng=0)
+"""
+
+
+@pytest.mark.parametrize(
+    "look", ["deep.parameters()", "deep.load_parameters(old)", "deep.forward(x)", "deep.step(x, x, loss='mse', lr=0.1)"]
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        "deep.step(x, x, loss='mse', lr=1e-6)",
+        "deep.fit(x, x, loss='mse', epochs=1, batch_size=384, optimizer=vg.Adam(1e-6), clip=vg.ClipNorm(1.0))",
+    ],
+)
+def test_a_handler_that_wants_what_a_step_is_changing_is_refused(look: str, call: str) -> None:
+    run(
+        f"{HANDLER}vg.set_num_threads(2)\nold = deep.parameters()\nlook = lambda: {look}\n"
+        f"until_seen(lambda: {call}, True)\n"
+        "assert all(e is None or 'signal handler' in e and 'set a flag' in e for _, e in seen), seen\n"
+        "assert np.isfinite(deep.forward(x)).all()\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "look", "refused"),
+    [
+        ("deep.probe(x, cotangent=x)", "deep.parameters()", False),
+        ("deep.probe(x, cotangent=x)", "deep.load_parameters(old)", True),
+        ("rnn.probe(seq, cotangent=v)", "rnn.parameters()", False),
+        ("rnn.probe(seq, cotangent=v)", "rnn.load_parameters(rnn.parameters())", True),
+        ("rnn.step(seq, v, loss='mse', lr=1e-6)", "rnn.load_parameters(rnn.parameters())", True),
+        ("rnn.lyapunov(seq[:1], k=4)", "rnn.load_parameters(rnn.parameters())", True),
+    ],
+)
+def test_a_handler_may_read_what_a_pass_reads_and_not_change_it(call: str, look: str, refused: bool) -> None:
+    run(
+        HANDLER + "rnn = vg.rnn('lstm', 64, in_features=8, rng=0)\n"
+        "seq = np.random.default_rng(0).normal(size=(4, 20_000, 8)).astype(np.float32)\n"
+        f"v, old = np.ones((4, 64), np.float32), deep.parameters()\nlook = lambda: {look}\n"
+        f"until_seen(lambda: {call}, {refused})\n"
+        f"assert {refused} or not any(e for _, e in seen), seen\n"
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_a_handler_may_run_a_pass_whose_threads_wait_for_each_other(threads: int) -> None:
+    run(
+        f"{HANDLER}vg.set_num_threads({threads})\n"
+        "net = vg.mlp(400, 128, in_features=64, norm='batch', rng=0)\n"
+        "other = vg.mlp(3, 256, norm='batch', rng=0)\n"
+        "wide = np.random.default_rng(1).normal(size=(64, 256)).astype(np.float32)\n"
+        "look = lambda: other.probe(wide, cotangent=wide).log10_grad_norm\nwant = look()\n"
+        "until_seen(lambda: net.probe(x, cotangent=np.ones((384, 128), np.float32)), False)\n"
+        "assert (seen[0][0] == want).all()\n"
     )
 
 

@@ -36,6 +36,7 @@ from .config import config, get_num_threads, set_num_threads
 from .constraints import MaxNormConstraint, OrthogonalConstraint, SpectralConstraint
 from .errors import (
     ArgumentError,
+    BusyError,
     DTypeError,
     LabelError,
     MemoryBudgetError,
@@ -76,6 +77,7 @@ __all__ = [
     "AdamW",
     "ArgumentError",
     "BatchNorm",
+    "BusyError",
     "Chunker",
     "ClipLayer",
     "ClipNorm",

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "ArgumentError",
+    "BusyError",
     "DTypeError",
     "LabelError",
     "MemoryBudgetError",
@@ -60,6 +61,14 @@ class ArgumentError(VgcoreError, ValueError):
 
 class MemoryBudgetError(VgcoreError, MemoryError):
     """A network or a pass would not fit in memory; raised before anything is allocated."""
+
+
+class BusyError(VgcoreError, RuntimeError):
+    """A network or a training is in use by the pass that this very call was made from.
+
+    Python runs signal handlers in the midst of a pass, on its thread. One that wanted the parameters that a step
+    is changing would wait for ever; it should set a flag, to be looked at after the pass or in a callback.
+    """
 
 
 class MissingDependencyError(VgcoreError, ImportError):

@@ -158,13 +158,13 @@ pub fn pass<T: Real>(
     let plans = plans(net, batch, steps, r.budget, backward)?;
     let counts = rows(net, batch, steps);
     let mut outcome = {
-        let params = net.params.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let params = net.params.read()?;
         flow(net, r, &params, &plans, &counts, backward, &stop)?
     };
     if let Some(s) = stepper {
         // Without gradients the loss was no number.
         if !outcome.gradients.is_empty() {
-            let mut params = net.params.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut params = net.params.write()?;
             let tensors: Vec<_> = net.tensors().collect();
             s.settle(pool::num_threads(), &tensors, &mut outcome.gradients, &mut params, &last_layer(net));
             net.refresh(&mut params);
@@ -172,7 +172,7 @@ pub fn pass<T: Real>(
             outcome.gradients.clear();
         }
     } else if let (Mode::Step, Some(rate)) = (r.mode, r.rate) {
-        let mut params = net.params.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut params = net.params.write()?;
         for (g, w) in outcome.gradients.iter().zip(params.iter_mut()) {
             if let Some(g) = g {
                 step_tensor(g, w, rate);

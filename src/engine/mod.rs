@@ -6,6 +6,7 @@ pub mod clipping;
 pub mod derived;
 mod faint;
 pub mod feed;
+pub mod guarded;
 mod look_ahead;
 pub mod network;
 mod noise;

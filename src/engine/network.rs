@@ -1,6 +1,7 @@
 //! engine: a network: its program, its parameters and their initial values. Knows no passes.
 
 use super::derived;
+use super::guarded::Guarded;
 use super::pass::Spare;
 use super::program::{Program, Tensor, compile};
 use super::recurrent::{Recurrent, TimeSpare};
@@ -10,7 +11,7 @@ use crate::num::pool;
 use crate::num::real::Real;
 use crate::num::rng::Key;
 use crate::parts::layer::Layer;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError};
 
 /// A part of a network that is swept as one.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ pub struct Network<T: Real> {
     /// Width of the input.
     pub in_features: usize,
     /// The parameters, by tensor. Passes read them, a step writes them.
-    pub params: RwLock<Vec<Buffer<T>>>,
+    pub params: Guarded<Vec<Buffer<T>>>,
     /// Buffers of the last pass, for the next of the same shape.
     pub(super) spare: Mutex<Vec<Spare<T>>>,
     /// The same of recurrent layers.
@@ -74,10 +75,7 @@ impl<T: Real> Network<T> {
             params.push(b);
         }
         for (t, b) in tensors.into_iter().zip(&mut params) {
-            if t.is_empty() {
-                continue;
-            }
-            if b.is_empty() {
+            if t.is_empty() || b.is_empty() {
                 continue;
             }
             // Copies small enough to cost less than handing them out go to a task together.
@@ -107,19 +105,20 @@ impl<T: Real> Network<T> {
         let net = Self {
             stages,
             in_features,
-            params: RwLock::new(params),
+            params: Guarded::new(params),
             spare: Mutex::new(Vec::new()),
             time_spare: TimeSpare::default(),
         };
-        net.restart();
+        net.restart()?;
         Ok(net)
     }
 
     /// Puts the vectors of parametrized weights where their matrices say they start.
-    pub fn restart(&self) {
-        let mut params = self.params.write().unwrap_or_else(PoisonError::into_inner);
+    pub fn restart(&self) -> Result<(), Error> {
+        let mut params = self.params.write()?;
         self.by_stage(&mut params, |tensors, params| derived::restart(tensors, params));
         self.refresh(&mut params);
+        Ok(())
     }
 
     /// Makes weights that are made from parameters again, after those have changed.
@@ -189,13 +188,13 @@ impl<T: Real> Network<T> {
     }
 
     /// A copy of a parameter's values.
-    pub fn get(&self, tensor: usize) -> Vec<T> {
-        self.params.read().unwrap_or_else(PoisonError::into_inner)[tensor].to_vec()
+    pub fn get(&self, tensor: usize) -> Result<Vec<T>, Error> {
+        Ok(self.params.read()?[tensor].to_vec())
     }
 
     /// Sets a parameter's values.
     pub fn set(&self, tensor: usize, values: &[T]) -> Result<(), Error> {
-        let mut params = self.params.write().unwrap_or_else(PoisonError::into_inner);
+        let mut params = self.params.write()?;
         let have = params[tensor].len();
         if values.len() != have {
             let t = self.tensor(tensor);
@@ -230,12 +229,13 @@ impl<T: Real> Network<T> {
     }
 
     /// Copies the values of another network of the same program.
-    pub fn copy_from(&self, other: &Self) {
-        let theirs = other.params.read().unwrap_or_else(PoisonError::into_inner);
-        let mut ours = self.params.write().unwrap_or_else(PoisonError::into_inner);
+    pub fn copy_from(&self, other: &Self) -> Result<(), Error> {
+        let theirs = other.params.read()?;
+        let mut ours = self.params.write()?;
         for (a, b) in ours.iter_mut().zip(theirs.iter()) {
             a.copy_from_slice(b);
         }
+        Ok(())
     }
 }
 

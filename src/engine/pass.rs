@@ -12,7 +12,6 @@ use super::weights::{Params, ScaledGradient};
 use crate::error::Error;
 use crate::num::real::Real;
 use crate::parts::loss::{Loss, Target, TargetRow};
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -222,14 +221,14 @@ impl<T: Real> Network<T> {
         let begun = AtomicBool::new(false);
         let stop = || !begun.load(Ordering::Relaxed) && stop.now();
         let outcome = if r.mode == Mode::Step {
-            let mut params = self.params.write().unwrap_or_else(PoisonError::into_inner);
+            let mut params = self.params.write()?;
             let outcome =
                 self.carry_out(p, r, &plan, &mut tape, (Params::Write(&mut params), stepper), (&begun, &stop));
             // Also where the pass was stopped: some parameters may have been stepped.
             self.refresh(&mut params);
             outcome
         } else {
-            let params = self.params.read().unwrap_or_else(PoisonError::into_inner);
+            let params = self.params.read()?;
             self.carry_out(p, r, &plan, &mut tape, (Params::Read(&params), None), (&begun, &stop))
         };
         if let Ok(mut all) = self.spare.try_lock() {

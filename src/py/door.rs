@@ -12,6 +12,7 @@ pub fn raise(py: Python<'_>, e: &Error) -> PyErr {
         Error::Unknown { .. } => "UnknownNameError",
         Error::Label { .. } => "LabelError",
         Error::Memory { .. } => "MemoryBudgetError",
+        Error::Busy(_) => "BusyError",
         Error::Interrupted => "VgcoreError",
     };
     named(py, class, &e.to_string())

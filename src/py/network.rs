@@ -113,7 +113,7 @@ impl Network {
     fn get<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         with!(self, n => {
             let t = n.find(name).map_err(|e| raise(py, &e))?;
-            let values = py.detach(|| n.get(t));
+            let values = py.detach(|| n.get(t)).map_err(|e| raise(py, &e))?;
             array(py, &values, &n.tensor(t).shape, self.dtype())
         })
     }
@@ -222,7 +222,7 @@ impl Network {
         ) -> PyResult<Net<T>> {
             py.detach(|| {
                 let new = Net::new(layers, n.in_features, seed, stored)?;
-                new.copy_from(n);
+                new.copy_from(n)?;
                 Ok(new)
             })
             .map_err(|e: Error| raise(py, &e))
@@ -267,7 +267,7 @@ fn build<T: Float>(
         put(py, &net, name, value)?;
     }
     if !given.is_empty() {
-        py.detach(|| net.restart());
+        py.detach(|| net.restart()).map_err(|e| raise(py, &e))?;
     }
     Ok(net)
 }

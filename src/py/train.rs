@@ -40,7 +40,7 @@ pub struct Trainer {
 macro_rules! with {
     ($self:expr, $py:expr, |$n:ident, $w:ident| $body:expr) => {{
         let net = $self.net.get();
-        let mut inner = $self.lock()?;
+        let mut inner = $self.lock($py)?;
         match (&net.inner, &mut *inner) {
             (Net::F32($n), Inner::F32($w)) => $body,
             (Net::F64($n), Inner::F64($w)) => $body,
@@ -250,14 +250,16 @@ impl Trainer {
 }
 
 impl Trainer {
-    fn lock(&self) -> PyResult<MutexGuard<'_, Inner>> {
+    fn lock(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Inner>> {
         // A second thread that trains with the same trainer would wait with the interpreter held.
         match self.inner.try_lock() {
             Ok(inner) => Ok(inner),
             Err(std::sync::TryLockError::Poisoned(p)) => Ok(PoisonError::into_inner(p)),
-            Err(std::sync::TryLockError::WouldBlock) => {
-                Err(pyo3::exceptions::PyRuntimeError::new_err("this trainer is at work on another thread"))
-            }
+            Err(std::sync::TryLockError::WouldBlock) => Err(named(
+                py,
+                "BusyError",
+                "this training is at work, on another thread or around this very call; ask again when it is over",
+            )),
         }
     }
 }

@@ -68,7 +68,7 @@ pub fn lyapunov<T: Real>(
 ) -> Result<Vec<f64>, Error> {
     let stop = Stop::new(poll);
     let stop = || stop.now();
-    let params = net.params.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let params = net.params.read()?;
     let too_many = |n: usize| {
         Err(Error::Argument(format!("k must be from 1 to {n}, the width that is passed on from step to step; got {k}")))
     };
