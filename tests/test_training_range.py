@@ -140,6 +140,22 @@ def test_exploding_gradients_are_clipped_and_train() -> None:
     assert all(np.isfinite(v).all() for v in net.parameters().values())
 
 
+def test_a_rate_of_zero_is_no_step_however_large_the_gradient() -> None:
+    # Outputs stay at zero, and the gradients of the first layers are about 2^1300.
+    parts = [vg.Dense(16, init=vg.initializers.normal(std=1.0), name="d"), vg.Activation("tanh")]
+    net = vg.Network(16, [vg.Repeat(parts, 700), vg.Dense(2)], dtype="float32", rng=0)
+    x, y = np.zeros((4, 16), np.float32), np.ones((4, 2), np.float32)
+    before = net.parameters()
+    assert np.asarray(net.gradients(x, y, loss="mse").log2_norm("0.d.bias")).max() > 1100
+    net.step(x, y, loss="mse", lr=0.0)
+    for clip in (None, vg.ClipNorm(1.0)):
+        net.fit(
+            x, y, loss="mse", epochs=1, optimizer=vg.SGD(0.1), clip=clip, schedule=lambda _: 0.0, batch_size=4
+        )
+    assert all((v == before[k]).all() for k, v in net.parameters().items())
+    assert net.probe(x, y, loss="mse", lr=0.0).unchanged_share.min() == 1.0
+
+
 def test_lars_too_has_a_ratio_for_any_gradient() -> None:
     net, x, y = deep(2_000)
     before, g = net.parameters()["hidden.weight"], net.gradients(x, y, loss="mse")

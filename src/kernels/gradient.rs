@@ -3,7 +3,7 @@
 
 use super::delta::squares_of;
 use crate::num::real::Real;
-use crate::num::scaled::{ScaledSum, exponent, pow2};
+use crate::num::scaled::{ScaledSum, exponent, mul_pow2, pow2};
 use crate::num::simd::{Isa, Kernel, Vector, dispatch};
 
 /// Sums and counts of one block, in the block's own scale.
@@ -61,7 +61,7 @@ impl<T: Real> Step<T> {
         let top = i64::from(T::BIAS) - 1;
         let total = if rate == 0.0 { 0 } else { exponent(rate) + e };
         if total.abs() < top {
-            Self { first: T::ONE, second: T::from_f64(-rate * pow2(e)) }
+            Self { first: T::ONE, second: T::from_f64(mul_pow2(-rate, e)) }
         } else {
             let part = e.clamp(-top, top);
             // What is still left after that factor is at an end of the range, where its exact size is past noticing.
@@ -308,6 +308,27 @@ mod tests {
         assert_eq!((s.zero, s.unchanged, s.nonfinite, s.flush[0], s.flush[5]), (zeros, zeros, 0, 0, 19 - zeros));
         assert_eq!(s.weights.s, 19.0);
         assert!(w.iter().zip(&g).all(|(&w, &g)| w == g.mul_add(-0.1, 1.0)));
+    }
+
+    /// A power of two alone may leave the range where its product with the rate does not.
+    #[test]
+    fn a_step_of_any_exponent() {
+        for e in [-5000, -1100, 0, 1023, 1024, 5000] {
+            let mut w = [1.0f64, -2.0, 0.5];
+            let step = Some(Step::new(0.0, e));
+            block(Block {
+                gradient: &[3.0, -1.0, 0.0],
+                weights: Weights::Write(&mut w),
+                step,
+                flush: [0.0; 6],
+                full: true,
+            });
+            assert_eq!(w, [1.0, -2.0, 0.5], "{e}");
+        }
+        let step = Step::<f64>::new(pow2(-10), 1024);
+        assert_eq!(step.first * step.second, -pow2(1014));
+        let step = Step::<f64>::new(pow2(100), -1100);
+        assert_eq!(step.first * step.second, -pow2(-1000));
     }
 
     /// Limits below, inside and above the entries, and entries that are not finite, against a plain count.
