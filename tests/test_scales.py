@@ -7,6 +7,22 @@ import pytest
 import vgcore as vg
 
 
+@pytest.mark.parametrize("activation", ["leaky_relu", "prelu"])
+def test_a_sample_without_a_gradient_is_as_one_that_is_not_there(activation: str) -> None:
+    """Also where rows take part in the gradient of a learned slope."""
+    step = [vg.Dense(16, init="standard", name="d"), vg.Activation(activation, name="a")]
+    net = vg.Network(16, [vg.Repeat(step, 400)], rng=0)
+    rng = np.random.default_rng(1)
+    x, v = (rng.normal(size=(4, 16)).astype(np.float32) for _ in range(2))
+    v[1] = 0.0
+    rest = [0, 2, 3]
+    with_it, without = net.gradients(x, cotangent=v), net.gradients(x[rest], cotangent=v[rest])
+    for name in without:
+        want = np.asarray(without.log2_norm(name))
+        assert -5000 < want[0] < -400
+        np.testing.assert_allclose(np.asarray(with_it.log2_norm(name)), want, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_dead_sample_does_not_set_the_scale_of_the_batch(dtype: str) -> None:
     """A sample whose gradient is exactly zero has no exponent; the others' weight gradients stay whole."""

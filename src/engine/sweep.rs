@@ -339,15 +339,18 @@ impl<T: Real> Scene<'_, T> {
                 }
                 let out = share.deltas[place.0].get_mut(place.1);
                 let exponents = share.exponents[place.0].get_mut(place.1);
+                let learned = op.act.is_some_and(|a| a.slope.is_some());
                 for (r, row) in out.chunks_exact_mut(n_out).enumerate() {
                     let k = rescale(row, w.backward[r].largest);
                     w.e[r] += k;
-                    // A row of zeros has no scale, and must not set that of the batch.
-                    let learned = op.act.is_some_and(|a| a.slope.is_some());
-                    exponents[r] = if w.backward[r].largest == 0.0 && !learned { NO_SCALE } else { w.e[r] };
-                    if k != 0 && op.act.is_some_and(|a| a.slope.is_some()) {
+                    let slope = learned.then(|| &mut share.slopes[place.0].get_mut(place.1)[r]);
+                    // A row of zeros has no scale, and must not set that of the batch, unless it is part of the slope's
+                    // gradient.
+                    let nothing = w.backward[r].largest == 0.0 && slope.as_ref().is_none_or(|s| **s == 0.0);
+                    exponents[r] = if nothing { NO_SCALE } else { w.e[r] };
+                    if let Some(slope) = slope.filter(|_| k != 0) {
                         // The slope's gradient was summed in the scale the row came in with.
-                        share.slopes[place.0].get_mut(place.1)[r] *= pow2(-k);
+                        *slope *= pow2(-k);
                     }
                 }
                 let out = share.deltas[place.0].get(place.1);
