@@ -32,6 +32,18 @@ def pair(net: vg.Network, batch: int = 4, seed: int = 0) -> tuple[Any, Any]:
     return x, v
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_doubling_has_no_end(dtype: str, nested: bool) -> None:
+    """`y = x + x` through a branch of nothing but dropout that is off: 2^3000 is no float."""
+    body: Any = vg.Residual(vg.Dropout(0.5)) if nested else vg.Dropout(0.5)
+    net = vg.Network(4, [vg.Repeat(vg.Residual(body), 3_000)], dtype=dtype, rng=0)
+    x, v = np.zeros((2, 4), dtype), np.array([[1, -3, 0.5, 1], [0, 0, 7, 0]], dtype)
+    each = np.log2(3.0) if nested else 1.0
+    got = net.probe(x, cotangent=v, training=False).log2_input_grad_norm
+    assert got == pytest.approx(3_000 * each + np.log2(np.linalg.norm(v)), rel=1e-6)
+
+
 def input_gradient(net: vg.Network, x: Any, v: Any) -> Any:
     """dL/d(input) as plain floats."""
     m, e = net.gradients(x, cotangent=v).scaled_input

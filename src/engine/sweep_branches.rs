@@ -10,6 +10,7 @@ use crate::kernels::branch::{
 };
 use crate::kernels::delta::{delta_rows, join_rows, rescale};
 use crate::num::real::Real;
+use crate::num::scaled::mul_pow2;
 
 /// Gradients of branches that the way back has not come to: mantissas and exponents by rows, the next one last.
 pub struct Stack<T> {
@@ -94,6 +95,14 @@ impl<T: Real> Scene<'_, T> {
     ) -> Option<usize> {
         let (width, n) = (op.widths.1, w.rows.len() * op.widths.1);
         let absent = self.leaves_out(j.chance.as_ref(), s.iteration);
+        // Where a branch holds nothing that brings rows into their band, every fork of a deep chain doubles them.
+        for ((row, e), sums) in w.g[..n].chunks_exact_mut(width).zip(&mut w.e).zip(&mut w.backward) {
+            let k = rescale(row, sums.largest);
+            if k != 0 {
+                *e += k;
+                sums.largest = mul_pow2(sums.largest, -k);
+            }
+        }
         if let (Some(at), None) = (scalar, absent) {
             // Inference: the gradient of what the scale is multiplied by.
             let there = j.chance.filter(|_| self.training.is_none()).map_or(1.0, |c| c.survival);
