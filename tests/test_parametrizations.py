@@ -335,6 +335,19 @@ def test_rows_without_a_direction_stay_zero() -> None:
     assert np.isfinite(net.parameters()["a.weight_v"]).all()
 
 
+@pytest.mark.parametrize("rule", ["weight_norm", "weight_standardized"])
+def test_what_spares_the_last_layer_spares_what_its_weight_is_made_from(rule: str) -> None:
+    x = np.random.default_rng(3).normal(size=(8, 4)).astype(np.float32)
+    found = []
+    for clip in (None, vg.AGC(1e-6)):
+        parts = [vg.Dense(n, parametrization=rule, name=name) for n, name in ((4, "a"), (3, "z"))]
+        net = vg.Network(4, [parts[0], vg.Activation("tanh"), parts[1]], rng=0)
+        net.fit(x, np.arange(8) % 3, epochs=1, batch_size=8, optimizer=vg.SGD(0.1), clip=clip)
+        found.append(net.parameters())
+    for name, value in found[0].items():
+        assert (value == found[1][name]).all() == name.startswith("z."), name
+
+
 def test_descriptions_and_refusals() -> None:
     rule = vg.parametrizations.weight_standardized(gain=1.5)
     layer = vg.Dense(4, parametrization=rule)

@@ -354,8 +354,12 @@ pub(super) fn last_layer(p: &Program) -> Vec<(usize, usize)> {
     for b in p.blocks.iter().rev() {
         for op in b.ops.iter().rev() {
             if let Kind::Dense { weight, bias } = &op.kind {
-                let refs = std::iter::once(weight).chain(bias);
-                return refs.map(|r| (r.tensor, r.copy(b.times - 1))).collect();
+                // What is stepped is what the weight is made from, if it is made from others.
+                let made = p.tensors[weight.tensor].derived();
+                let own = made.map_or(vec![weight.tensor], |d| vec![d.matrix, d.vector]);
+                let last = b.times - 1;
+                let weights = own.into_iter().map(|t| (t, weight.copy(last)));
+                return weights.chain(bias.iter().map(|r| (r.tensor, r.copy(last)))).collect();
             }
         }
     }
