@@ -29,6 +29,13 @@ pub(super) struct Own {
 }
 
 impl Own {
+    /// The factor as what the mantissas are multiplied by, and the exponent that is left of it: at most one, because
+    /// mantissas may be at the upper end of their type's range.
+    fn split(&self) -> (Scale, i64) {
+        let Scale { m, e } = self.factor;
+        if m == 0.0 || m.abs() == 1.0 || !m.is_finite() { (Scale::from(m), e) } else { (Scale::new(m, -1), e + 1) }
+    }
+
     /// The factor and the exponent together.
     pub(super) fn scale(&self) -> Scale {
         self.factor.shifted(self.exponent)
@@ -130,13 +137,13 @@ pub fn clip<T: Real>(threads: usize, clips: &[Clip], list: &mut [Lone<T>]) {
         apply_clip(threads, clip, &mut copies, &mut parts);
     }
     each(threads, &mut parts, &|p| {
-        let factor = copies[p.copy].factor.m;
-        if factor != 1.0 {
+        let (factor, _) = copies[p.copy].split();
+        if factor != Scale::ONE {
             multiply(p.gradient, factor);
         }
     });
     for c in &copies {
-        list[c.tensor].exponent[c.copy] = c.exponent + c.factor.e;
+        list[c.tensor].exponent[c.copy] = c.exponent + c.split().1;
     }
 }
 
@@ -220,10 +227,11 @@ pub(super) fn apply_clip<T: Real>(threads: usize, clip: &Clip, copies: &mut [Own
                 let copies = &*copies;
                 each(threads, parts, &|p| {
                     let (c, Some(shown)) = (&copies[p.copy], shown[p.copy]) else { return };
-                    if c.factor.m != 1.0 {
-                        multiply(p.gradient, c.factor.m);
+                    let (factor, rest) = c.split();
+                    if factor != Scale::ONE {
+                        multiply(p.gradient, factor);
                     }
-                    let shift = shown.exponent.map_or(0, |e| c.exponent + c.factor.e - e);
+                    let shift = shown.exponent.map_or(0, |e| c.exponent + rest - e);
                     clip.change(p.gradient, shift, shown.limit);
                 });
             }
@@ -258,7 +266,9 @@ fn by_rows<T: Real>(threads: usize, clip: &Clip, copies: &mut [Own], parts: &mut
     let mut cut = vec![false; copies.len()];
     for p in parts.iter() {
         for f in &p.rows {
-            least[p.copy] = Some(least[p.copy].map_or(f.e, |e| e.max(f.e)));
+            // One more than its exponent: mantissas are multiplied by no more than one.
+            let e = f.e + i64::from(f.m > 1.0);
+            least[p.copy] = Some(least[p.copy].map_or(e, |old| old.max(e)));
             cut[p.copy] |= *f != Scale::ONE;
         }
     }
@@ -266,7 +276,7 @@ fn by_rows<T: Real>(threads: usize, clip: &Clip, copies: &mut [Own], parts: &mut
         if cut[p.copy] {
             let top = least[p.copy].unwrap_or(0);
             for (g, f) in p.gradient.chunks_mut(p.cols.max(1)).zip(&p.rows) {
-                multiply(g, f.shifted(-top).value());
+                multiply(g, f.shifted(-top));
             }
         }
     });

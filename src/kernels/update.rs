@@ -53,6 +53,13 @@ fn least_normal<T: Real>() -> f64 {
     pow2(1 - i64::from(T::BIAS))
 }
 
+/// What is added to a root that is divided by, at least the smallest normal number: a weight that has seen no gradient
+/// moves by nothing over that, not by nothing over nothing. The same for all vectors, so no work for each.
+#[inline(always)]
+pub fn above_zero<V: Vector>(eps: V) -> V {
+    eps.max(V::c(least_normal::<V::Elem>()))
+}
+
 /// What a rule does with one vector of weights.
 pub trait Lanes: Copy + Sync {
     /// Arrays that it remembers, at most [`STATES`].
@@ -251,8 +258,8 @@ pub fn entries<T: Real, R: Entries>(rule: R, values: &mut [T], shift: i64, limit
     dispatch(Each { rule, values, factors, limit: T::from_f64(limit) });
 }
 
-/// Multiplies every entry by `factor * 2^0`, a number that the type holds.
-pub fn multiply<T: Real>(values: &mut [T], factor: f64) {
+/// Multiplies every entry by a number that the type need not hold: the reciprocal of a faint norm is beyond its range.
+pub fn multiply<T: Real>(values: &mut [T], by: Scale) {
     #[derive(Clone, Copy)]
     struct Times;
     impl Entries for Times {
@@ -261,7 +268,12 @@ pub fn multiply<T: Real>(values: &mut [T], factor: f64) {
             x.mul(limit)
         }
     }
-    entries(Times, values, 0, factor);
+    // The power of two apart, where the factor is no normal number of the type.
+    if by.e.abs() < i64::from(T::BIAS) - 1 {
+        entries(Times, values, 0, by.value());
+    } else {
+        entries(Times, values, by.e, by.m);
+    }
 }
 
 #[cfg(test)]
@@ -314,6 +326,20 @@ mod tests {
                 assert_eq!((change.weights.s, change.unchanged), (len as f64, 0));
             }
         }
+    }
+
+    #[test]
+    fn factors_that_the_type_does_not_hold() {
+        for e in [0, 50, -120, 126, 140, 149, -127, -145, 200, -300] {
+            let x = 1.5 * 2f32.powi((-e / 2) as i32);
+            let mut v = [x, -x, 0.0];
+            multiply(&mut v, Scale::new(1.25, e));
+            let want = f64::from(x) * 1.25 * pow2(e);
+            assert_eq!(v.map(f64::from), [want, -want, 0.0], "{e}");
+        }
+        let mut v = [1.0f32, 0.0];
+        multiply(&mut v, Scale::ZERO);
+        assert_eq!(v, [0.0, 0.0]);
     }
 
     #[test]

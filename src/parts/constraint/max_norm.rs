@@ -31,7 +31,7 @@ impl Rule for MaxNorm {
         for row in w.chunks_exact_mut(cols) {
             let norm = Scale::root(squares(row));
             if norm.above(self.limit.into()) {
-                multiply(row, Scale::from(self.limit).over(norm).value());
+                multiply(row, Scale::from(self.limit).over(norm));
             }
         }
     }

@@ -39,7 +39,8 @@ impl Rule for Spectral {
     fn hold<T: Real>(&self, w: &mut [T], cols: usize, v: &mut [T], work: &mut Work<T>) {
         let rows = w.len() / cols;
         let mut rounds = self.rounds;
-        if v.iter().all(|&x| x == T::ZERO) {
+        // A memory that is no vector (of weights that once were no numbers) begins again too.
+        if v.iter().all(|&x| x == T::ZERO) || !v.iter().all(|x| x.finite()) {
             // No matrix of interest has this as a direction that it leaves out.
             for (j, x) in v.iter_mut().enumerate() {
                 *x = T::from_f64(1.0 + (j * 7919 % 101) as f64 / 101.0);
@@ -51,13 +52,15 @@ impl Rule for Spectral {
         unit(v);
         for _ in 0..rounds {
             product((rows, 1, cols), Matrix::rows(w, cols), Matrix::rows(v, 1), Start::Zero, u, scratch);
+            // Between the products too: W^T W of faint or of large weights leaves the type's range.
+            unit(u);
             product((cols, 1, rows), Matrix::columns(w, cols), Matrix::rows(u, 1), Start::Zero, v, scratch);
             unit(v);
         }
         product((rows, 1, cols), Matrix::rows(w, cols), Matrix::rows(v, 1), Start::Zero, u, scratch);
         let sigma = Scale::root(squares(u));
         if sigma.above(self.limit.into()) {
-            multiply(w, Scale::from(self.limit).over(sigma).value());
+            multiply(w, Scale::from(self.limit).over(sigma));
         }
     }
 }
@@ -66,6 +69,6 @@ impl Rule for Spectral {
 fn unit<T: Real>(v: &mut [T]) {
     let norm = Scale::root(squares(v));
     if norm.m != 0.0 {
-        multiply(v, Scale::ONE.over(norm).value());
+        multiply(v, Scale::ONE.over(norm));
     }
 }

@@ -56,3 +56,36 @@ fn the_shorter_side_becomes_orthogonal() {
         }
     }
 }
+
+#[test]
+fn zeros_stay_and_no_size_is_too_small_or_too_large() {
+    let hold = |name: &str, w: &mut [f32], cols, memory: &mut [f32]| {
+        Constraint::parse(name, &[]).unwrap().hold(w, cols, memory, &mut Work::default());
+    };
+    let mut w = [0.0f32; 12];
+    hold("orthogonal", &mut w, 4, &mut []);
+    assert_eq!(w, [0.0; 12]);
+    for size in [1e-42, 1e-30, 1e-21, 1e-10, 1e10, 1e19, 1e20, 1e37] {
+        let mut w: Vec<f32> = matrix(3, 4).iter().map(|x| (x * size) as f32).collect();
+        let (before, mut v) = (w.clone(), [0.0f32; 4]);
+        hold("spectral", &mut w, 4, &mut v);
+        assert!(v.iter().all(|x| x.is_finite()) && w.iter().all(|x| x.is_finite()), "{size:e} {v:?}");
+        // Not longer than the limit of one, and left alone below it.
+        let norm = squares_of(&w).sqrt();
+        assert!(if size > 1.0 { (1.0..=3f64.sqrt()).contains(&norm) } else { w == before }, "{size:e} {norm}");
+        hold("orthogonal", &mut w, 4, &mut []);
+        assert!((squares_of(&w) - 3.0).abs() < 1e-5, "{size:e} {w:?}");
+        let mut w = before;
+        hold("orthogonal", &mut w, 4, &mut []);
+        assert!((squares_of(&w) - 3.0).abs() < 1e-5, "{size:e} {w:?}");
+    }
+    // A memory that is no vector begins again.
+    let mut v = [f32::NAN, 0.0, f32::INFINITY, 1.0];
+    let mut w: Vec<f32> = matrix(3, 4).iter().map(|x| *x as f32 * 100.0).collect();
+    hold("spectral", &mut w, 4, &mut v);
+    assert!(v.iter().all(|x| x.is_finite()) && squares_of(&w) <= 3.0 + 1e-6);
+}
+
+fn squares_of(w: &[f32]) -> f64 {
+    w.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
+}
