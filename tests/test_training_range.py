@@ -156,6 +156,73 @@ def test_a_rate_of_zero_is_no_step_however_large_the_gradient() -> None:
     assert net.probe(x, y, loss="mse", lr=0.0).unchanged_share.min() == 1.0
 
 
+NAMES = list(vg.optimizers.names())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_optimizer_holds_subnormal_numbers(name: str) -> None:
+    """Where gradients vanish most of what is remembered would be: a product of one costs hundreds of cycles."""
+    net, x, y = deep(300)
+    options: dict[str, Any] = {"sgd": {"momentum": 0.9}, "adam": {"amsgrad": True}}.get(name, {})
+    if name == "rmsprop":
+        options = {"momentum": 0.9, "centered": True}
+    rule = getattr(vg.optimizers, name)(**options)
+    history = net.fit(x, y, epochs=12, batch_size=6, loss="mse", optimizer=rule)
+    assert history.log10_grad_norm.min() < -60
+    least, held = np.finfo(np.float32).smallest_normal, 0
+    for key, value in history.state.items():
+        if "/" in key:
+            held += 1
+            size = np.abs(np.asarray(value))
+            assert np.isfinite(size).all(), key
+            assert not ((size > 0) & (size < least)).any(), key
+    assert held > 0
+    assert all(np.isfinite(v).all() for v in net.parameters().values())
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.9, 0.99])
+def test_a_variance_of_constant_gradients_is_not_below_zero(alpha: float) -> None:
+    # Rounding lets the running square's fixed point lie below the squared running mean.
+    net = vg.Network(4, [vg.Dense(4, init="zeros")], rng=0)
+    x, y = np.ones((8, 4), np.float32), np.full((8, 4), 1e3, np.float32)
+    rule = vg.RMSprop(1e-4, alpha=alpha, centered=True)
+    history = net.fit(x, y, epochs=400, batch_size=8, loss="smooth_l1", optimizer=rule)
+    assert history.stopped is None
+    assert all(np.isfinite(v).all() for v in net.parameters().values())
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-50])
+@pytest.mark.parametrize("name", ["adam", "adamw", "lamb", "adagrad", "rmsprop"])
+def test_a_weight_without_a_gradient_stays_without_eps_too(name: str, eps: float) -> None:
+    net = vg.Network(4, [vg.Dense(4)], rng=0)
+    options = {"weight_decay": 0.0} if name == "adamw" else {}
+    before, zeros = net.parameters(), np.zeros((8, 4), np.float32)
+    net.fit(zeros, zeros, epochs=3, batch_size=4, loss="mse", optimizer=getattr(vg.optimizers, name)(eps=eps, **options))
+    assert all((v == before[k]).all() for k, v in net.parameters().items())
+
+
+@pytest.mark.parametrize(
+    ("clips", "norm"),
+    [
+        ([vg.UnitNorm()], 0.0),
+        ([vg.ClipNorm(1.0)], 0.0),
+        ([vg.ClipLayer(1.9)], float(np.log2(1.9))),
+        # Each row is cut to its own limit, and a row to a share of the other's exponent.
+        ([vg.AGC(0.75)], None),
+        ([vg.ClipNorm(1.9), vg.ClipValue(1e3)], float(np.log2(1.9))),
+    ],
+)
+def test_mantissas_at_the_upper_end_of_the_type_are_clipped(clips: list[Any], norm: float | None) -> None:
+    net = vg.Network(2, [vg.Dense(1, bias=False, name="a")], rng=0)
+    g = net.gradients(np.array([[3.3e38, 1e38]], np.float32), cotangent=np.ones((1, 1), np.float32))
+    got = vg.clips.apply(clips, g, {"a.weight": np.full((1, 2), 3.0, np.float32)})
+    m, _ = got.scaled("a.weight")
+    assert np.isfinite(m).all()
+    np.testing.assert_allclose(m[0, 0] / m[0, 1], 3.3, rtol=1e-6)
+    want = np.log2(0.75 * np.sqrt(18)) if norm is None else norm
+    np.testing.assert_allclose(float(got.log2_norm("a.weight")), want, atol=1e-6)
+
+
 def test_lars_too_has_a_ratio_for_any_gradient() -> None:
     net, x, y = deep(2_000)
     before, g = net.parameters()["hidden.weight"], net.gradients(x, y, loss="mse")

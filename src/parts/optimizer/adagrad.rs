@@ -1,7 +1,7 @@
 //! parts: Adagrad. Knows one vector of weights.
 
 use super::{Numbers, Rule, rate};
-use crate::kernels::update::{Gradient, Lanes, NUMBERS, STATES, square};
+use crate::kernels::update::{Gradient, Lanes, NUMBERS, STATES, above_zero, square};
 use crate::num::simd::Vector;
 use crate::parts::catalogue::{Given, Info, Param};
 
@@ -48,6 +48,6 @@ impl Lanes for Adagrad {
         let [down, decay, eps, ..] = *k;
         let g = w.fma(decay, g.plain());
         s[0] = s[0].add(square(g, V::c(1.0)));
-        (g.div(s[0].sqrt().add(eps)).fma(down, w), s)
+        (g.div(s[0].sqrt().add(above_zero(eps))).fma(down, w), s)
     }
 }

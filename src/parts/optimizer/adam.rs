@@ -1,7 +1,7 @@
 //! parts: Adam, and what it shares with its relatives. Knows one vector of weights.
 
 use super::{Numbers, Rule, rate};
-use crate::kernels::update::{Gradient, Lanes, NUMBERS, STATES, square};
+use crate::kernels::update::{Gradient, Lanes, NUMBERS, STATES, above_zero, square};
 use crate::num::simd::Vector;
 use crate::parts::catalogue::{Given, Info, Param};
 
@@ -43,14 +43,14 @@ impl Moments {
             s[2] = V::select(v.lt(s[2]), s[2], v);
             v = s[2];
         }
-        s[0].div(v.sqrt().fma(correct, eps))
+        s[0].div(v.sqrt().fma(correct, above_zero(eps)))
     }
 
     /// The same from what is remembered already.
     #[inline(always)]
     pub fn again<V: Vector>(&self, k: [V; 5], s: &[V; STATES]) -> V {
         let [.., correct, eps] = k;
-        s[0].div(s[1].sqrt().fma(correct, eps))
+        s[0].div(s[1].sqrt().fma(correct, above_zero(eps)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! parts: RMSprop. Knows one vector of weights.
 
 use super::{Numbers, Rule, rate};
-use crate::kernels::update::{Gradient, Lanes, NUMBERS, STATES, square};
+use crate::kernels::update::{Gradient, Lanes, NUMBERS, STATES, above_zero, square};
 use crate::num::simd::Vector;
 use crate::parts::catalogue::{Given, Info, Param};
 
@@ -64,12 +64,14 @@ impl Lanes for RmsProp {
         let [down, alpha, rest, momentum, decay, eps, ..] = *k;
         let g = w.fma(decay, g.plain());
         s[0] = s[0].fma(alpha, square(g, rest));
-        let mut square = s[0];
+        let mut spread = s[0];
         if self.centered {
             s[2] = g.sub(s[2]).fma(rest, s[2]);
-            square = s[2].neg().fma(s[2], square);
+            let left = s[2].neg().fma(s[2], spread);
+            // Rounding alone can take it below zero, where there is no root; NaN still comes through.
+            spread = V::select(left.lt(V::zero()), V::zero(), left);
         }
-        let mut u = g.div(square.sqrt().add(eps));
+        let mut u = g.div(spread.sqrt().add(above_zero(eps)));
         if self.momentum != 0.0 {
             s[1] = s[1].fma(momentum, u);
             u = s[1];
