@@ -55,7 +55,7 @@ enum Work<'a, T: Real> {
 }
 
 /// Rows that go into each stage, and out of the last.
-fn rows<T: Real>(net: &Network<T>, batch: usize, steps: usize) -> Vec<usize> {
+pub(super) fn rows<T: Real>(net: &Network<T>, batch: usize, steps: usize) -> Vec<usize> {
     let mut out = vec![batch * steps];
     for s in &net.stages {
         let ended = matches!(s, Stage::Recurrent(r) if !r.every);

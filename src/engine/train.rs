@@ -2,7 +2,7 @@
 //! back between any two of them. Knows no Python.
 
 use super::feed::name_units;
-use super::network::Network;
+use super::network::{Network, Stage};
 use super::op::Kind;
 use super::pass::{Mode, Outcome, Request, Stop, Time, Top, Training};
 use super::program::{Program, fnv1a};
@@ -139,13 +139,7 @@ impl<T: Real> Trainer<T> {
 
     /// Takes a step for each learning rate, at most to the end of the epoch in work.
     pub fn run(&mut self, net: &Network<T>, data: &Data<T>, rates: &[f64], w: &Watch<'_>) -> Result<Report, Error> {
-        let alone = data.rows > 1 && data.rows % self.plan.batch == 1;
-        if let (true, Some(p)) = (alone, net.program()) {
-            p.check_batch(1, true).map_err(|e| {
-                let batch = self.plan.batch;
-                Error::Argument(format!("the last batch of {} samples by {batch} has one sample: {e}", data.rows))
-            })?;
-        }
+        self.check(net, data)?;
         let order = self.order(data.rows);
         let mut report = Report::default();
         let mut batch = Batch::default();
@@ -186,6 +180,23 @@ impl<T: Real> Trainer<T> {
         Ok(report)
     }
 
+    /// Refuses before the first step what some step of the epoch would refuse.
+    fn check(&self, net: &Network<T>, data: &Data<T>) -> Result<(), Error> {
+        let (batch, steps) = (self.plan.batch, data.steps);
+        let alone = data.rows > 1 && data.rows % batch == 1;
+        let padded = data.lengths.as_ref().is_some_and(|n| n.iter().any(|&n| n < steps));
+        for (s, rows) in net.stages.iter().zip(super::chain::rows(net, 1, steps)) {
+            let Stage::Feed(p) = s else { continue };
+            p.check_rows(padded && rows > 1, true)?;
+            if alone {
+                p.check_batch(rows, true).map_err(|e| {
+                    Error::Argument(format!("the last batch of {} samples by {batch} has one sample: {e}", data.rows))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// Touches fresh memory, which the system hands out only then: within a step nobody could stop that. False where
     /// somebody did.
     fn touch(&mut self, stop: &dyn Fn() -> bool) -> bool {
@@ -218,7 +229,7 @@ impl<T: Real> Trainer<T> {
         w: &Watch<'_>,
     ) -> Result<(Step, Option<Look>), Error> {
         let n = batch.rows;
-        let work = (net.num_parameters() * n * data.steps) as f64;
+        let work = net.num_parameters() as f64 * n as f64 * data.steps as f64;
         let quick = self.last.map_or(2.0 * work < SMALL, |s| s < LONG);
         let top = match &data.y {
             Targets::Classes(_) => Top::Loss(self.plan.loss, Target::Classes(&batch.classes)),
