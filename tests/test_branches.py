@@ -44,6 +44,15 @@ def test_doubling_has_no_end(dtype: str, nested: bool) -> None:
     assert got == pytest.approx(3_000 * each + np.log2(np.linalg.norm(v)), rel=1e-6)
 
 
+def test_a_learned_factor_has_a_gradient_beyond_its_type() -> None:
+    """sum(g f) of four rows is 16 times 1e38 times 1e5: no float32, but a mantissa and an exponent."""
+    layer = vg.Residual(vg.Dense(4, init="identity"), learned=True, scale=1.0, name="r")
+    net = vg.Network(4, [layer], rng=0)
+    x, v = np.full((4, 4), 1e38, np.float32), np.full((4, 4), 1e5, np.float32)
+    got = float(np.asarray(net.gradients(x, cotangent=v).log2_norm("r.scale")).item())
+    assert got == pytest.approx(np.log2(16) + np.log2(1e38) + np.log2(1e5), rel=1e-6)
+
+
 def input_gradient(net: vg.Network, x: Any, v: Any) -> Any:
     """dL/d(input) as plain floats."""
     m, e = net.gradients(x, cotangent=v).scaled_input

@@ -15,7 +15,7 @@ use crate::kernels::matmul::{Matrix, Scratch, Start, product};
 use crate::num::aligned::Buffer;
 use crate::num::pool;
 use crate::num::real::Real;
-use crate::num::scaled::pow2;
+use crate::num::scaled::{exponent, mul_pow2, pow2};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -23,7 +23,7 @@ use std::sync::Mutex;
 /// Rows of a shared gradient that one task owns for the whole pass.
 pub(super) const ROWS: usize = 16;
 
-/// Makes room for a tensor's gradient. Shared tensors and learned slopes count an exponent for every [`ROWS`] rows
+/// Makes room for a tensor's gradient. Shared tensors count an exponent for every [`ROWS`] rows
 /// until [`settle`] gives each copy one.
 pub fn room<T: Real>(p: &Program, tensor: usize) -> Result<ScaledGradient<T>, Error> {
     let t = &p.tensors[tensor];
@@ -215,7 +215,10 @@ fn slopes<T: Real>(job: &mut Job<'_, '_, T>, tape: &Tape<T>, list: &[Use<'_>]) {
         // Rows that add nothing have no say in the scale.
         let e = values.iter().zip(exponents).filter(|(v, _)| **v != 0.0).map(|(_, &x)| x).max().unwrap_or(0);
         let sum: f64 = values.iter().zip(exponents).map(|(v, &x)| if *v == 0.0 { 0.0 } else { v * pow2(x - e) }).sum();
-        add_scaled(&mut kept.mantissa[copy..=copy], &mut kept.exponent[copy], &[T::from_f64(sum)], e);
+        // A sum of doubles may lie outside the network's own type: its power of two joins the exponent.
+        let k = if sum == 0.0 || !sum.is_finite() { 0 } else { exponent(sum) };
+        let sum = T::from_f64(mul_pow2(sum, -k));
+        add_scaled(&mut kept.mantissa[copy..=copy], &mut kept.exponent[copy], &[sum], e + k);
     }
 }
 
