@@ -61,6 +61,9 @@ impl Scale {
 
     /// The sum.
     pub fn plus(self, o: Self) -> Self {
+        if !self.m.is_finite() && !o.m.is_finite() {
+            return Self::new(self.m + o.m, 0);
+        }
         if self.m == 0.0 || !o.m.is_finite() {
             return o;
         }
@@ -136,6 +139,9 @@ mod tests {
         assert_eq!((a.at_most(b), a.at_least(b)), (a, b));
         let nan = Scale::from(f64::NAN);
         assert!(nan.at_most(a).m.is_nan() && nan.times(a).m.is_nan() && a.plus(nan).m.is_nan());
+        let infinite = Scale::from(f64::INFINITY);
+        assert!(nan.plus(infinite).m.is_nan() && infinite.plus(nan).m.is_nan());
+        assert!(infinite.plus(Scale::from(f64::NEG_INFINITY)).m.is_nan() && infinite.plus(a) == infinite);
         assert!(!nan.above(a) && !a.above(nan));
     }
 }
