@@ -101,7 +101,7 @@ impl<'a, T: Real> Feed<'a, T> {
         let ops = program.blocks.iter().flat_map(|b| b.ops.iter());
         let widest = ops.map(|o| o.widths.0.max(o.widths.1)).max().unwrap_or(1).max(program.in_features);
         // Threads that wait for each other must all run, and have more to do than to wait.
-        let alone = coupled && tape.batch * widest * widest < WORTH_MEETING;
+        let alone = coupled && tape.batch.saturating_mul(widest).saturating_mul(widest) < WORTH_MEETING;
         let hold = if coupled && !alone && threads > 1 { pool::hold(threads) } else { None };
         let sweepers = if coupled && hold.is_none() { 1 } else { threads };
         let split = tape.split(sweepers);

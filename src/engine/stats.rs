@@ -15,7 +15,7 @@ pub const BINS: usize = 32;
 pub struct Stats {
     /// Step of each unit.
     pub step: Vec<i64>,
-    /// 0 dense, 1 activation, 2 residual, 4 gate, 5 concatenation, 6 dropout.
+    /// 0 dense, 1 activation, 2 residual, 3 normalisation, 4 gate, 5 concatenation, 6 dropout.
     pub kind: Vec<u8>,
     /// Output width.
     pub width: Vec<i64>,

@@ -1,5 +1,6 @@
 //! engine: normalisation in the sweep, forward above backward. Where rows of a batch see each other, threads meet once in
-//! each direction: every chunk of rows gives its moments or sums, and each thread joins those of all chunks in order.
+//! each direction: every chunk of rows gives its moments or sums, and each thread joins those of all chunks in
+//! order. Knows no other layers.
 
 use super::norm::Norm;
 use super::op::{Ref, Source};
@@ -60,7 +61,8 @@ impl<T: Real> Scene<'_, T> {
         whole
     }
 
-    /// One row once more, by the statistics that were taken of it (`kept`) or of the batch. x, y: (width,).
+    /// One row once more, by its own statistics, which are taken again (`kept` says of how many groups), or by those of the
+    /// batch. x, y: (width,).
     #[allow(clippy::too_many_arguments)] // reason: the places of one row
     pub(super) fn norm_again(
         &self,
@@ -141,7 +143,6 @@ impl<T: Real> Scene<'_, T> {
     ) -> bool {
         let (i, mut wide) = (at.iteration, std::mem::take(&mut w.wide));
         let n = w.rows.len() * width;
-        let mut whole = true;
         if let Some(rows) = norm.rows::<T>(width) {
             let kept = at.place(Source::Slot(norm.kept));
             let kept = share.slots[kept.0].get(kept.1);
@@ -154,7 +155,11 @@ impl<T: Real> Scene<'_, T> {
             wide.factors.resize(w.rows.len(), 1.0);
             let coupled = !norm.runs(self.training.is_some());
             if coupled {
-                whole = self.take_sums(w, share, (x, delta), width, &mut wide);
+                // Without the others' sums there is nothing to go on with.
+                if !self.take_sums(w, share, (x, delta), width, &mut wide) {
+                    w.wide = wide;
+                    return false;
+                }
             }
             let Wide { columns: c, factors, .. } = &mut wide;
             let (mean, rest) = c.split_at(width);
@@ -167,7 +172,7 @@ impl<T: Real> Scene<'_, T> {
             w.e.iter_mut().for_each(|e| *e += shift);
         }
         w.wide = wide;
-        whole
+        true
     }
 
     /// Means over the batch of the deltas and of the deltas times xhat, behind the columns, in the largest exponent of

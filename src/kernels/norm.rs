@@ -63,6 +63,9 @@ fn total<W: Vector<Elem = f64>>(v: [W; 2]) -> f64 {
 }
 
 /// What a gain or shift that is not there stands for.
+///
+/// # Safety
+/// `p` is valid for reading `left` elements from j on.
 #[inline(always)]
 unsafe fn or<T: Real, I: Isa>(p: Option<*const T>, j: usize, left: usize, otherwise: f64) -> Pair<T, I> {
     match p {
@@ -73,6 +76,9 @@ unsafe fn or<T: Real, I: Isa>(p: Option<*const T>, j: usize, left: usize, otherw
 }
 
 /// Lanes past a row's end count nothing: they were loaded as zeros, which a mean would move.
+///
+/// # Safety
+/// `x` is valid for reading `left` elements.
 #[inline(always)]
 unsafe fn less<T: Real, I: Isa>(x: *const T, left: usize, mean: f64) -> Pair<T, I> {
     let m = <T::V<I> as Vector>::Wide::splat(mean);

@@ -81,9 +81,9 @@ pub trait Lanes: Copy + Sync {
 /// Sums over an update.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Change {
-    /// Squares of what was added to the weights (or of the direction).
+    /// Squares of what was added to the weights (or of the direction); what is below 1e-160 of a double counts as zero.
     pub moved: ScaledSum,
-    /// Squares of the weights before.
+    /// Squares of the weights before, or after where the sum left a double's range.
     pub weights: ScaledSum,
     /// Weights that stayed equal to the bit.
     pub unchanged: u64,

@@ -1,4 +1,5 @@
-//! kernels: copies of parts of a product's operands, laid out for its tiles. Pure data movement.
+//! kernels: copies of parts of a product's operands, laid out for its tiles. Pure data movement;
+//! knows no arithmetic.
 
 use super::{Matrix, transpose};
 use crate::num::real::Real;

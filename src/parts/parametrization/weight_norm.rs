@@ -1,4 +1,4 @@
-//! parts: weight normalisation: length and direction of a row of weights learn apart.
+//! parts: weight normalisation: length and direction of a row of weights learn apart. Knows one row.
 
 use super::Rule;
 use crate::kernels::row_affine::{affine, affine_onto, row_norm, row_sums};

@@ -1,4 +1,4 @@
-//! parts: weight standardisation: rows of weights of mean zero and a variance that the fan-in sets.
+//! parts: weight standardisation: rows of weights of mean zero and a variance that the fan-in sets. Knows one row.
 
 use super::Rule;
 use crate::kernels::row_affine::{affine, affine_onto, row_sums};
