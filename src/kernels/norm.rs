@@ -6,7 +6,7 @@
 
 use crate::kernels::delta::{BAND, on_grid};
 use crate::num::real::Real;
-use crate::num::scaled::{exponent, pow2};
+use crate::num::scaled::{exponent, mul_pow2};
 use crate::num::simd::{Isa, Kernel, Vector, dispatch};
 
 /// Numbers kept of a group of a row: its mean and the reciprocal of its deviation, each as itself and what rounding to
@@ -145,6 +145,10 @@ impl<T: Real> Kernel for Forward<'_, T> {
                         j += n;
                     }
                     *inv = 1.0 / (total(s) / len as f64 + eps).sqrt();
+                    if !(*inv > 0.0 && *inv < f64::INFINITY) {
+                        // SAFETY: group i lies within x, as above.
+                        (mean[i], *inv) = again(std::slice::from_raw_parts(x.add(i * len), len), centre, eps);
+                    }
                 }
                 for (i, kept) in kept.chunks_exact_mut(KEPT).enumerate() {
                     keep(kept, mean[i], inv[i]);
@@ -165,6 +169,22 @@ impl<T: Real> Kernel for Forward<'_, T> {
             }
         }
     }
+}
+
+/// Mean and reciprocal deviation of a group whose sums left the range of doubles, with its scale taken out. A group
+/// without any deviation has none to divide by: it becomes zeros.
+#[cold]
+fn again<T: Real>(x: &[T], centre: bool, eps: f64) -> (f64, f64) {
+    let largest = x.iter().fold(0.0f64, |m, x| if x.finite() { m.max(x.to_f64().abs()) } else { f64::NAN });
+    if largest.is_nan() {
+        return (f64::NAN, f64::NAN);
+    }
+    let k = if largest == 0.0 { 0 } else { exponent(largest) };
+    let (n, scaled) = (x.len() as f64, |x: &T| mul_pow2(x.to_f64(), -k));
+    let mean = if centre { x.iter().map(scaled).sum::<f64>() / n } else { 0.0 };
+    let squares = x.iter().map(|x| (scaled(x) - mean) * (scaled(x) - mean)).sum::<f64>();
+    let deviation = (squares / n + mul_pow2(eps, -2 * k)).sqrt();
+    (mul_pow2(mean, k), if deviation == 0.0 { 0.0 } else { mul_pow2(1.0 / deviation, -k) })
 }
 
 fn keep<T: Real>(kept: &mut [T], mean: f64, inv: f64) {
@@ -253,7 +273,7 @@ impl<T: Real> Kernel for Backward<'_, T> {
                     }
                     let m = <T::V<I> as Vector>::Wide::splat(mean);
                     let (a, b) = (<T::V<I> as Vector>::Wide::splat(-a[i]), <T::V<I> as Vector>::Wide::splat(-b[i]));
-                    let f = <T::V<I> as Vector>::Wide::splat(inv * pow2(-shift));
+                    let f = <T::V<I> as Vector>::Wide::splat(mul_pow2(inv, -shift));
                     let mut j = 0;
                     while j < len {
                         let v = load::<T, I>(x.add(i * len + j), len - j);

@@ -142,7 +142,8 @@ impl Kernel for Join<'_> {
                 put([m, m], mean.as_mut_ptr().add(j), left, 1);
                 let v = q.mul(I::F64::splat(1.0 / n));
                 put([v, v], var.as_mut_ptr().add(j), left, 1);
-                let i = I::F64::splat(1.0).div(v.add(I::F64::splat(eps)).sqrt());
+                // A variance beyond a double is no number: zeros would look like values. v - v is zero for all others.
+                let i = I::F64::splat(1.0).div(v.add(I::F64::splat(eps)).sqrt()).add(v.sub(v));
                 put([i, i], inv.as_mut_ptr().add(j), left, 1);
             }
         });

@@ -124,3 +124,43 @@ fn columns_back_and_forth_by_hand() {
     columns_backward(by, &d, &[1.0, 1.0], &x, None, &mut out);
     assert_eq!(out, [1.0, 4.0, 3.0, 8.0]);
 }
+
+/// What is normalised does not depend on its scale, also where squares leave the range of doubles.
+#[test]
+fn rows_of_any_scale() {
+    for (width, groups, centre) in [(66, 3, true), (37, 1, false), (64, 1, true)] {
+        let rows = Rows { width, groups, centre, eps: 0.0 };
+        let of = |x: &[f64]| {
+            let (mut y, mut kept, mut out) = (x.to_vec(), vec![0.0; 3 * groups * KEPT], x.to_vec());
+            forward(rows, x, &mut y, &mut kept, None, None);
+            let mut e = vec![0; 3];
+            backward(rows, &numbers::<f64>(3 * width, 1), x, &kept, None, &mut out, &mut e);
+            (y, out, e)
+        };
+        let x = numbers::<f64>(3 * width, 0);
+        let (y, d, e) = of(&x);
+        for k in [-1000, -600, 520, 800, 1010] {
+            let large: Vec<f64> = x.iter().map(|x| mul_pow2(*x, k)).collect();
+            let (y2, d2, e2) = of(&large);
+            assert!(y.iter().zip(&y2).all(|(a, b)| (a - b).abs() < 1e-13), "{width} {k}");
+            for (r, (&e, &e2)) in e.iter().zip(&e2).enumerate() {
+                let at = r * width..(r + 1) * width;
+                let pairs = d[at.clone()].iter().zip(&d2[at]);
+                assert!(pairs.into_iter().all(|(a, b)| (a - mul_pow2(*b, e2 - e + k)).abs() < 1e-12), "{width} {k}");
+            }
+        }
+    }
+    // Without eps a constant row has no deviation to divide by.
+    let (mut y, mut kept) = ([9.0f32; 4], [0.0; 2 * KEPT]);
+    forward(Rows { width: 2, groups: 1, centre: true, eps: 0.0 }, &[3.0, 3.0, 0.0, 0.0], &mut y, &mut kept, None, None);
+    assert_eq!(y, [0.0; 4]);
+}
+
+#[test]
+fn a_variance_beyond_doubles_is_no_number() {
+    let x = [1e200f64, 1.0, -1e200, 2.0];
+    let (mut mean, mut m2, mut out) = ([0.0; 2], [0.0; 2], [0.0; 6]);
+    moments(&x, &mut mean, &mut m2);
+    join_moments(&[&[mean, m2].concat()], &[2], 1e-5, &mut out);
+    assert!(out[2].is_nan() && out[3] > 0.0);
+}
