@@ -197,7 +197,8 @@ def test_a_weight_without_a_gradient_stays_without_eps_too(name: str, eps: float
     net = vg.Network(4, [vg.Dense(4)], rng=0)
     options = {"weight_decay": 0.0} if name == "adamw" else {}
     before, zeros = net.parameters(), np.zeros((8, 4), np.float32)
-    net.fit(zeros, zeros, epochs=3, batch_size=4, loss="mse", optimizer=getattr(vg.optimizers, name)(eps=eps, **options))
+    rule = getattr(vg.optimizers, name)(eps=eps, **options)
+    net.fit(zeros, zeros, epochs=3, batch_size=4, loss="mse", optimizer=rule)
     assert all((v == before[k]).all() for k, v in net.parameters().items())
 
 
