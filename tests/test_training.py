@@ -208,14 +208,16 @@ def test_batch_normalisation_needs_more_than_one_sample_in_the_last_batch() -> N
 
 
 def test_an_epoch_that_cannot_end_does_not_begin() -> None:
-    """Along time too: a last batch of one sample, and sequences of several lengths where all steps make one batch."""
+    """Along time too: a last batch of one, and several lengths where all steps make one batch."""
     x, y = np.zeros((33, 6, 3), np.float32), np.arange(33) % 2
     net = vg.Network(3, [vg.Recurrent("gru", 5, read="last"), vg.BatchNorm(), vg.Dense(2)], rng=0)
     before = net.parameters()
     with refused(vg.ArgumentError, "the last batch of 33 samples by 32 has one sample", "at least 2"):
         net.fit(x, y, epochs=1, batch_size=32)
     assert all((v == before[k]).all() for k, v in net.parameters().items())
-    net = vg.Network(3, [vg.Dense(4), vg.BatchNorm(), vg.Recurrent("gru", 5, read="last"), vg.Dense(2)], rng=0)
+    net = vg.Network(
+        3, [vg.Dense(4), vg.BatchNorm(), vg.Recurrent("gru", 5, read="last"), vg.Dense(2)], rng=0
+    )
     net.fit(x, y, epochs=1, batch_size=32)
     before, lengths = net.parameters(), np.full(33, 6)
     lengths[-1] = 4

@@ -161,7 +161,7 @@ NAMES = list(vg.optimizers.names())
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_optimizer_holds_subnormal_numbers(name: str) -> None:
-    """Where gradients vanish most of what is remembered would be: a product of one costs hundreds of cycles."""
+    """Where gradients vanish, most of what is remembered would be; products of them cost hundreds of cycles."""
     net, x, y = deep(300)
     options: dict[str, Any] = {"sgd": {"momentum": 0.9}, "adam": {"amsgrad": True}}.get(name, {})
     if name == "rmsprop":
