@@ -161,7 +161,7 @@ NAMES = list(vg.optimizers.names())
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_optimizer_holds_subnormal_numbers(name: str) -> None:
-    """Where gradients vanish, most of what is remembered would be; products of them cost hundreds of cycles."""
+    """Most of what is remembered would be, where gradients vanish, at hundreds of cycles a product."""
     net, x, y = deep(300)
     options: dict[str, Any] = {"sgd": {"momentum": 0.9}, "adam": {"amsgrad": True}}.get(name, {})
     if name == "rmsprop":

@@ -67,7 +67,7 @@ class BusyError(VgcoreError, RuntimeError):
     """A network or a training is in use by the pass that this very call was made from.
 
     Python runs signal handlers in the midst of a pass, on its thread. One that wanted the parameters that a
-    step is changing would wait for ever; it should set a flag, to be looked at after the pass or in a callback.
+    step is changing would wait for ever; it should set a flag, to be looked at afterwards or in a callback.
     """
 
 
