@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import vgcore as vg
 from vgcore._depth_search import baseline, judged
+from vgcore._mitigation_base import Applied
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(128, 8)).astype(np.float32)
@@ -149,3 +150,37 @@ def test_verdicts_and_baselines_are_what_they_say() -> None:
 def test_refusals_say_what_to_do(call: Any, message: str) -> None:
     with pytest.raises(vg.ArgumentError, match=message):
         call()
+
+
+# --- cures -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: vg.depth.remove(net, [2]),
+        lambda net: net.without([2]),
+        lambda net: vg.depth.prune(net, X, LABELS, tolerance=0.5).network,
+        lambda net: vg.depth.grow(net, 9),
+        vg.depth.stochastic,
+        lambda net: vg.depth.stochastic(net, rule="uniform"),
+    ],
+)
+def test_a_network_of_another_depth_keeps_its_cures(change: Any) -> None:
+    cured = relu(6).mitigate("rezero", "adam:0.02")
+    changed = change(cured)
+    assert changed.cures == cured.cures
+    assert changed.training_defaults == cured.training_defaults
+    assert changed.fit(X, LABELS, rng=0).meta["optimizer"] == "adam(lr=0.02)"
+
+
+def test_every_stage_of_growth_is_trained_as_the_cures_say() -> None:
+    made = vg.depth.progressive(relu(2).mitigate("adam:0.02"), X, LABELS, to=8, rng=0, batch_size=64)
+    assert [history.meta["optimizer"] for history in made.histories] == 3 * ["adam(lr=0.02)"]
+
+
+def test_a_start_that_a_cure_has_written_down_is_known_under_its_new_name() -> None:
+    net = vg.mlp(3, 8, skip="residual", rng=0)
+    net._applied = Applied(settled=frozenset({"hidden.weight", "input.weight"}))
+    flat = vg.depth.stochastic(net)
+    assert {f"hidden{i}.weight" for i in range(3)} | {"input.weight"} <= flat._applied.settled

@@ -51,7 +51,7 @@ def stochastic(net: Network, last: float = 0.5, *, rule: str = "linear") -> Netw
     With rule "linear" the probability of being there falls from the input to the output as
     `linear_survival` says: a Repeat of Residual blocks is then written out, one layer a copy, named
     ``hidden0``, ``hidden1``, ... for one named "hidden". With "uniform" all blocks have `last` and a Repeat
-    stays one. Parameters keep their values.
+    stays one. Parameters keep their values, and the network its cures.
 
     Args:
         net: a network along depth with Residual blocks at its top level or as the steps of a Repeat.
@@ -90,7 +90,7 @@ def stochastic(net: Network, last: float = 0.5, *, rule: str = "linear") -> Netw
             "vg.Residual([...]), as vg.mlp(..., skip='residual') does"
         )
     arrays = _surgery.arrays_of(net)
-    return Network._restore(net.in_features, layers, net.dtype.name, net.seed, arrays)
+    return Network._restore(net.in_features, layers, net.dtype.name, net.seed, arrays, net._applied)
 
 
 def _thinned(layer: Layer, survival: float) -> Layer:

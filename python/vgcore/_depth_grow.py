@@ -26,10 +26,11 @@ Arrays = dict[str, NDArray[Any]]
 def grow(net: Network, to: int, *, at: str | None = None, noise: float = 0.0) -> Network:
     """Return a deeper network that computes the same: new steps of a Repeat start as the identity.
 
-    Old steps keep their weights; new ones come behind them. In a step of Residual blocks the last linear map
-    of each branch becomes 0 (a learned scale: that alone), so that the block hands on its input, exactly. In
-    a plain step each Dense becomes the identity matrix: exact where the activation applied twice is the
-    activation (identity, relu, ...), and near it else (tanh, whose steps shrink what they hand on).
+    Old steps keep their weights; new ones come behind them; the network keeps its cures. In a step of
+    Residual blocks the last linear map of each branch becomes 0 (a learned scale: that alone), so that the
+    block hands on its input, exactly. In a plain step each Dense becomes the identity matrix: exact where the
+    activation applied twice is the activation (identity, relu, ...), and near it else (tanh, whose steps
+    shrink what they hand on).
 
     Args:
         net: a network along depth with a Repeat whose steps own their parameters.

@@ -245,7 +245,8 @@ def removable(
 
 
 def remove(net: Network, steps: Iterable[int]) -> Network:
-    """Return a network without the given steps; all others keep their weights and names.
+    """Return a network without the given steps; all others keep their weights and names, and the network its
+    cures.
 
     Numbers are those of a GradientFlow, 0 nearest the input. Removing Residual steps leaves their shortcuts.
 

@@ -124,7 +124,7 @@ def without(net: N, removed: Iterable[int]) -> N:
         for name, value in arrays.items():
             if first <= _owner(name, owners) < first + count:
                 result[name] = value if rows is None else np.ascontiguousarray(value[rows])
-    return type(net)._restore(net.in_features, kept, net.dtype.name, net.seed, result)
+    return type(net)._restore(net.in_features, kept, net.dtype.name, net.seed, result, net._applied)
 
 
 def extended(net: N, index: int, n: int) -> tuple[N, Arrays]:
@@ -138,6 +138,7 @@ def extended(net: N, index: int, n: int) -> tuple[N, Arrays]:
     rows = [*range(old.n), *[old.n - 1] * (n - old.n)]
     layers[index] = _with_copies(old, n, None if old.tied else rows)
     grown = type(net)(net.in_features, layers, dtype=net.dtype, rng=net.seed)
+    grown._applied = net._applied
     before, after = arrays_of(net), arrays_of(grown)
     owners = _owners(layers, net.in_features)
     mine: Arrays = {}
@@ -160,6 +161,7 @@ def unrolled(net: N, wanted: Callable[[Repeat], bool]) -> N:
     owners = _owners(layers, net.in_features)
     flat: list[Layer] = []
     result: Arrays = {}
+    settled = set(net._applied.settled)
     for index, layer in enumerate(layers):
         mine = {name: value for name, value in arrays.items() if _owner(name, owners) == index}
         if not (isinstance(layer, Repeat) and not layer.tied and wanted(layer)):
@@ -180,8 +182,12 @@ def unrolled(net: N, wanted: Callable[[Repeat], bool]) -> N:
             }
             for name, value in mine.items():
                 start = max((end for end in ends if name.startswith(end)), key=len)
-                result[f"{ends[start]}.{name.removeprefix(start)}"] = value[copy]
-    return type(net)._restore(net.in_features, flat, net.dtype.name, net.seed, result)
+                new = f"{ends[start]}.{name.removeprefix(start)}"
+                result[new] = value[copy]
+                if name in net._applied.settled:
+                    settled.add(new)
+    applied = replace(net._applied, settled=frozenset(settled))
+    return type(net)._restore(net.in_features, flat, net.dtype.name, net.seed, result, applied)
 
 
 def _part(layer: Layer, index: int) -> str:

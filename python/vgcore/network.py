@@ -98,7 +98,8 @@ class Network(Cured, Training):
         return twin
 
     def without(self, steps: Iterable[int]) -> Self:
-        """Return the network without some of its steps; all others keep their weights and names.
+        """Return the network without some of its steps; all others keep their weights and names,
+        and the network its cures.
 
         ``vg.depth.removable(net, x, y)`` measures what each step does. Steps are numbered as in a
         GradientFlow, 0 nearest the input; a Residual that goes leaves its shortcut.
@@ -112,6 +113,4 @@ class Network(Cured, Training):
             >>> net.without([1, 5, 9]).parameter_shapes()["hidden.weight"]
             (7, 4, 4)
         """
-        shorter = _surgery.without(self, steps)
-        shorter._applied = self._applied
-        return shorter
+        return _surgery.without(self, steps)
