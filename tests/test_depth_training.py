@@ -110,8 +110,14 @@ def test_both_ends_are_told_when_there_is_no_border_between_them() -> None:
 
 
 def test_verdicts_and_baselines_are_what_they_say() -> None:
-    assert baseline([0, 0, 0, 1], None) == pytest.approx(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)))
-    assert baseline(np.array([[0.0, 1.0], [2.0, 1.0]]), "mse") == 0.5
+    assert baseline([0, 0, 0, 1], vg.losses.cross_entropy()) == pytest.approx(
+        -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
+    )
+    assert baseline(np.array([[0.0, 1.0], [2.0, 1.0]]), vg.losses.mse()) == 0.5
+    shares = np.array([[1.0, 0.0], [0.25, 0.75]])
+    assert baseline(shares, vg.losses.cross_entropy()) == pytest.approx(
+        -(0.625 * np.log(0.625) + 0.375 * np.log(0.375))
+    )
     falls = np.linspace(1.0, 0.0, 100)
     assert judged(3, falls, 1.0, 0.1).trains
     assert judged(3, falls, 1.0, 0.1).final == pytest.approx(falls[-10:].mean())
@@ -143,13 +149,32 @@ def test_verdicts_and_baselines_are_what_they_say() -> None:
         ),  # type: ignore[arg-type,return-value]
         (
             lambda: vg.depth.trainable_depth(relu, X, X, loss="smooth_l1"),
-            r"loss: expected cross_entropy or mse wit",
+            r"loss: expected cross_entropy, mse or bce_with_logits without parameters, whose baselines",
         ),
     ],
 )
 def test_refusals_say_what_to_do(call: Any, message: str) -> None:
     with pytest.raises(vg.ArgumentError, match=message):
         call()
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", vg.losses.cross_entropy()])
+def test_shares_of_classes_have_the_border_that_labels_have(loss: Any) -> None:
+    options: dict[str, Any] = {"optimizer": vg.SGD(0.1, momentum=0.9), "epochs": 6, "batch_size": 16}
+    one_hot = np.eye(2, dtype=np.float32)[LABELS]
+    labels = vg.depth.trainable_depth(relu, X, LABELS, 1, 3, loss=loss, **options)
+    shares = vg.depth.trainable_depth(relu, X, one_hot, 1, 3, loss=loss, **options)
+    assert shares.baseline == pytest.approx(labels.baseline, rel=1e-12)
+    assert (shares.depth, shares.fails_from) == (labels.depth, labels.fails_from) == (3, None)
+
+
+def test_targets_that_do_not_fit_the_loss_are_refused_as_fit_refuses_them() -> None:
+    with pytest.raises(vg.DTypeError, match=r"y: expected float32, got int64"):
+        vg.depth.trainable_depth(relu, X, LABELS, 1, 3, loss="mse")
+    with pytest.raises(vg.DTypeError, match=r"y: expected float32, got bool"):
+        vg.depth.trainable_depth(relu, X, LABELS.astype(bool), 1, 3)
+    with pytest.raises(vg.DTypeError, match=r"y: expected float32, got bool"):
+        vg.depth.removable(relu(3), X, LABELS.astype(bool))
 
 
 # --- cures -----------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _surgery
-from ._arrays import as_array
 from ._checks import as_real
+from ._fit import default_loss
 from ._plot_lines import new_axes
 from ._table import render, render_html, to_pandas
 from .errors import ArgumentError
@@ -183,13 +183,6 @@ class Pruned:
         )
 
 
-def default_loss(y: Any, loss: str | Loss | None) -> Loss:
-    """Return the loss that was given; without one, cross_entropy for class labels and mse for numbers."""
-    if loss is not None:
-        return as_loss(loss)
-    return as_loss("cross_entropy" if as_array(y, "y").dtype.kind in "iub" else "mse")
-
-
 def removable(
     net: Network,
     x: ArrayLike,
@@ -222,7 +215,7 @@ def removable(
         >>> len(vg.depth.removable(net, x, 2 * x))
         20
     """
-    chosen = default_loss(y, loss)
+    chosen = default_loss(y) if loss is None else as_loss(loss)
     all_steps = _surgery.steps_of(net)
     square = [step.number for step in all_steps if step.square and len(all_steps) > 1]
     wanted = square if steps is None else sorted(_surgery.checked_steps(steps, all_steps))
@@ -293,7 +286,7 @@ def prune(
         (True, True)
     """
     limit = as_real(tolerance, "tolerance", minimum=0.0)
-    chosen = default_loss(y, loss)
+    chosen = default_loss(y) if loss is None else as_loss(loss)
     measured = removable(net, x, y, chosen)
     before = measured.full_loss
     if not np.isfinite(before):

@@ -15,14 +15,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._arrays import as_array
 from ._checks import as_real, as_size, shown
+from ._fit import default_loss
 from ._plot_lines import new_axes
 from ._rng import RngLike, seed_of
+from ._stagnation import guessing
 from ._table import render, render_html, to_pandas
 from .errors import ArgumentError
+from .losses import Loss, as_loss
 from .network import Network
 
 __all__ = ["TrainableDepth", "Trial", "trainable_depth"]
 
+#: Losses whose best constant answer is known.
+BASELINES = ("cross_entropy", "mse", "bce_with_logits")
 #: Share of the training steps, at the end, over which the loss is averaged for the verdict.
 _TAIL = 0.1
 
@@ -168,7 +173,7 @@ def trainable_depth(
 
     Raises:
         ArgumentError: `low` is not below `high`, shares outside their ranges, another loss than
-            cross_entropy and mse (whose baselines are known), or `build` makes no network.
+            cross_entropy, mse and bce_with_logits (whose baselines are known), or `build` makes no network.
         Others as for `Network.fit`.
 
     Source: Schoenholz, Gilmer, Ganguli, Sohl-Dickstein 2017, arXiv:1611.01232, section 5.
@@ -193,14 +198,17 @@ def trainable_depth(
     if not callable(build):
         raise ArgumentError(f"build: expected a function of the depth, got {shown(build)}")
     seed = seed_of(rng)
-    floor = baseline(y, loss)
+    chosen = _known(default_loss(y) if loss is None else as_loss(loss))
+    floor = math.nan
     trials: list[Trial] = []
 
     def trains(depth: int) -> bool:
+        nonlocal floor
         net = build(depth)
         if not isinstance(net, Network):
             raise ArgumentError(f"build: expected a vg.Network for depth {depth}, got {shown(net)}")
-        history = net.fit(x, y, epochs=epochs, loss=loss, rng=seed, **fit)
+        history = net.fit(x, y, epochs=epochs, loss=chosen, rng=seed, **fit)
+        floor = baseline(y, chosen)  # only now is it known that the targets fit the loss
         trials.append(judged(depth, np.asarray(history.loss, np.float64), floor, share))
         return trials[-1].trains
 
@@ -235,22 +243,23 @@ def judged(depth: int, loss: NDArray[np.float64], floor: float, gain: float) -> 
     )
 
 
-def baseline(y: ArrayLike, loss: Any) -> float:
-    """Return the mean loss of the best answer that ignores the input.
+def baseline(y: ArrayLike, loss: Loss) -> float:
+    """Return the mean loss of the best answer that ignores the input, for targets that fit the loss.
 
     Example:
-        >>> round(baseline([0, 1, 0, 1], None), 6)
+        >>> from vgcore.losses import cross_entropy
+        >>> round(baseline([0, 1, 0, 1], cross_entropy()), 6)
         0.693147
     """
-    target = as_array(y, "y")
-    name = getattr(loss, "name", loss)
-    classes = target.dtype.kind in "iub"
-    if name not in (None, "cross_entropy", "mse") or getattr(loss, "params", None):
+    found = guessing(loss.name, as_array(y, "y"))
+    return math.nan if found is None else found
+
+
+def _known(loss: Loss) -> Loss:
+    """Return a loss whose best constant answer is known."""
+    if loss.name not in BASELINES or loss.params:
         raise ArgumentError(
-            f"loss: expected cross_entropy or mse without parameters, whose baselines are known, got {loss!r}"
+            f"loss: expected {', '.join(BASELINES[:-1])} or {BASELINES[-1]} without parameters, whose "
+            f"baselines are known, got {loss!r}"
         )
-    if classes:
-        counts = np.unique(target, return_counts=True)[1]
-        shares = counts / counts.sum()
-        return float(-(shares * np.log(shares)).sum())
-    return float(np.var(target.astype(np.float64), axis=0).mean())
+    return loss
