@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,6 +169,47 @@ def test_candidates_that_do_not_apply_are_listed_with_the_reason() -> None:
     assert [trial.name for trial in found.trials] == ["activation:relu"]
     with pytest.raises(vg.UnknownNameError):
         deep(5, "tanh").doctor(x, y, candidates=["residul"])
+
+
+def test_one_candidate_need_not_be_in_a_list() -> None:
+    x, y = images(64)
+    for alone in ("rezero", vg.mitigations.rezero()):
+        found = deep(30, "sigmoid").doctor(x, y, candidates=alone, steps=2)
+        assert [trial.name for trial in found.trials] == ["rezero"]
+    both = deep(30, "sigmoid").doctor(x, y, candidates="activation:relu+rezero", steps=2)
+    assert [trial.name for trial in both.trials] == ["activation:relu+rezero"]
+
+
+def test_lists_are_data_as_for_fit() -> None:
+    x, y = images(8)
+    found = deep(3, "tanh").doctor(x.tolist(), y.tolist(), candidates=["lsuv"], steps=2)
+    same = deep(3, "tanh").doctor(x, y, candidates=["lsuv"], steps=2)
+    assert [t.loss for t in found.trials] == [t.loss for t in same.trials]
+    assert found.settings["loss"] == "cross_entropy()"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"rates": 0.1}, vg.ArgumentError, r"rates: expected learning rates such as \(0.01, 0.1\), got 0.1"),
+        ({"rates": ()}, vg.ArgumentError, r"rates: expected at least one learning rate, got none"),
+        ({"candidates": 5}, vg.ArgumentError, r'candidates: expected cures such as \["rezero", .*got 5'),
+        ({"y": -1}, vg.LabelError, r"y: .*-1"),
+        ({"y": 10**9}, vg.LabelError, r"y: .*1000000000"),
+        ({"x": np.nan}, vg.NonFiniteError, r"x: "),
+    ],
+)
+def test_what_is_wrong_with_the_arguments_is_said_first(
+    change: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    x, y = images(64)
+    given: dict[str, Any] = {"x": x, "y": y, "steps": 2} | change
+    for name, array in (("x", x), ("y", y)):
+        if name in change:  # a bad value far down
+            array[50] = change[name]
+            given[name] = array
+    with pytest.raises(error, match=message):
+        deep(4, "tanh").doctor(**given)
 
 
 def test_equal_networks_are_tried_once() -> None:

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike
 from ._mitigation_base import Applied, Draft
 from ._mitigation_rewrite import named, same_start, starts
 from ._running import Running
-from .errors import ArgumentError
 
 if TYPE_CHECKING:
     from ._progress import ProgressLike
@@ -67,6 +66,7 @@ class Cured(Running):
             ArgumentError: a parameter that a cure does not have, or two cures that do not go together, with
                 the reason; earlier ``net.cures`` count too.
             DoesNotApply: a cure that would change nothing in this network, with the reason; an ArgumentError.
+            ShapeError, DTypeError, NonFiniteError: `x` is no input of this network.
 
         Example:
             >>> import vgcore as vg
@@ -80,11 +80,7 @@ class Cured(Running):
         from . import mitigations
 
         chosen = mitigations.as_cures(cures)
-        data = None if x is None else np.asarray(x)
-        if data is not None and data.ndim not in (2, 3):
-            raise ArgumentError(
-                f"x: expected (batch, features) or (batch, time, features), got shape {data.shape}"
-            )
+        data = None if x is None else self._door.open(x).x
         applied = self._applied
         before = Draft(
             named(self._layers),
@@ -143,7 +139,7 @@ class Cured(Running):
             budget: ``"30s"`` or seconds as a float: no trial begins later; an int: training steps over all
                 trials, which gives the same result on any machine. None: no limit.
             candidates: cures to try instead of the whole catalogue: names, texts, objects, lists of them, or
-                "a+b" for both together.
+                "a+b" for both together; one alone need not be in a list.
             steps: training steps of each trial at each rate.
             batch: samples of each step.
             rates: learning rates.

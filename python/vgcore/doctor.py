@@ -20,6 +20,8 @@ from . import _doctor_text, mitigations
 from ._checks import as_real, as_size, shown
 from ._doctor_cause import Cause, find_cause
 from ._doctor_trials import RATES, Course, Trial, confirm, constant_loss, fingerprint, run_trial
+from ._evaluate import Held
+from ._fit import default_loss
 from ._progress import Progress, ProgressLike
 from ._rng import RngLike, seed_of
 from ._table import json_safe, to_pandas
@@ -266,7 +268,7 @@ def doctor(
     falls = untouched.loss <= (1.0 - HELPS) * min(untouched.first_loss, chance)
     healthy = diagnosis.verdict == "stable" and cause.name == "none" and falls
 
-    wanted = [as_cures(value) for value in candidates] if candidates is not None else _all(net, cause)
+    wanted = _all(net, cause) if candidates is None else _given(candidates)
     refused: dict[str, str] = {}
     left_out: list[str] = []
     trials: list[Trial] = []
@@ -329,14 +331,12 @@ def _course(
         ShapeError, DTypeError, NonFiniteError, LabelError: x or y does not fit the network or the loss.
         ArgumentError: rates that are none.
     """
-    targets = np.asarray(y)
-    if loss is None:
-        loss = "cross_entropy" if targets.dtype.kind in "iu" else "mse"
-    chosen: Loss = as_loss(loss)
-    inputs = np.asarray(x)
-    net.loss(inputs[:2], targets[:2], loss=chosen)  # what is wrong with the data is said before anything runs
-    if len(inputs) != len(targets):
-        net.loss(inputs, targets, loss=chosen)
+    chosen: Loss = default_loss(y) if loss is None else as_loss(loss)
+    # What is wrong with the data, in any row, is said before anything runs.
+    data = Held(x, y).checked(net, chosen)
+    inputs, targets = data.x, data.y
+    if isinstance(rates, (str, bytes)) or not isinstance(rates, Iterable):
+        raise ArgumentError(f"rates: expected learning rates such as (0.01, 0.1), got {shown(rates)}")
     checked = tuple(as_real(rate, "rates", minimum=0.0) for rate in rates)
     if not checked:
         raise ArgumentError("rates: expected at least one learning rate, got none")
@@ -398,6 +398,17 @@ def _seconds(value: float | str) -> float:
     if not 0.0 < seconds < math.inf:
         raise ArgumentError(f"budget: expected a time above 0, got {shown(value)}")
     return seconds
+
+
+def _given(candidates: Any) -> list[tuple[Mitigation, ...]]:
+    """Return the candidates that were asked for; a text or an object alone is one of them."""
+    if isinstance(candidates, (str, Mitigation)):
+        return [as_cures(candidates)]
+    if not isinstance(candidates, Iterable):
+        raise ArgumentError(
+            f'candidates: expected cures such as ["rezero", "residual+orthogonal"], got {shown(candidates)}'
+        )
+    return [as_cures(value) for value in candidates]
 
 
 def _all(net: Network, cause: Cause) -> list[tuple[Mitigation, ...]]:
