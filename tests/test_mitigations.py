@@ -459,6 +459,17 @@ def test_theory_says_beforehand_what_is_then_measured(cures: str) -> None:
     assert abs(curve.decades_per_step - flow.decades_per_step) < 0.02
 
 
+def test_lists_are_data_as_for_fit() -> None:
+    net = deep()
+    of_array, of_list = (vg.mitigations.predict(net, x)[0] for x in (X, X.tolist()))
+    assert of_array.log10_grad_norm.tobytes() == of_list.log10_grad_norm.tobytes()
+    assert owners(net.mitigate("lsuv", x=X.tolist())) == owners(net.mitigate("lsuv", x=X))
+    with pytest.raises(vg.ShapeError, match=r"x: expected shape \(batch, 6\), got \(16, 2\)"):
+        vg.mitigations.predict(net, X[:, :2])
+    with pytest.raises(vg.NonFiniteError, match=r"x: "):
+        net.mitigate("lsuv", x=X + np.nan)
+
+
 def test_what_theory_cannot_say_is_said() -> None:
     curve, why = vg.mitigations.predict(along_time("lstm"), sequences())
     assert curve is None

@@ -297,6 +297,9 @@ def predict(net: Network, x: Any = None) -> tuple[Prediction | None, str]:
 
     `x` gives the mean square and the mean of the input and, along time, the number of steps.
 
+    Raises:
+        ShapeError, DTypeError, NonFiniteError: `x` is no input of this network.
+
     Example:
         >>> import vgcore as vg
         >>> net = vg.mlp(depth=100, width=64, activation="sigmoid", rng=0)
@@ -308,12 +311,13 @@ def predict(net: Network, x: Any = None) -> tuple[Prediction | None, str]:
 
     known: dict[str, Any] = {}
     if x is not None:
+        data = net._door.open(x).x
         known = {
-            "mean_square": float((x.astype("float64") ** 2).mean()),
-            "mean": float(x.mean(dtype="float64")),
+            "mean_square": float((data.astype("float64") ** 2).mean()),
+            "mean": float(data.mean(dtype="float64")),
         }
         if net.axis == "time":
-            known["steps"] = int(x.shape[1])
+            known["steps"] = int(data.shape[1])
     elif net.axis == "time":
         return None, "theory needs the number of time steps, so the data: give x"
     try:
