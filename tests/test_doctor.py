@@ -171,6 +171,24 @@ def test_candidates_that_do_not_apply_are_listed_with_the_reason() -> None:
         deep(5, "tanh").doctor(x, y, candidates=["residul"])
 
 
+def test_a_first_that_was_not_trained_again_is_not_said_to_be() -> None:
+    x, y = images(64)
+    net, options = deep(30, "sigmoid"), {"candidates": ["scaled_residual"], "steps": 5}
+    confirmed = net.doctor(x, y, **options)
+    assert confirmed.trials[0].confirmed
+    assert "The first was trained a second time" in " ".join(str(confirmed).split())
+    hasty = net.doctor(x, y, budget=5 * 3 * 2, **options)
+    assert not hasty.trials[0].confirmed
+    assert "The first was not trained a second time" in " ".join(str(hasty).split())
+
+
+def test_the_rules_of_the_ranking_are_told_alike_everywhere() -> None:
+    told = [" ".join(str(vg.Network.doctor.__doc__).split()), " ".join(str(rank_key.__doc__).split())]
+    for words in told:
+        assert "1 % of what the best constant answer costs" in words
+        assert "number of cures" in words
+
+
 def test_one_candidate_need_not_be_in_a_list() -> None:
     x, y = images(64)
     for alone in ("rezero", vg.mitigations.rezero()):

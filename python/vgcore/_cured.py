@@ -126,11 +126,13 @@ class Cured(Running):
         The untouched network and every candidate start from the same weights where they share them, see the
         same batches, and are trained for `steps` steps at each of the learning rates, of which the best
         counts. Then the best single cures are tried in pairs. What comes first is trained again on other
-        batches, and its worse loss counts, until the first has been. Nothing is recommended that was not run.
+        batches, and its worse loss counts, until the first has been, five times at most and while the budget
+        lasts. Nothing is recommended that was not run.
 
         The ranking (``vgcore.doctor.rank_key``): what diverged comes last; then by the loss reached, in units
-        of 1 % of the first loss; then by the share of layers that learn; then by how even the gradient is;
-        then by the cost of a step. A cure helped when its loss is at least 5 % below the untouched network's.
+        of 1 % of what the best constant answer costs; then by the share of layers that learn; then by how
+        even the gradient is; then by the number of cures; then by the cost of a step. A cure helped when its
+        loss is at least 5 % below the untouched network's and below that of the best constant answer.
 
         Args:
             x: inputs, as for `probe`; some of them make up each step's batch.

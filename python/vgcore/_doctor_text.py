@@ -24,9 +24,13 @@ _WIDTH: Final = 100
 RULE: Final = (
     "Ranked by the loss reached (in steps of 1 %), then by the share of layers that learn, then by how even "
     "the gradient is, then by the number of cures and the cost of a step. A cure helps (*) when its loss is "
-    "at least 5 % below the untouched network's and below that of the best constant answer. The first was "
-    "trained a second time on other batches; its worse loss is shown."
+    "at least 5 % below the untouched network's and below that of the best constant answer."
 )
+#: What the rule goes on with, by whether the first was trained again.
+CONFIRMED: Final = {
+    True: " The first was trained a second time on other batches; its worse loss is shown.",
+    False: " The first was not trained a second time on other batches: it may have been lucky.",
+}
 
 
 def rows(found: Prescription) -> list[dict[str, Any]]:
@@ -119,7 +123,7 @@ def text(found: Prescription) -> str:
         lines += ["", render([_cells(found, trial) for trial in (found.untouched, *shown)], _header(found))]
         if len(found.trials) > SHOWN:
             lines.append(f"  and {len(found.trials) - SHOWN} more that did worse: see prescription.table")
-        lines += ["", textwrap.fill(RULE, _WIDTH)]
+        lines += ["", textwrap.fill(RULE + CONFIRMED[shown[0].confirmed], _WIDTH)]
     lines += _advice(found)
     if found.refused:
         lines += [
