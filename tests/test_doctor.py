@@ -132,6 +132,29 @@ def test_the_code_builds_what_was_tried() -> None:
         assert curve.tobytes() == trial.curve.tobytes()
 
 
+@pytest.mark.parametrize("n", [200, 300, 1000])
+def test_the_code_builds_what_was_tried_where_cures_look_at_the_data(n: int) -> None:
+    x, y = images(n)
+    net = deep(10, "tanh")
+    wanted = ["lsuv", "layerwise_pretraining:1"]
+    found = net.doctor(x, y, candidates=wanted, steps=5, pairs=False, rates=(0.01,))
+    assert len(found.trials) == 2
+    for trial in found.trials:
+        built = eval(trial.code, {"net": net, "x": x})
+        again = built.copy().doctor(x, y, candidates=[], steps=5, rates=(0.01,)).untouched
+        assert again.losses.tobytes() == trial.losses.tobytes() or trial.confirmed
+        assert again.curve.tobytes() == trial.curve.tobytes()
+    stride = n // 128
+    assert found.trials[0].code.endswith(", x=x)" if stride == 1 else f", x=x[::{stride}])")
+    if found.recommended:
+        best = eval(found.recommended[0].code, {"net": net, "x": x})
+        assert owned(found.best()) == owned(best)
+
+
+def owned(net: vg.Network) -> dict[str, bytes]:
+    return {name: value.tobytes() for name, value in net.parameters().items()}
+
+
 def _probed(found: object, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x, y  # 64 samples: all of them are probed
 

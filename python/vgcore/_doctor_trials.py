@@ -45,7 +45,11 @@ _STARTS: Final = ("name", "body", "init", "bias_init", "recurrent_init", "gate_i
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """What every trial shares: data, loss, the rows of each batch, rates, and the batch that is probed."""
+    """What every trial shares: data, loss, the rows of each batch, rates, and the batch that is probed.
+
+    `stride`: cures that look at data are shown every stride-th sample, so that a trial costs the same
+    however many there are, and one line of code makes the same network again.
+    """
 
     x: NDArray[Any]
     y: NDArray[Any]
@@ -53,6 +57,17 @@ class Course:
     rows: tuple[NDArray[np.int64], ...]
     probed: NDArray[np.int64]
     rates: tuple[float, ...] = RATES
+    stride: int = 1
+
+    @property
+    def shown(self) -> NDArray[Any]:
+        """What cures that look at data are given: every stride-th sample."""
+        return np.ascontiguousarray(self.x[:: self.stride])
+
+    @property
+    def seen(self) -> str:
+        """The expression that makes `shown` of x."""
+        return "x" if self.stride == 1 else f"x[::{self.stride}]"
 
     @property
     def steps(self) -> int:
@@ -79,6 +94,7 @@ class Trial:
         optimizer: what it was trained with there: SGD, unless a cure is another; None where all diverged.
         seconds_per_step: what a step cost.
         by_rate: the loss at every learning rate; NaN where it diverged.
+        seen: the data that the cures were shown, as an expression of x.
         confirmed: whether it was trained again on other batches; its loss is then the worse of the two.
         curve: log10 |gradient| at every step of the network, nearest the input first, at the start.
         losses: loss at every training step, at the best rate.
@@ -97,6 +113,7 @@ class Trial:
     optimizer: Optimizer | None = None
     seconds_per_step: float = math.nan
     by_rate: Mapping[float, float] = field(default_factory=dict)
+    seen: str = "x"
     confirmed: bool = False
     curve: FloatArray = field(default_factory=lambda: np.zeros(0), repr=False)
     losses: FloatArray = field(default_factory=lambda: np.zeros(0), repr=False)
@@ -117,7 +134,7 @@ class Trial:
         """The Python expression that builds this network from `net` (and from `x`, where data are needed)."""
         if not self.cures:
             return "net"
-        needs = ", x=x" if any(_needs_data(cure) for cure in self.cures) else ""
+        needs = f", x={self.seen}" if any(_needs_data(cure) for cure in self.cures) else ""
         return f"net.mitigate({', '.join(repr(cure.text) for cure in self.cures)}{needs})"
 
 
@@ -151,6 +168,7 @@ def run_trial(net: Network, cures: Sequence[Mitigation], course: Course) -> Tria
         optimizer=None if best is None else best.optimizer,
         seconds_per_step=min(run.seconds for run in runs),
         by_rate={run.rate: _tail(run.losses) for run in runs},
+        seen=course.seen,
         curve=np.array(flow.log10_grad_norm),
         losses=np.full(1, np.nan) if best is None else best.losses,
     )

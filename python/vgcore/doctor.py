@@ -38,7 +38,8 @@ __all__ = ["Cause", "Prescription", "Trial", "doctor", "rank_key"]
 
 #: A cure helps when the loss it reached is this much lower than the untouched network's; less may be chance.
 HELPS: Final = 0.05
-#: Steps of training at each rate, samples in each, and samples that are probed.
+#: Steps of training at each rate, samples in each, and samples that are probed; cures that look at data are
+#: shown as many, or up to twice that.
 STEPS: Final = 40
 BATCH: Final = 32
 PROBED: Final = 128
@@ -300,7 +301,7 @@ def doctor(
         first = next(iter(trials), None)
         if first is None or first.confirmed or first.failed or clock.late(1.0):
             break
-        cured = net.mitigate(*first.cures, x=course.x[course.probed])
+        cured = net.mitigate(*first.cures, x=course.shown)
         trials[0] = confirm(cured, first, again)
         clock.spend()
         trials.sort(key=lambda trial: rank_key(trial, untouched, unit))
@@ -318,7 +319,7 @@ def doctor(
     }
     return Prescription(
         diagnosis, cause, healthy, untouched, tuple(trials), refused, tuple(left_out), settings,
-        net.copy(), course.x[course.probed],
+        net.copy(), course.shown,
     )  # fmt: skip
 
 
@@ -344,7 +345,7 @@ def _course(
     size = min(batch, len(inputs))
     rows = tuple(np.sort(draw.choice(len(inputs), size, replace=False)) for _ in range(steps))
     probed = np.sort(draw.choice(len(inputs), min(PROBED, len(inputs)), replace=False))
-    return Course(inputs, targets, chosen, rows, probed, checked)
+    return Course(inputs, targets, chosen, rows, probed, checked, max(1, len(inputs) // PROBED))
 
 
 def _reshuffled(course: Course, rng: RngLike) -> Course:
@@ -486,7 +487,7 @@ def _try(
     """
     name = as_text(cures)
     try:
-        cured = net.mitigate(*cures, x=course.x[course.probed])
+        cured = net.mitigate(*cures, x=course.shown)
     except VgcoreError as error:
         refused[name] = str(error)
         return None
@@ -497,4 +498,4 @@ def _try(
     try:
         return run_trial(cured, cures, course)
     except VgcoreError as error:
-        return replace(Trial(cures), failed=f"{type(error).__name__}: {error}")
+        return replace(Trial(cures, seen=course.seen), failed=f"{type(error).__name__}: {error}")
