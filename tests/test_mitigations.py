@@ -106,6 +106,34 @@ def test_parameters_by_place_name_and_text_are_one() -> None:
     assert as_cures("none") == () == as_cures(None)
 
 
+@pytest.mark.parametrize(
+    "value", [0.123456789, 0.1, 1 / 3, 1e-10, 1e6, 123456789.0, 2.5e17, 1e300, 1.0, 1e16]
+)
+def test_numbers_come_back_from_text_as_they_were(value: float, tmp_path: Path) -> None:
+    cures = (vg.mitigations.clip_norm(value), vg.mitigations.adam(lr=1e-3), get("residual"))
+    assert as_cures(as_text(cures)) == cures
+    assert get(cures[0].text).params["max_norm"] == value
+    pytest.importorskip("safetensors")
+    cured = deep().mitigate(*cures)
+    cured.save(tmp_path / "net.safetensors")
+    assert vg.load(tmp_path / "net.safetensors").cures == cured.cures
+
+
+def test_the_plus_of_an_exponent_does_not_part_two_cures() -> None:
+    assert as_cures("clip_norm:1e+06+residual") == as_cures(["clip_norm:1000000", "residual"])
+    assert as_cures("clip_norm:1E+2") == as_cures("clip_norm:100")
+    assert get("clip_norm:1e6").text == "clip_norm:1000000"
+    result = vg.Study(mitigation=["clip_norm:1000000", "clip_norm:1e22"], depth=2, width=4).run()
+    assert not result.errors
+
+
+def test_a_parameter_given_twice_is_refused_as_text_and_as_call() -> None:
+    with pytest.raises(vg.ArgumentError, match=r"mitigation 'long_skip:4:every=8': every is given twice"):
+        get("long_skip:4:every=8")
+    with pytest.raises(vg.ArgumentError, match=r"long_skip: every is given twice"):
+        vg.mitigations.long_skip(4, every=8)
+
+
 def test_wrong_names_and_parameters_are_said() -> None:
     with pytest.raises(vg.UnknownNameError, match=r"unknown mitigation 'residul'; did you mean 'residual'\?"):
         get("residul")

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from . import (
     _mitigation_depth,
@@ -59,6 +60,8 @@ class _Registry(Registry):
 
 
 _registry = _Registry("mitigation", "vg.mitigations.names()")
+#: What stands between cures in one text: a plus, but not that of an exponent such as 1e+06.
+_BETWEEN: Final = r"(?<![0-9.][eE])\+|\+(?![0-9])"
 _BY_NAME: Mapping[str, Entry] = {entry.name: entry for entry in _TABLE}
 
 
@@ -198,7 +201,10 @@ def get(value: Any) -> Mitigation:
                         f"{': ' + ', '.join(order) if order else ''}; got {len(rest)} values"
                     )
                 key, text = order[at], part
-            params[key.strip()] = _read(text.strip())
+            key = key.strip()
+            if key in params:
+                raise ArgumentError(f"mitigation {value!r}: {key} is given twice")
+            params[key] = _read(text.strip())
         return Mitigation(name, params)
     if callable(value):
         raise ArgumentError(
@@ -220,7 +226,7 @@ def as_cures(values: Any) -> tuple[Mitigation, ...]:
     if values is None or values == "none":
         return ()
     if isinstance(values, str):
-        return tuple(get(part) for part in values.split("+"))
+        return tuple(get(part) for part in re.split(_BETWEEN, values))
     if isinstance(values, Mitigation) or not isinstance(values, Iterable):
         return (get(values),)
     return tuple(get(value) for value in values)
@@ -327,9 +333,12 @@ def predict(net: Network, x: Any = None) -> tuple[Prediction | None, str]:
 
 
 def _plain(value: Any) -> str:
+    """Return a value as text that reads back as it was, without the plus that stands between cures."""
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return (str(int(value)) if value.is_integer() and abs(value) < 1e16 else repr(value)).replace("+", "")
+    return str(value)
 
 
 def _read(text: str) -> Any:
