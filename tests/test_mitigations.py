@@ -123,8 +123,40 @@ def test_the_plus_of_an_exponent_does_not_part_two_cures() -> None:
     assert as_cures("clip_norm:1e+06+residual") == as_cures(["clip_norm:1000000", "residual"])
     assert as_cures("clip_norm:1E+2") == as_cures("clip_norm:100")
     assert get("clip_norm:1e6").text == "clip_norm:1000000"
-    result = vg.Study(mitigation=["clip_norm:1000000", "clip_norm:1e22"], depth=2, width=4).run()
+    result = vg.Study(mitigation=["clip_norm:1000000", "clip_norm:1e22"], depth=2, width=4).run(X, Y)
     assert not result.errors
+
+
+@pytest.mark.parametrize("value", [1, 2, 2.0, "1", "inf", float("inf")])
+def test_the_norm_of_a_clip_may_be_a_number(value: object) -> None:
+    made = vg.mitigations.clip_norm(norm_type=value)
+    assert made == get(f"clip_norm:norm_type={value}") == get(made.text)
+    clip = deep().mitigate(made).training_defaults["clip"][0]
+    order = float(str(value))
+    assert clip == vg.clips.norm(norm_type="inf" if np.isinf(order) else f"{order:g}")
+
+
+def test_a_wrong_choice_or_range_is_said_where_the_cure_is_made() -> None:
+    with pytest.raises(vg.ArgumentError, match=r'norm_type to be one of "1", "2", "inf"; got "3"'):
+        get("clip_norm:norm_type=3")
+    with pytest.raises(vg.ArgumentError, match=r'band: expected scope to be one of "layer", "all"; got "al"'):
+        get("norm_band:scope=al")
+    with pytest.raises(vg.ArgumentError, match=r"norm_type: expected text such as '2', got True"):
+        vg.mitigations.clip_norm(norm_type=True)
+    with pytest.raises(vg.ArgumentError, match=r"lr"):
+        get("adam:-1")
+    with pytest.raises(vg.ArgumentError, match=r"momentum: expected a share from 0 to 1, or None"):
+        get("batch_norm:momentum=1.5")
+
+
+def test_running_statistics_may_be_the_mean_of_all_batches() -> None:
+    for cure in ("batch_norm:momentum=none", vg.mitigations.batch_norm(momentum=None)):
+        cured = deep().mitigate(cure)
+        norms = [layer for layer in cured.layers if isinstance(layer, vg.BatchNorm)]
+        assert norms
+        assert all(norm.momentum is None for norm in norms)
+        assert get(cured.cures[0].text) == cured.cures[0]
+    assert deep().mitigate("batch_norm").layers[1].momentum == 0.1
 
 
 def test_a_parameter_given_twice_is_refused_as_text_and_as_call() -> None:

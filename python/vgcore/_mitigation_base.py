@@ -27,17 +27,19 @@ class DoesNotApply(ArgumentError):
 class Setting(Parameter):
     """A parameter of a cure: a number unless `kind` says otherwise.
 
-    `kind`: "real", "size" (a positive integer), "name" (text), "choice" (one of `choices`), "flag", or "any"
-    for what the cure checks itself. A default of None means that the cure finds the value.
+    `kind`: "real", "size" (a positive integer), "name" (text), "choice" (one of `choices`), "flag", or "text"
+    for a word or a number as text. A default of None means that the cure finds the value; `may_be_none`: None
+    is a value like others.
     """
 
     kind: str = "real"
     choices: tuple[str, ...] = ()
+    may_be_none: bool = False
 
     def check(self, value: Any, owner: str) -> Any:
         """Return `value` in this parameter's type, or raise ArgumentError naming `owner`."""
         where = f"{owner}: {self.name}"
-        if value is None and self.default is None:
+        if value is None and (self.default is None or self.may_be_none):
             return None
         if self.kind == "size":
             if isinstance(value, float) and value.is_integer():
@@ -47,8 +49,13 @@ class Setting(Parameter):
             return as_choice(value, where, self.choices)
         if self.kind == "name" and not isinstance(value, str):
             raise ArgumentError(f"{where}: expected a name such as {self.default!r}, got {shown(value)}")
-        if self.kind in ("name", "any"):
+        if self.kind == "name":
             return value
+        if self.kind == "text":
+            # "norm_type=1" comes as a number from a command line.
+            if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+                raise ArgumentError(f"{where}: expected text such as {self.default!r}, got {shown(value)}")
+            return value if isinstance(value, str) else f"{value:g}"
         if self.kind == "flag":
             return as_flag(value, where)
         return as_real(value, where)
@@ -106,6 +113,7 @@ class Entry:
     `apply` takes a draft and the parameters and returns the cured draft, or raises `DoesNotApply`. `changes`
     says in words what is different then. Two cures of one group in `EXCLUSIVE` are refused, and so are those
     named in `conflicts`, by name or group, with the reason. `refits`: the cure gives weights a new start.
+    `check` raises ArgumentError where parameters that are right one by one are wrong for what they set.
     """
 
     name: str
@@ -120,6 +128,7 @@ class Entry:
     needs: str = ""
     conflicts: Mapping[str, str] = field(default_factory=dict)
     refits: bool = False
+    check: Callable[..., object] | None = None
 
     def description(self) -> Description:
         """Return what `vg.mitigations.describe` shows."""

@@ -67,7 +67,7 @@ def _free(name: str, taken: set[str | None]) -> str:
     return free
 
 
-def _batch_norm(draft: Draft, position: str, online: bool, momentum: float) -> Draft:
+def _batch_norm(draft: Draft, position: str, online: bool, momentum: float | None) -> Draft:
     return _insert(draft, "batch_norm()", BatchNorm, position, online=online, momentum=momentum)
 
 
@@ -170,9 +170,15 @@ ENTRIES: tuple[Entry, ...] = (
         (
             _POSITION,
             Setting("online", False, "normalise by running statistics in training too", kind="flag"),
-            Setting("momentum", 0.1, "share of a new batch in the running statistics"),
+            Setting(
+                "momentum",
+                0.1,
+                "share of a new batch in the running statistics; none: the mean of all batches",
+                may_be_none=True,
+            ),
         ),
         aliases=("batchnorm", "bn"),
+        check=lambda momentum, **others: BatchNorm(momentum=momentum),
     ),
     Entry(
         "layer_norm",

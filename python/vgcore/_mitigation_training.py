@@ -42,8 +42,13 @@ def _settings(entry: Description) -> tuple[Setting, ...]:
 def _setting(parameter: Parameter) -> Setting:
     kind = "flag" if isinstance(parameter.default, bool) else "real"
     if isinstance(parameter.default, str):
-        kind = "any"
+        kind = "text"
     return Setting(parameter.name, parameter.default, parameter.doc, kind=kind)
+
+
+def _check(part: Callable[[str, Mapping[str, Any]], Any], name: str) -> Callable[..., object]:
+    """Return what refuses values that the compiled module does not take for this part."""
+    return lambda **values: part(name, values)
 
 
 def _given(entry: Description, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,6 +97,7 @@ def _optimizers() -> Iterator[Entry]:
             _optimizer(name, {}),
             _settings(entry),
             aliases=entry.aliases,
+            check=_check(Optimizer, name),
             conflicts=against if name == "scale_free" else {},
         )
     sgd = optimizers.describe("sgd")
@@ -141,9 +147,14 @@ def _part(kind: str, name: str) -> Callable[..., Draft]:
 
 
 def _parts() -> Iterator[Entry]:
-    for kind, module, changes in (
-        ("clip", clipping, "what net.fit does to gradients before each step, after the clips before it"),
-        ("constraint", constraints, "what net.fit brings weights back to after each step"),
+    for kind, part, module, changes in (
+        (
+            "clip",
+            Clip,
+            clipping,
+            "what net.fit does to gradients before each step, after the clips before it",
+        ),
+        ("constraint", Constraint, constraints, "what net.fit brings weights back to after each step"),
     ):
         for name in module.names():
             entry = module.describe(name)
@@ -160,6 +171,7 @@ def _parts() -> Iterator[Entry]:
                 _part(kind, name),
                 _settings(entry),
                 conflicts=conflicts,
+                check=_check(part, name),
             )
 
 

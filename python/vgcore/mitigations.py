@@ -89,6 +89,9 @@ class Mitigation:
         """Resolve the name and check the parameters."""
         entry = describe(self.name)
         checked = entry.check_params(self.params)
+        check = _BY_NAME[entry.name].check
+        if check is not None:
+            check(**checked)
         object.__setattr__(self, "name", entry.name)
         object.__setattr__(
             self, "params", {p.name: checked[p.name] for p in entry.params if p.name in self.params}
