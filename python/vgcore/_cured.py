@@ -178,23 +178,34 @@ class Cured(Running):
         shapes = self.parameter_shapes() | dict(self._core.buffers())
         wanted = [*net.parameter_shapes().items(), *net._core.buffers()]
         for name, shape in ((name, tuple(shape)) for name, shape in wanted):
-            source, first = after.source(name)
+            source, first, step = after.source(name)
             beside, work = after.derived.get(name, (name, None))
             if source not in shapes or {name, source, beside} & after.fresh:
                 continue
             if work is not None:
-                values = _fitted(work(self._core.get(source)), shape, first)
+                values = _fitted(work(self._core.get(source)), shape, first, step)
                 if values is not None:
                     net._core.set(name, values)
                 continue
-            if name in new and source in old and not same_start(old[source], new[name]):
-                continue
-            values = _fitted(self._core.get(source), shape, first)
+            if name in new and source in old:
+                whole = {
+                    key: _told(spec, shapes[source], shape, first, step) for key, spec in old[source].items()
+                }
+                if not (same_start(old[source], new[name]) or same_start(whole, new[name])):
+                    continue
+            values = _fitted(self._core.get(source), shape, first, step)
             if values is not None:
                 net._core.set(name, values)
 
 
-def _fitted(values: Any, shape: tuple[int, ...], first: int) -> Any:
+def _told(spec: Any, whole: Sequence[int], shape: tuple[int, ...], first: int, step: int) -> Any:
+    """Return how a parameter starts; an array with an entry for each copy is cut as the parameter itself."""
+    if not isinstance(spec, Mapping) or "array" not in spec or spec["array"].shape != tuple(whole):
+        return spec
+    return {**spec, "array": _fitted(spec["array"], shape, first, step)}
+
+
+def _fitted(values: Any, shape: tuple[int, ...], first: int, step: int) -> Any:
     """Return values of one parameter in another shape: stacked in another way, or some copies of a stack."""
     if values.shape == shape:
         return values
@@ -202,6 +213,7 @@ def _fitted(values: Any, shape: tuple[int, ...], first: int) -> Any:
         return None
     if values.size == int(np.prod(shape)):
         return values.reshape(shape)
-    if values.ndim == len(shape) and values.shape[1:] == shape[1:] and values.shape[0] >= first + shape[0]:
-        return np.ascontiguousarray(values[first : first + shape[0]])
+    stop = first + step * (shape[0] - 1) + 1
+    if values.ndim == len(shape) and values.shape[1:] == shape[1:] and values.shape[0] >= stop:
+        return np.ascontiguousarray(values[first:stop:step])
     return None

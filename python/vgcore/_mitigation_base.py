@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from ._registry import Description, Parameter
 from .errors import ArgumentError
 from .layers import Layer
 
-__all__ = ["EXCLUSIVE", "Applied", "DoesNotApply", "Draft", "Entry", "Setting"]
+__all__ = ["EXCLUSIVE", "Applied", "DoesNotApply", "Draft", "Entry", "Origin", "Setting"]
 
 
 class DoesNotApply(ArgumentError):
@@ -61,13 +61,21 @@ class Setting(Parameter):
         return as_real(value, where)
 
 
+class Origin(NamedTuple):
+    """Where values come from: a name, and of its copies in a Repeat every `step`-th from `first` on."""
+
+    name: str
+    first: int = 0
+    step: int = 1
+
+
 @dataclass(frozen=True)
 class Draft:
     """A network on its way through cures: its description, and what a training of it starts from.
 
     `layers` have the names that their parameters are drawn by, so that nothing that is put around or between
     them changes a weight. `training`: arguments of ``net.fit``. `renamed`: new name of a parameter -> the
-    name it had, and the copy of a Repeat from which on it is that one's. `derived`: parameters that are
+    name it had, and which copies of a Repeat are its own. `derived`: parameters that are
     worked out from one there was, beside which new one, and how. `settled`: places whose initializer a cure
     wrote down to keep it, not the user.
     `fresh`: parameters that start anew whatever they were. `after`: what runs on the built network and the
@@ -78,27 +86,27 @@ class Draft:
     in_features: int
     dtype: np.dtype[Any]
     training: Mapping[str, Any] = field(default_factory=dict)
-    renamed: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    renamed: Mapping[str, Origin] = field(default_factory=dict)
     derived: Mapping[str, tuple[str, Callable[[Any], Any]]] = field(default_factory=dict)
     settled: frozenset[str] = frozenset()
     fresh: frozenset[str] = frozenset()
     after: tuple[Callable[[Any, Any], Any], ...] = ()
     x: Any = None
 
-    def source(self, name: str) -> tuple[str, int]:
-        """Return the name that a parameter had before all cures, and the first of its copies."""
-        return self.renamed.get(name, (name, 0))
+    def source(self, name: str) -> Origin:
+        """Return the name that a parameter had before all cures, and which copies are its own."""
+        return self.renamed.get(name, Origin(name))
 
-    def moved(self, moves: Mapping[str, tuple[str, int]]) -> Draft:
-        """Return the draft that knows new names: each with the name so far and the first of its copies."""
+    def moved(self, moves: Mapping[str, Origin]) -> Draft:
+        """Return the draft that knows new names: each with the name so far and which copies are its own."""
         renamed, derived = dict(self.renamed), dict(self.derived)
-        now = {old: new for new, (old, _) in moves.items()}
-        for new, (old, first) in moves.items():
-            origin, before = self.source(old)
-            renamed[new] = (origin, before + first)
+        now = {origin: new for new, origin in moves.items()}
+        for new, (old, first, step) in moves.items():
+            name, start, stride = self.source(old)
+            renamed[new] = Origin(name, start + stride * first, stride * step)
             if old in self.derived:
                 beside, work = self.derived[old]
-                derived[new] = (now.get(beside, beside), work)
+                derived[new] = (now.get(Origin(beside, first, step), beside), work)
         return replace(self, renamed=renamed, derived=derived)
 
     def with_training(self, **settings: Any) -> Draft:

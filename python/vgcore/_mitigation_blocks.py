@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ._mitigation_base import Draft
-from ._mitigation_rewrite import Place, Run, changed, nothing_to_change, rewrite, runs
+import numpy as np
+
+from ._mitigation_base import Draft, Origin
+from ._mitigation_rewrite import Place, Run, changed, join, nothing_to_change, rewrite, runs
+from ._surgery import cut
 from .branches import Residual
 from .layers import Activation, Dense, Layer, Repeat
 
@@ -31,11 +34,15 @@ __all__ = [
 ]
 
 
+Renamed = dict[str, Origin]
+
+
 @dataclass(frozen=True)
 class Block:
     """Layers that get a shortcut: where they stand, how many such blocks there are, and a free name.
 
     `name` is what a wrapper with parameters of its own may be called; "" where the blocks' own names do.
+    `path` is where the body stands; what renames parameters in it writes them into `moves`.
     """
 
     body: tuple[Layer, ...]
@@ -43,10 +50,11 @@ class Block:
     out_features: int
     count: int
     name: str
+    path: tuple[str, ...] = ()
+    moves: Renamed = field(default_factory=dict)
 
 
 Wrap = Callable[[Block], Sequence[Layer]]
-Renamed = dict[str, tuple[str, int]]
 
 
 def wrap_blocks(draft: Draft, what: str, size: int, projection: bool, wrap: Wrap) -> Draft:
@@ -82,7 +90,7 @@ def wrap_blocks(draft: Draft, what: str, size: int, projection: bool, wrap: Wrap
         if is_repeated(place):
             if not (activated(chain) and square(chain, place)):
                 return chain
-            return wrap(Block(chain, place.in_features, place.in_features, count, ""))
+            return wrap(Block(chain, place.in_features, place.in_features, count, "", place.path, renamed))
         if place.inside:
             return chain
         result: list[Layer] = []
@@ -112,7 +120,7 @@ def _named_block(body: tuple[Layer, ...], number: int, renamed: Renamed) -> tupl
     for layer in owners:
         for leaf in layer.own_parameters(1):
             old = f"{layer.name}.{leaf}" if layer.name else leaf
-            renamed[f"{name}.{old}"] = (old, 0)
+            renamed[f"{name}.{old}"] = Origin(old)
     return body, name
 
 
@@ -129,7 +137,8 @@ def cut_repeats(layers: Sequence[Layer], size: int, what: str) -> tuple[Layer, .
                     f"blocks of {size} layers do not divide the {layer.n} of its Repeat; take another size",
                 )
             # Copies are counted through both: each layer keeps the weights that it is drawn by.
-            inner = Repeat(layer.body, size, name="")
+            rows = np.arange(layer.n).reshape(-1, size)
+            inner = Repeat(tuple(cut(one, layer.n, rows, 1) for one in layer.body), size, name="")
             layer = changed(layer, body=(inner,), n=layer.n // size)
         result.append(layer)
     return tuple(result)
@@ -195,16 +204,24 @@ def residual_of(block: Block, body: Sequence[Layer] | None = None, **options: An
     return Residual(block.body if body is None else tuple(body), name=block.name, **options)
 
 
-def written_out(body: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Return the copies of a Repeat as layers of their own, named layer0, layer1, ..."""
-    if len(body) != 1 or not isinstance(body[0], Repeat):
-        return body
+def written_out(block: Block) -> tuple[Layer, ...]:
+    """Return the copies of a block's Repeat, which `cut_repeats` made, as layers layer0, layer1, ..."""
+    only = block.body[0]
+    if len(block.body) != 1 or not isinstance(only, Repeat):
+        return block.body
     result: list[Layer] = []
-    for copy in range(body[0].n):
-        for layer in body[0].body:
-            own = bool(layer.own_parameters(1))
-            part = f"layer{copy}{'_' if layer.name else ''}{layer.name or ''}"
-            result.append(changed(layer, name=part) if own else layer)
+    for copy in range(only.n):
+        for index, layer in enumerate(only.body):
+            leaves = layer.own_parameters(1)
+            if leaves:
+                part = f"layer{copy}{'_' if layer.name else ''}{layer.name or ''}"
+                old = join(block.path, layer, index)
+                for leaf in leaves:
+                    # Of all copies, counted through the blocks, each block's `copy`-th.
+                    moved = ".".join((*block.path, part, leaf))
+                    block.moves[moved] = Origin(".".join((*old, leaf)), copy, only.n)
+                layer = changed(cut(layer, only.n, copy, 2, axis=1), name=part)
+            result.append(layer)
     return tuple(result)
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from ._depth_drop import linear_survival
 from ._mitigation_base import Draft, Entry, Setting
 from ._mitigation_rewrite import Place, changed, nothing_to_change, rewrite, runs
+from ._surgery import with_copies
 from .branches import Residual
 from .layers import Layer, Repeat, walk
 
@@ -32,7 +33,7 @@ def _fewer_layers(draft: Draft, keep: float) -> Draft:
             if isinstance(layer, Repeat) and layer.n > 1:
                 n = max(1, round(keep * layer.n))
                 dropped += layer.n - n
-                layer = changed(layer, n=n)
+                layer = with_copies(layer, range(n))
             cut.append(layer)
         # Of layers written one by one those that keep the width can go; the first ones stay.
         square = [run for run in runs(cut, place.in_features) if run.square and run.activated]

@@ -11,8 +11,8 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from ._mitigation_base import DoesNotApply, Draft
-from ._surgery import _with_copies
+from ._mitigation_base import DoesNotApply, Draft, Origin
+from ._surgery import with_copies
 from .initializers import FromArray, Initializer
 from .layers import Activation, Context, Dense, Layer, Repeat, chain_specs, leading_activation, walk
 from .recurrent import Recurrent
@@ -257,19 +257,19 @@ def settle(before: Draft, after: Draft) -> Draft:
 
 def _before(name: str, before: Draft, after: Draft) -> str:
     """Return the name that a parameter had just before a cure: renamings are kept from the first on."""
-    origin = after.source(name)[0]
-    return next((new for new, (old, _) in before.renamed.items() if old == origin), origin)
+    origin = after.source(name).name
+    return next((new for new, old in before.renamed.items() if old.name == origin), origin)
 
 
-def piece(repeat: Repeat, first: int, count: int, name: str) -> tuple[Repeat, dict[str, tuple[str, int]]]:
+def piece(repeat: Repeat, first: int, count: int, name: str) -> tuple[Repeat, dict[str, Origin]]:
     """Return some of a Repeat's copies as a Repeat of another name, and where its parameters come from."""
-    cut: Repeat = changed(_with_copies(repeat, count, range(first, first + count)), name=name)
+    cut: Repeat = changed(with_copies(repeat, range(first, first + count)), name=name)
     old = repeat.name or ""
     moved = {}
     for placed in walk([repeat], 1):
         for parameter in placed.parameters():
             rest = parameter.removeprefix(f"{old}.") if old else parameter
-            moved[f"{name}.{rest}"] = (parameter, first)
+            moved[f"{name}.{rest}"] = Origin(parameter, first)
     return cut, moved
 
 

@@ -30,7 +30,7 @@ from ._mitigation_blocks import (
 from ._mitigation_rewrite import Place, changed, nothing_to_change, piece, rewrite, runs
 from ._skips import deepnorm_constants, fixup_factor, scaled_init
 from .branches import Concat, Highway, Residual
-from .initializers import Initializer
+from .initializers import FromArray, Initializer
 from .layers import Activation, Dense, Layer, Repeat
 from .normalisation import LayerNorm
 
@@ -108,7 +108,7 @@ def _fixup(draft: Draft, layers: int) -> Draft:
         )
 
     def wrap(block: Block) -> list[Layer]:
-        body = _fixup_starts(turned(written_out(block.body)), block.count)
+        body = _fixup_starts(turned(written_out(block)), block.count)
         return [residual_of(block, body, learned=True)]
 
     return wrap_blocks(draft, "fixup()", layers, False, wrap)
@@ -166,7 +166,11 @@ def _dense_skip(draft: Draft, block: int) -> Draft:
         raise nothing_to_change(what, "a block of one layer has nothing to pass on; take block=2 or more")
 
     def wrap(found: Block) -> list[Layer]:
-        pieces = list(runs(written_out(found.body), found.in_features))
+        pieces = list(runs(written_out(found), found.in_features))
+        if any(isinstance(run.dense.init, FromArray) for run in pieces[1:]):
+            raise nothing_to_change(
+                what, "its weights were given as arrays, and the layers of a dense block have wider inputs"
+            )
         narrow = f"{pieces[0].dense.name or ''}_narrow".lstrip("_")
         return [*(Concat(run.layers, name="") for run in pieces), Dense(found.out_features, name=narrow)]
 

@@ -20,7 +20,18 @@ from .layers import Layer, Repeat, replace_name, walk
 if TYPE_CHECKING:
     from .network import Network
 
-__all__ = ["Step", "arrays_of", "checked_steps", "extended", "named", "steps_of", "unrolled", "without"]
+__all__ = [
+    "Step",
+    "arrays_of",
+    "checked_steps",
+    "cut",
+    "extended",
+    "named",
+    "steps_of",
+    "unrolled",
+    "with_copies",
+    "without",
+]
 
 N = TypeVar("N", bound="Network")
 Arrays = dict[str, NDArray[Any]]
@@ -119,7 +130,7 @@ def without(net: N, removed: Iterable[int]) -> N:
         rows: list[int] | None = None
         if isinstance(layer, Repeat) and len(stay) < layer.n:
             rows = None if layer.tied else stay
-            layer = _with_copies(layer, len(stay), rows)
+            layer = with_copies(layer, stay)
         kept += [layer, *layers[first + 1 : first + count]]
         for name, value in arrays.items():
             if first <= _owner(name, owners) < first + count:
@@ -136,7 +147,7 @@ def extended(net: N, index: int, n: int) -> tuple[N, Arrays]:
     old = layers[index]
     assert isinstance(old, Repeat), "only a Repeat grows"
     rows = [*range(old.n), *[old.n - 1] * (n - old.n)]
-    layers[index] = _with_copies(old, n, None if old.tied else rows)
+    layers[index] = with_copies(old, rows)
     grown = type(net)(net.in_features, layers, dtype=net.dtype, rng=net.seed)
     grown._applied = net._applied
     before, after = arrays_of(net), arrays_of(grown)
@@ -173,7 +184,7 @@ def unrolled(net: N, wanted: Callable[[Repeat], bool]) -> N:
             own = f"{layer.name}{copy}"
             names = [own if len(parts) == 1 or not part else f"{own}_{part}" for part in parts]
             flat += [
-                replace_name(_cut(inner, layer.n, copy, 1), name)
+                replace_name(cut(inner, layer.n, copy, 1), name)
                 for inner, name in zip(layer.body, names, strict=True)
             ]
             ends = {
@@ -245,27 +256,37 @@ def checked_steps(removed: Iterable[int], steps: Sequence[Step]) -> set[int]:
     return gone
 
 
-def _with_copies(layer: Repeat, n: int, rows: Sequence[int] | None) -> Repeat:
-    """Return a Repeat of `n` copies; initial arrays with an entry for each copy take those in `rows`."""
-    body = layer.body if rows is None else tuple(_cut(inner, layer.n, rows, 1) for inner in layer.body)
-    return Repeat(body, n, tied=layer.tied, name=layer.name)
+def with_copies(layer: Repeat, rows: Sequence[int]) -> Repeat:
+    """Return a Repeat of these copies of another one: initial arrays with an entry for each take those.
+
+    Copies that share their parameters have nothing to choose from: there the number of rows counts alone.
+    """
+    body = layer.body
+    if not layer.tied:
+        body = tuple(cut(inner, layer.n, list(rows), 1) for inner in body)
+    return Repeat(body, len(rows), tied=layer.tied, name=layer.name)
 
 
-def _cut(layer: Layer, n: int, rows: Sequence[int] | int, level: int) -> Layer:
-    """Return the layer with those rows of initial arrays that have one for each of `n` copies; one row for a
-    number.
+def cut(layer: Layer, n: int, rows: Any, level: int, axis: int = 0) -> Layer:
+    """Return the layer with those rows of initial arrays that have one for each of `n` copies.
+
+    Args:
+        layer: inside `level` Repeats, of which the one at place `axis` from outside has `n` copies.
+        rows: which; one for a number; in the shape of an array, copies of a Repeat inside a Repeat.
     """
     values: dict[str, Any] = {f.name: getattr(layer, f.name) for f in fields(layer)}  # type: ignore[arg-type]  # every layer is a dataclass
     changed = False
     for key, value in values.items():
         own_axes = 1 if key.endswith("bias_init") else 2
-        if isinstance(value, FromArray) and value.array.ndim == own_axes + level and len(value.array) == n:
-            array = np.ascontiguousarray(value.array[rows])
+        if not isinstance(value, FromArray) or value.array.ndim != own_axes + level:
+            continue
+        if value.array.shape[axis] == n:
+            array = np.ascontiguousarray(np.take(value.array, rows, axis=axis))
             array.flags.writeable = False
             values[key], changed = replace(value, array=array), True
     deeper = level + (isinstance(layer, Repeat) and not layer.tied)
     for key, value in values.items():
         if isinstance(value, tuple) and value and isinstance(value[0], Layer):  # a body, or a projection
-            values[key] = tuple(_cut(inner, n, rows, deeper) for inner in value)
+            values[key] = tuple(cut(inner, n, rows, deeper, axis) for inner in value)
             changed = True
     return layer.from_fields(values) if changed else layer
