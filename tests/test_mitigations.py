@@ -5,34 +5,13 @@ from __future__ import annotations
 import itertools
 import pickle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import vgcore as vg
+from helpers_cures import X, Y, along_time, deep, flat, owners, sequences
 from vgcore.constraints import as_constraints
-from vgcore.mitigations import DoesNotApply, as_cures, as_text, get
-
-X = np.random.default_rng(0).normal(size=(16, 6)).astype("float32")
-Y = np.random.default_rng(1).integers(0, 3, 16)
-
-
-def deep(**options: object) -> vg.Network:
-    settings = {"depth": 12, "width": 8, "in_features": 6, "out_features": 3, "activation": "tanh", "rng": 0}
-    return vg.mlp(**(settings | options))
-
-
-def flat() -> vg.Network:
-    layers = [vg.Dense(8), vg.Activation("tanh")] + 6 * [vg.Dense(8), vg.Activation("tanh")] + [vg.Dense(3)]
-    return vg.Network(6, layers, rng=0)
-
-
-def along_time(cell: str = "rnn", **options: object) -> vg.Network:
-    return vg.rnn(cell, 8, in_features=3, out_features=2, rng=0, **options)
-
-
-def sequences() -> np.ndarray:
-    return np.random.default_rng(2).normal(size=(4, 10, 3)).astype("float32")
+from vgcore.mitigations import DoesNotApply, as_cures, get
 
 
 def applied(net: vg.Network, name: str) -> vg.Network | None:
@@ -88,105 +67,7 @@ def test_every_cure_works_on_some_network_and_is_remembered(name: str) -> None:
             assert flow.steps > 0
 
 
-@pytest.mark.parametrize("name", vg.mitigations.names())
-def test_a_cure_survives_text_pickle_and_hashing(name: str) -> None:
-    cure = get(name)
-    assert get(cure.text) == cure
-    assert pickle.loads(pickle.dumps(cure)) == cure
-    assert hash(get(cure.text)) == hash(cure)
-
-
-def test_parameters_by_place_name_and_text_are_one() -> None:
-    made = vg.mitigations.long_skip(8)
-    assert made == vg.mitigations.long_skip(every=8) == get("long_skip:8") == get("long_skip:every=8")
-    assert repr(made) == "long_skip(8)"
-    assert get(" residual : scale=0.5 ").params == {"scale": 0.5}
-    assert get("residual:layers=2:scale=0.5") == get("residual:2:0.5")
-    assert as_cures("residual+activation:relu") == as_cures(["residual", "activation:relu"])
-    assert as_text(as_cures("residual+activation:relu")) == "residual+activation:relu"
-    assert as_cures("none") == () == as_cures(None)
-
-
-@pytest.mark.parametrize(
-    "value", [0.123456789, 0.1, 1 / 3, 1e-10, 1e6, 123456789.0, 2.5e17, 1e300, 1.0, 1e16]
-)
-def test_numbers_come_back_from_text_as_they_were(value: float, tmp_path: Path) -> None:
-    cures = (vg.mitigations.clip_norm(value), vg.mitigations.adam(lr=1e-3), get("residual"))
-    assert as_cures(as_text(cures)) == cures
-    assert get(cures[0].text).params["max_norm"] == value
-    pytest.importorskip("safetensors")
-    cured = deep().mitigate(*cures)
-    cured.save(tmp_path / "net.safetensors")
-    assert vg.load(tmp_path / "net.safetensors").cures == cured.cures
-
-
-def test_the_plus_of_an_exponent_does_not_part_two_cures() -> None:
-    assert as_cures("clip_norm:1e+06+residual") == as_cures(["clip_norm:1000000", "residual"])
-    assert as_cures("clip_norm:1E+2") == as_cures("clip_norm:100")
-    assert get("clip_norm:1e6").text == "clip_norm:1000000"
-    result = vg.Study(mitigation=["clip_norm:1000000", "clip_norm:1e22"], depth=2, width=4).run(X, Y)
-    assert not result.errors
-
-
-@pytest.mark.parametrize("value", [1, 2, 2.0, "1", "inf", float("inf")])
-def test_the_norm_of_a_clip_may_be_a_number(value: object) -> None:
-    made = vg.mitigations.clip_norm(norm_type=value)
-    assert made == get(f"clip_norm:norm_type={value}") == get(made.text)
-    clip = deep().mitigate(made).training_defaults["clip"][0]
-    order = float(str(value))
-    assert clip == vg.clips.norm(norm_type="inf" if np.isinf(order) else f"{order:g}")
-
-
-def test_a_wrong_choice_or_range_is_said_where_the_cure_is_made() -> None:
-    with pytest.raises(vg.ArgumentError, match=r'norm_type to be one of "1", "2", "inf"; got "3"'):
-        get("clip_norm:norm_type=3")
-    with pytest.raises(vg.ArgumentError, match=r'band: expected scope to be one of "layer", "all"; got "al"'):
-        get("norm_band:scope=al")
-    with pytest.raises(vg.ArgumentError, match=r"norm_type: expected text such as '2', got True"):
-        vg.mitigations.clip_norm(norm_type=True)
-    with pytest.raises(vg.ArgumentError, match=r"lr"):
-        get("adam:-1")
-    with pytest.raises(vg.ArgumentError, match=r"momentum: expected a share from 0 to 1, or None"):
-        get("batch_norm:momentum=1.5")
-
-
-def test_running_statistics_may_be_the_mean_of_all_batches() -> None:
-    for cure in ("batch_norm:momentum=none", vg.mitigations.batch_norm(momentum=None)):
-        cured = deep().mitigate(cure)
-        norms = [layer for layer in cured.layers if isinstance(layer, vg.BatchNorm)]
-        assert norms
-        assert all(norm.momentum is None for norm in norms)
-        assert get(cured.cures[0].text) == cured.cures[0]
-    assert deep().mitigate("batch_norm").layers[1].momentum == 0.1
-
-
-def test_a_parameter_given_twice_is_refused_as_text_and_as_call() -> None:
-    with pytest.raises(vg.ArgumentError, match=r"mitigation 'long_skip:4:every=8': every is given twice"):
-        get("long_skip:4:every=8")
-    with pytest.raises(vg.ArgumentError, match=r"long_skip: every is given twice"):
-        vg.mitigations.long_skip(4, every=8)
-
-
-def test_wrong_names_and_parameters_are_said() -> None:
-    with pytest.raises(vg.UnknownNameError, match=r"unknown mitigation 'residul'; did you mean 'residual'\?"):
-        get("residul")
-    with pytest.raises(vg.ArgumentError, match=r"long_skip has 1 parameter: every; got 2 values"):
-        get("long_skip:4:5")
-    with pytest.raises(vg.ArgumentError, match=r"'long_skip': every: expected an integer"):
-        get("long_skip:four")
-    with pytest.raises(vg.ArgumentError, match=r"no parameter 'evry'; did you mean 'every'"):
-        get("long_skip:evry=4")
-    with pytest.raises(vg.ArgumentError, match=r"call the cure first"):
-        get(vg.mitigations.residual)
-    with pytest.raises(vg.ArgumentError, match=r'expected a name such as "residual"'):
-        get(7)
-
-
 # --- weights stay paired ------------------------------------------------------------------------------------
-
-
-def owners(net: vg.Network) -> dict[str, bytes]:
-    return {name: value.tobytes() for name, value in net.parameters().items()}
 
 
 @pytest.mark.parametrize("name", vg.mitigations.names())
@@ -237,66 +118,6 @@ def test_a_long_skip_keeps_each_layer_its_weights() -> None:
     assert before.shape == (12, 8, 8)
     assert after.shape == (4, 3, 8, 8)
     assert after.tobytes() == before.tobytes()
-
-
-STACKED = np.random.default_rng(5).normal(size=(12, 8, 8)).astype("float32")
-
-
-@pytest.mark.parametrize("trained", [False, True])
-@pytest.mark.parametrize(
-    ("cure", "stays"),
-    [
-        ("fewer_layers:0.25", lambda w: w[:3]),
-        ("long_skip:3", lambda w: w.reshape(4, 3, 8, 8)),
-        ("residual:2", lambda w: w.reshape(6, 2, 8, 8)),
-        ("pre_activation:4", lambda w: w.reshape(3, 4, 8, 8)),
-        ("deepnorm:2", None),
-        ("fixup:2", None),
-        ("unet:1", None),
-    ],
-)
-def test_initial_arrays_with_an_entry_for_each_step_are_cut_with_the_steps(
-    cure: str, stays: Any, trained: bool
-) -> None:
-    step = [vg.Dense(8, init=STACKED, bias_init=STACKED[:, 0], name=""), vg.Activation("tanh")]
-    net = vg.Network(8, [vg.Repeat(step, 12, name="hidden")], rng=0)
-    if trained:
-        net.load_parameters({name: 2.0 * value for name, value in net.parameters().items()})
-    cured = net.mitigate(cure)
-    if stays is not None:
-        assert np.array_equal(cured.parameters()["hidden.weight"], stays(net.parameters()["hidden.weight"]))
-    if not trained:
-        assert owners(vg.Network(8, cured.layers, rng=cured.seed)) == owners(cured)
-
-
-def test_a_dense_block_is_not_for_weights_that_were_given_as_arrays() -> None:
-    step = [vg.Dense(8, init=STACKED, name=""), vg.Activation("tanh")]
-    net = vg.Network(8, [vg.Repeat(step, 12, name="hidden")], rng=0)
-    with pytest.raises(
-        DoesNotApply, match=r"dense_skip\(\) does not apply to this network: its weights were gi"
-    ):
-        net.mitigate("dense_skip:2")
-
-
-@pytest.mark.parametrize("form", [[], ["weight_norm"]])
-@pytest.mark.parametrize("make", [deep, flat])
-def test_layers_written_out_keep_what_keeps_its_shape(make: Any, form: list[str]) -> None:
-    net = make()
-    net.load_parameters({k: v + np.float32(0.25) for k, v in net.parameters().items()})
-    before, cured = net.parameters(), net.mitigate(*form, "dense_skip:2").parameters()
-    matrix = "weight_v" if form else "weight"
-    if make is deep:
-        for k in range(2):
-            assert np.array_equal(cured[f"hidden.layer{k}.bias"], before["hidden.bias"][k::2])
-        assert np.array_equal(cured[f"hidden.layer0.{matrix}"], before["hidden.weight"][::2])
-        assert cured[f"hidden.layer1.{matrix}"].shape == (6, 8, 16)
-        if form:
-            lengths = np.linalg.norm(before["hidden.weight"].astype(float), axis=-1)
-            assert np.allclose(cured["hidden.layer0.weight_g"], lengths[::2], rtol=1e-6)
-    fixed = net.mitigate("fixup:3").parameters()
-    if make is deep:
-        for k in range(3):
-            assert np.array_equal(fixed[f"hidden.layer{k}.bias"], before["hidden.bias"][k::3])
 
 
 def test_what_was_learned_is_kept() -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from . import _doctor_text, mitigations
 from ._checks import as_real, as_size, shown
 from ._doctor_cause import Cause, find_cause
+from ._doctor_clock import Clock
 from ._doctor_trials import RATES, Course, Trial, confirm, constant_loss, fingerprint, run_trial
 from ._evaluate import Held
 from ._fit import default_loss
@@ -256,7 +257,7 @@ def doctor(
 ) -> Prescription:
     """Diagnose a network, try cures on it and rank them; ``net.doctor`` explains it."""
     course = _course(net, x, y, loss, as_size(steps, "steps"), as_size(batch, "batch"), rates, rng)
-    clock = _Clock(budget, course.steps * len(course.rates))
+    clock = Clock(budget, course.steps * len(course.rates))
     given = candidates is not None
     begun = time.perf_counter()
     chance = constant_loss(course.loss, course.y)
@@ -354,51 +355,6 @@ def _reshuffled(course: Course, rng: RngLike) -> Course:
     size = course.rows[0].size
     rows = tuple(np.sort(draw.choice(len(course.x), size, replace=False)) for _ in course.rows)
     return replace(course, rows=rows)
-
-
-class _Clock:
-    """What is left of a budget: of seconds, or of training steps over all trials."""
-
-    def __init__(self, budget: float | int | str | None, cost: int) -> None:
-        self._cost, self._spent, self._start = cost, 0, time.perf_counter()
-        self._steps: float = math.inf
-        self._seconds: float = math.inf
-        if isinstance(budget, bool) or not isinstance(budget, (int, float, str, np.integer, type(None))):
-            raise ArgumentError(
-                f'budget: expected seconds ("30s" or 30.0), a number of training steps or None, '
-                f"got {shown(budget)}"
-            )
-        if isinstance(budget, (int, np.integer)):
-            self._steps = as_size(budget, "budget")
-        elif budget is not None:
-            self._seconds = _seconds(budget)
-
-    def spend(self) -> None:
-        """Count one trial."""
-        self._spent += self._cost
-
-    def late(self, share: float) -> bool:
-        """Whether the next trial would go beyond `share` of the budget."""
-        gone = time.perf_counter() - self._start
-        return self._spent + self._cost > share * self._steps or gone > share * self._seconds
-
-
-def _seconds(value: float | str) -> float:
-    units = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "ms": 1e-3}
-    if isinstance(value, str):
-        number = value.strip().rstrip("abcdefghijklmnopqrstuvwxyz ")
-        unit = value.strip()[len(number) :].strip() or "s"
-        try:
-            seconds = float(number) * units[unit]
-        except (ValueError, KeyError):
-            raise ArgumentError(
-                f'budget: expected a time such as "30s" or "2min", got {shown(value)}'
-            ) from None
-    else:
-        seconds = float(value)
-    if not 0.0 < seconds < math.inf:
-        raise ArgumentError(f"budget: expected a time above 0, got {shown(value)}")
-    return seconds
 
 
 def _given(candidates: Any) -> list[tuple[Mitigation, ...]]:

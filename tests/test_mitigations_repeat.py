@@ -1,0 +1,70 @@
+"""Tests of cures that cut a Repeat or write it out: initial arrays and weights go with their steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import vgcore as vg
+from helpers_cures import deep, flat, owners
+from vgcore.mitigations import DoesNotApply
+
+STACKED = np.random.default_rng(5).normal(size=(12, 8, 8)).astype("float32")
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize(
+    ("cure", "stays"),
+    [
+        ("fewer_layers:0.25", lambda w: w[:3]),
+        ("long_skip:3", lambda w: w.reshape(4, 3, 8, 8)),
+        ("residual:2", lambda w: w.reshape(6, 2, 8, 8)),
+        ("pre_activation:4", lambda w: w.reshape(3, 4, 8, 8)),
+        ("deepnorm:2", None),
+        ("fixup:2", None),
+        ("unet:1", None),
+    ],
+)
+def test_initial_arrays_with_an_entry_for_each_step_are_cut_with_the_steps(
+    cure: str, stays: Any, trained: bool
+) -> None:
+    step = [vg.Dense(8, init=STACKED, bias_init=STACKED[:, 0], name=""), vg.Activation("tanh")]
+    net = vg.Network(8, [vg.Repeat(step, 12, name="hidden")], rng=0)
+    if trained:
+        net.load_parameters({name: 2.0 * value for name, value in net.parameters().items()})
+    cured = net.mitigate(cure)
+    if stays is not None:
+        assert np.array_equal(cured.parameters()["hidden.weight"], stays(net.parameters()["hidden.weight"]))
+    if not trained:
+        assert owners(vg.Network(8, cured.layers, rng=cured.seed)) == owners(cured)
+
+
+def test_a_dense_block_is_not_for_weights_that_were_given_as_arrays() -> None:
+    step = [vg.Dense(8, init=STACKED, name=""), vg.Activation("tanh")]
+    net = vg.Network(8, [vg.Repeat(step, 12, name="hidden")], rng=0)
+    with pytest.raises(
+        DoesNotApply, match=r"dense_skip\(\) does not apply to this network: its weights were gi"
+    ):
+        net.mitigate("dense_skip:2")
+
+
+@pytest.mark.parametrize("form", [[], ["weight_norm"]])
+@pytest.mark.parametrize("make", [deep, flat])
+def test_layers_written_out_keep_what_keeps_its_shape(make: Any, form: list[str]) -> None:
+    net = make()
+    net.load_parameters({k: v + np.float32(0.25) for k, v in net.parameters().items()})
+    before, cured = net.parameters(), net.mitigate(*form, "dense_skip:2").parameters()
+    matrix = "weight_v" if form else "weight"
+    if make is deep:
+        for k in range(2):
+            assert np.array_equal(cured[f"hidden.layer{k}.bias"], before["hidden.bias"][k::2])
+        assert np.array_equal(cured[f"hidden.layer0.{matrix}"], before["hidden.weight"][::2])
+        assert cured[f"hidden.layer1.{matrix}"].shape == (6, 8, 16)
+        if form:
+            lengths = np.linalg.norm(before["hidden.weight"].astype(float), axis=-1)
+            assert np.allclose(cured["hidden.layer0.weight_g"], lengths[::2], rtol=1e-6)
+    fixed = net.mitigate("fixup:3").parameters()
+    if make is deep:
+        for k in range(3):
+            assert np.array_equal(fixed[f"hidden.layer{k}.bias"], before["hidden.bias"][k::3])
