@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import vgcore as vg
+from vgcore import mitigations
+from vgcore._mitigation_base import Draft, Entry, Order, Setting
 from vgcore.doctor import Trial, rank_key
 
 RNG = np.random.default_rng(0)
@@ -163,6 +165,30 @@ def test_pairs_are_applied_inside_out() -> None:
     x, y = images(64)
     found = deep(40, "sigmoid").doctor(x, y, candidates=["scaled_residual", "activation:relu"], steps=5)
     assert any(trial.name == "activation:relu+scaled_residual" for trial in found.trials)
+
+
+def test_a_cure_of_a_new_family_needs_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scaled(draft: Draft, factor: float) -> Draft:
+        assert draft.x is not None
+        return draft.with_training(optimizer=vg.SGD(factor))
+
+    entry = Entry(
+        "own_steps", "own_family", "-", "-", "-", "-", scaled, Order.TRAINING,
+        (Setting("factor", 1.0, "-"),), of_training=True, needs_data=True,
+        tried_as=lambda draft: ({"factor": 0.02}, {"factor": 0.05}),
+    )  # fmt: skip
+    monkeypatch.setattr(mitigations, "_TABLE", (*mitigations._TABLE, entry))
+    monkeypatch.setattr(mitigations, "_BY_NAME", {**mitigations._BY_NAME, entry.name: entry})
+    monkeypatch.setattr(mitigations, "_registry", mitigations._Registry("mitigation", "-"))
+    x, y = images(64)
+    net = deep(30, "sigmoid")
+    assert mitigations.get("own_steps").of_training
+    tried = [cure.text for cure in mitigations.worth_trying(Draft(net.layers, 16, net.dtype))]
+    assert tried[-2:] == ["own_steps:0.02", "own_steps:0.05"]
+    found = net.doctor(x, y, candidates=["own_steps:0.02", "scaled_residual"], steps=5)
+    codes = {trial.name: trial.code for trial in found.trials}
+    assert codes["own_steps:0.02"] == "net.mitigate('own_steps:0.02', x=x)"
+    assert "scaled_residual+own_steps:0.02" in codes
 
 
 def test_the_budget_is_kept_and_what_was_left_out_is_said() -> None:

@@ -134,14 +134,8 @@ class Trial:
         """The Python expression that builds this network from `net` (and from `x`, where data are needed)."""
         if not self.cures:
             return "net"
-        needs = f", x={self.seen}" if any(_needs_data(cure) for cure in self.cures) else ""
+        needs = f", x={self.seen}" if any(cure.needs_data for cure in self.cures) else ""
         return f"net.mitigate({', '.join(repr(cure.text) for cure in self.cures)}{needs})"
-
-
-def _needs_data(cure: Mitigation) -> bool:
-    return cure.name in ("lsuv", "layerwise_pretraining") or (
-        cure.name == "chrono" and cure.params.get("T") is None
-    )
 
 
 def run_trial(net: Network, cures: Sequence[Mitigation], course: Course) -> Trial:

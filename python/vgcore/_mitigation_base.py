@@ -5,8 +5,9 @@ Knows layers as values; no cure in particular, and no network that runs. The cat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from enum import IntEnum, auto
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from ._registry import Description, Parameter
 from .errors import ArgumentError
 from .layers import Layer
 
-__all__ = ["EXCLUSIVE", "Applied", "DoesNotApply", "Draft", "Entry", "Origin", "Setting"]
+__all__ = ["EXCLUSIVE", "Applied", "DoesNotApply", "Draft", "Entry", "Order", "Origin", "Setting"]
 
 
 class DoesNotApply(ArgumentError):
@@ -114,13 +115,41 @@ class Draft:
         return replace(self, training={**self.training, **settings})
 
 
+class Order(IntEnum):
+    """Where a cure stands in a pair of the doctor: what is inside a layer first, what goes around it last."""
+
+    CELL = auto()
+    ACTIVATION = auto()
+    START = auto()
+    PRETRAINING = auto()
+    BIAS = auto()
+    GATE = auto()
+    WEIGHT = auto()
+    NORM = auto()
+    BLOCK = auto()
+    LONG = auto()
+    DEPTH = auto()
+    CONSTRAINT = auto()
+    OPTIMIZER = auto()
+    CLIP = auto()
+    TRAINING = auto()
+    TRUNCATION = auto()
+
+
+def _by_default(draft: Draft) -> Iterable[Mapping[str, Any]]:
+    return ({},)
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One line of the catalogue.
+    """One line of the catalogue: all that anybody knows of a cure.
 
     `apply` takes a draft and the parameters and returns the cured draft, or raises `DoesNotApply`. `changes`
     says in words what is different then. Two cures of one group in `EXCLUSIVE` are refused, and so are those
     named in `conflicts`, by name or group, with the reason. `refits`: the cure gives weights a new start.
+    `order`: its place in a pair. `of_training`: it changes the training and leaves the network as it is.
+    `needs_data`: it wants ``net.mitigate(..., x=x)``; the name of a parameter: where that is not given.
+    `tried_as`: the parameters at which the doctor tries it on a draft; none where it is not worth a trial.
     `check` raises ArgumentError where parameters that are right one by one are wrong for what they set.
     """
 
@@ -131,11 +160,15 @@ class Entry:
     changes: str
     reference: str
     apply: Callable[..., Draft]
+    order: Order
     params: tuple[Setting, ...] = ()
     aliases: tuple[str, ...] = ()
     needs: str = ""
     conflicts: Mapping[str, str] = field(default_factory=dict)
     refits: bool = False
+    of_training: bool = False
+    needs_data: bool | str = False
+    tried_as: Callable[[Draft], Iterable[Mapping[str, Any]]] = _by_default
     check: Callable[..., object] | None = None
 
     def description(self) -> Description:

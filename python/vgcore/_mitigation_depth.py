@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ._depth_drop import linear_survival
-from ._mitigation_base import Draft, Entry, Setting
+from ._mitigation_base import Draft, Entry, Order, Setting
 from ._mitigation_rewrite import Place, changed, nothing_to_change, rewrite, runs
 from ._surgery import with_copies
 from .branches import Residual
@@ -89,8 +89,10 @@ ENTRIES: tuple[Entry, ...] = (
         "the first of every row of equal layers stay, with their weights; the rest goes",
         "Hochreiter 1991; Glorot & Bengio 2010",
         _fewer_layers,
+        Order.DEPTH,
         (Setting("keep", 0.5, "share of the layers that stays, between 0 and 1"),),
         aliases=("truncate_depth", "reduced_depth"),
+        tried_as=lambda draft: ({"keep": 0.1},),
     ),
     Entry(
         "stochastic_depth",
@@ -100,6 +102,7 @@ ENTRIES: tuple[Entry, ...] = (
         "the survival of residual blocks, falling evenly from 1 to `last`; in a Repeat the mean of that",
         "Huang et al. 2016, arXiv:1603.09382",
         _stochastic_depth,
+        Order.DEPTH,
         (Setting("last", 0.5, "probability that the last block is there"),),
         needs="residual blocks, so after a cure that makes them",
     ),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ._mitigation_base import Draft, Entry, Setting
+from ._mitigation_base import Draft, Entry, Order, Setting
 from ._mitigation_rewrite import Place, changed, nothing_to_change, rewrite
 from ._mitigation_start import next_activations
 from .layers import Activation, Dense, Layer, walk
@@ -167,6 +167,7 @@ ENTRIES: tuple[Entry, ...] = (
         "a BatchNorm beside every activation; inference uses running statistics",
         "Ioffe & Szegedy 2015, arXiv:1502.03167; Yang et al. 2019, arXiv:1902.08129 (it explodes in depth)",
         _batch_norm,
+        Order.NORM,
         (
             _POSITION,
             Setting("online", False, "normalise by running statistics in training too", kind="flag"),
@@ -188,6 +189,7 @@ ENTRIES: tuple[Entry, ...] = (
         "a LayerNorm beside every activation",
         "Ba, Kiros & Hinton 2016, arXiv:1607.06450",
         _layer_norm,
+        Order.NORM,
         (_POSITION,),
         aliases=("layernorm", "ln"),
     ),
@@ -199,6 +201,7 @@ ENTRIES: tuple[Entry, ...] = (
         "an RMSNorm beside every activation",
         "Zhang & Sennrich 2019, arXiv:1910.07467",
         _rms_norm,
+        Order.NORM,
         (_POSITION,),
         aliases=("rmsnorm",),
     ),
@@ -210,6 +213,7 @@ ENTRIES: tuple[Entry, ...] = (
         "a GroupNorm beside every activation",
         "Wu & He 2018, arXiv:1803.08494",
         _group_norm,
+        Order.NORM,
         (Setting("groups", 4, "how many groups; they divide the width", kind="size"), _POSITION),
         aliases=("groupnorm",),
     ),
@@ -221,6 +225,7 @@ ENTRIES: tuple[Entry, ...] = (
         "every Dense learns v and g instead of w; the weights start as they were",
         "Salimans & Kingma 2016, arXiv:1602.07868",
         _weight_norm,
+        Order.WEIGHT,
         aliases=("weightnorm",),
     ),
     Entry(
@@ -231,6 +236,7 @@ ENTRIES: tuple[Entry, ...] = (
         "Dense layers in front of activations standardise their weights; the length becomes the gain",
         "Qiao et al. 2019, arXiv:1903.10520; Brock, De & Smith 2021, arXiv:2101.08692",
         _weight_standardized,
+        Order.WEIGHT,
         (Setting("gain", None, "length of a row; None: 1 / std of the activation of a normal number"),),
         aliases=("weight_standardization", "weight_standardisation"),
         conflicts={"start": "it takes away the size that a start gives the weights"},

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import activations
-from ._mitigation_base import Draft, Entry, Setting
+from ._mitigation_base import Draft, Entry, Order, Setting
 from ._mitigation_blocks import (
     Block,
     Renamed,
@@ -241,6 +241,7 @@ ENTRIES: tuple[Entry, ...] = (
         "each step [Dense, activation] becomes x + f(x)",
         "He et al. 2016, arXiv:1512.03385; Yang & Schoenholz 2017, arXiv:1712.08969",
         _residual,
+        Order.BLOCK,
         (
             _LAYERS,
             Setting("scale", 1.0, "s, what the branch is multiplied by"),
@@ -259,6 +260,7 @@ ENTRIES: tuple[Entry, ...] = (
         "each step [Dense, activation] becomes x + [activation, Dense](x)",
         "He et al. 2016, arXiv:1603.05027",
         _pre_activation,
+        Order.BLOCK,
         (_LAYERS,),
         aliases=("preact",),
     ),
@@ -270,6 +272,7 @@ ENTRIES: tuple[Entry, ...] = (
         "each step becomes x + f(x) / sqrt(number of blocks)",
         "Hanin & Rolnick 2018, arXiv:1803.01719; Yang & Schoenholz 2017, arXiv:1712.08969",
         _scaled,
+        Order.BLOCK,
         (_LAYERS,),
         aliases=("scaled",),
     ),
@@ -281,6 +284,7 @@ ENTRIES: tuple[Entry, ...] = (
         "each step becomes x + a f(x) with a learned number a that starts at 0",
         "Bachlechner et al. 2021, arXiv:2003.04887",
         _rezero,
+        Order.BLOCK,
         (_LAYERS,),
     ),
     Entry(
@@ -291,6 +295,7 @@ ENTRIES: tuple[Entry, ...] = (
         "each step becomes x + a [activation, Dense](x) with a learned number a that starts at 0",
         "De & Smith 2020, arXiv:2002.10444",
         _skipinit,
+        Order.BLOCK,
         (_LAYERS,),
     ),
     Entry(
@@ -301,6 +306,7 @@ ENTRIES: tuple[Entry, ...] = (
         "each m steps become one branch, its last weights at 0, with a learned factor a that starts at 1",
         "Zhang, Dauphin & Ma 2019, arXiv:1901.09321",
         _fixup,
+        Order.BLOCK,
         (Setting("layers", 2, "m, how many layers a branch has", kind="size"),),
         conflicts={
             "norm": "it is made to do without, and a norm takes away the scales that it sets",
@@ -315,6 +321,7 @@ ENTRIES: tuple[Entry, ...] = (
         "each step becomes a residual block with a heavier shortcut and a LayerNorm behind it",
         "Wang et al. 2022, arXiv:2203.00555",
         _deepnorm,
+        Order.BLOCK,
         (_LAYERS,),
         conflicts={
             "norm": "it brings a norm of its own",
@@ -329,6 +336,7 @@ ENTRIES: tuple[Entry, ...] = (
         "each step becomes the transform of a highway layer, with a gate of its own",
         "Srivastava, Greff & Schmidhuber 2015, arXiv:1505.00387",
         _highway,
+        Order.BLOCK,
         (
             Setting("bias", -1.0, "b at the start; below 0 most goes past"),
             Setting("coupled", True, "whether the carry gate is 1 - t", kind="flag"),
@@ -342,6 +350,7 @@ ENTRIES: tuple[Entry, ...] = (
         "in blocks each step adds its output beside its input; a Dense at the end narrows them again",
         "Huang et al. 2017, arXiv:1608.06993",
         _dense_skip,
+        Order.LONG,
         (Setting("block", 4, "how many layers a block has", kind="size"),),
         aliases=("dense", "densenet", "dense_connectivity"),
         conflicts={"block": "its layers are wider than they put out, so no shortcut fits around them"},
@@ -354,6 +363,7 @@ ENTRIES: tuple[Entry, ...] = (
         "the steps are folded into a U of so many levels, with a shortcut across each",
         "Ronneberger, Fischer & Brox 2015, arXiv:1505.04597",
         _unet,
+        Order.LONG,
         (
             Setting("levels", 3, "how many shortcuts there are, one inside the other", kind="size"),
             Setting(
@@ -374,6 +384,7 @@ ENTRIES: tuple[Entry, ...] = (
         "each k steps get one identity shortcut around all of them",
         "Srivastava et al. 2015, arXiv:1507.06228; He et al. 2016, arXiv:1512.03385",
         _long_skip,
+        Order.LONG,
         (Setting("every", 4, "k", kind="size"),),
         aliases=("long_skips",),
     ),

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from . import activations
-from ._mitigation_base import DoesNotApply, Draft, Entry, Setting
+from ._mitigation_base import DoesNotApply, Draft, Entry, Order, Setting
 from ._mitigation_rewrite import Place, changed, edit_layers, nothing_to_change, rewrite
 from .cells import Cell
 from .errors import ArgumentError
 from .initializers import Initializer
-from .layers import Activation, Dense, Layer, Repeat
+from .layers import Activation, Dense, Layer, Repeat, walk
 from .recurrent import Recurrent
 
 __all__ = ["ENTRIES", "next_activations", "start_dense"]
@@ -350,6 +350,20 @@ def _lsuv(draft: Draft, tolerance: float) -> Draft:
     return replace(started, after=(*started.after, procedure))
 
 
+def _worth_trying(draft: Draft) -> list[dict[str, Any]]:
+    # Where weights were given a start of their own, it suits the activation that was there.
+    given = any(
+        isinstance(p.layer, Dense) and p.layer.init is not None for p in walk(draft.layers, draft.in_features)
+    )
+    fits = {"init": "fits"} if given else {}
+    return [{"function": function, **fits} for function in ("relu", "selu", "tanh", "gelu")]
+
+
+def _starts_worth_trying(draft: Draft) -> list[dict[str, Any]]:
+    found = ("glorot_uniform",) if _is_recurrent(draft) else ("he_normal", "glorot_normal")
+    return [{"name": name} for name in found]
+
+
 ENTRIES: tuple[Entry, ...] = (
     Entry(
         "activation",
@@ -359,6 +373,7 @@ ENTRIES: tuple[Entry, ...] = (
         "every activation; weights take the start that fits it, unless one was given",
         "Nair & Hinton 2010; Glorot, Bordes & Bengio 2011; Klambauer et al. 2017, arXiv:1706.02515",
         _activation,
+        Order.ACTIVATION,
         (
             Setting("function", "relu", "a name from vg.activations.names()", kind="name"),
             Setting(
@@ -366,6 +381,7 @@ ENTRIES: tuple[Entry, ...] = (
             ),
         ),
         refits=True,
+        tried_as=_worth_trying,
     ),
     Entry(
         "init",
@@ -375,8 +391,10 @@ ENTRIES: tuple[Entry, ...] = (
         "the weights' initializer; biases stay",
         "Glorot & Bengio 2010; He et al. 2015, arXiv:1502.01852",
         _init,
+        Order.START,
         (Setting("name", "he_normal", "a name from vg.initializers.names()", kind="name"),),
         refits=True,
+        tried_as=_starts_worth_trying,
     ),
     Entry(
         "orthogonal",
@@ -386,6 +404,7 @@ ENTRIES: tuple[Entry, ...] = (
         "every weight starts orthogonal; of a recurrent network weight_hh, gate by gate",
         "Saxe, McClelland & Ganguli 2014, arXiv:1312.6120; Pennington et al. 2017, arXiv:1711.04735",
         _orthogonal,
+        Order.START,
         aliases=("dynamical_isometry",),
         refits=True,
     ),
@@ -397,6 +416,7 @@ ENTRIES: tuple[Entry, ...] = (
         "weights N(0, sigma_w2 / fan_in), biases N(0, sigma_b2), solved by vg.theory.critical",
         "Poole et al. 2016, arXiv:1606.05340; Schoenholz et al. 2017, arXiv:1611.01232",
         _edge_of_chaos,
+        Order.START,
         (Setting("sigma_b2", None, "variance of the biases; None takes the least that has a stable point"),),
         aliases=("critical", "mean_field"),
         refits=True,
@@ -409,6 +429,7 @@ ENTRIES: tuple[Entry, ...] = (
         "every weight; widths between layers should be even",
         "Balduzzi et al. 2017, arXiv:1702.08591, section 4",
         _looks_linear,
+        Order.START,
         needs="an activation with phi(z) - phi(-z) = c z, such as relu or gelu",
         refits=True,
     ),
@@ -420,6 +441,7 @@ ENTRIES: tuple[Entry, ...] = (
         "weights of layers as wide as their input (of a plain recurrent layer: weight_hh)",
         "Xiao et al. 2018, arXiv:1806.05393 (delta-orthogonal); Le, Jaitly & Hinton 2015, arXiv:1504.00941",
         _delta,
+        Order.START,
         aliases=("identity_start", "delta_orthogonal"),
         refits=True,
     ),
@@ -431,8 +453,10 @@ ENTRIES: tuple[Entry, ...] = (
         "every weight starts orthogonal and is scaled on the data given as x",
         "Mishkin & Matas 2016, arXiv:1511.06422",
         _lsuv,
+        Order.START,
         (Setting("tolerance", 0.1, "how far from 1 the variance may be"),),
         needs="data: net.mitigate(..., x=x)",
+        needs_data=True,
         conflicts={"weight": "it scales the weights that their parametrisation makes"},
         refits=True,
     ),
@@ -444,12 +468,14 @@ ENTRIES: tuple[Entry, ...] = (
         "every weight and bias in front of an activation is trained on x, without labels; then fit",
         "Hinton, Osindero & Teh 2006; Bengio et al. 2007; Vincent et al. 2008",
         _pretraining,
+        Order.PRETRAINING,
         (
             Setting("epochs", 10, "passes over the data for each layer", kind="size"),
             Setting("corruption", 0.0, "share of each input that is masked"),
         ),
         aliases=("pretraining", "greedy", "stacked_autoencoders"),
         needs="data: net.mitigate(..., x=x); Dense layers with activations, without shortcuts or norms",
+        needs_data=True,
         conflicts={
             "block": "it pretrains plain layers",
             "long": "it pretrains plain layers",
@@ -464,6 +490,7 @@ ENTRIES: tuple[Entry, ...] = (
         "the start of every Dense layer's bias",
         "He et al. 2015, arXiv:1502.01852; Lu et al. 2019, arXiv:1903.06733 (dying relu)",
         _zero_bias,
+        Order.BIAS,
         conflicts={"edge_of_chaos": "it draws biases of its own"},
         refits=True,
     ),

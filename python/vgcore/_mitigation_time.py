@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from . import cells
-from ._mitigation_base import DoesNotApply, Draft, Entry, Setting
+from ._mitigation_base import DoesNotApply, Draft, Entry, Order, Setting
 from ._mitigation_rewrite import changed, edit_layers, nothing_to_change
 from .cells import Cell, GateBias
 from .initializers import Initializer
@@ -131,6 +131,7 @@ ENTRIES: tuple[Entry, ...] = (
         "the recurrent layer's cell; its weights are drawn anew",
         "Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000",
         _cell("lstm"),
+        Order.CELL,
         needs="a recurrent layer",
     ),
     Entry(
@@ -141,6 +142,7 @@ ENTRIES: tuple[Entry, ...] = (
         "the recurrent layer's cell; its weights are drawn anew",
         "Cho et al. 2014, arXiv:1406.1078",
         _cell("gru"),
+        Order.CELL,
         needs="a recurrent layer",
     ),
     Entry(
@@ -151,6 +153,7 @@ ENTRIES: tuple[Entry, ...] = (
         "the recurrent layer's cell and how its recurrent weights start",
         "Le, Jaitly & Hinton 2015, arXiv:1504.00941",
         _irnn,
+        Order.CELL,
         needs="a recurrent layer",
         conflicts={
             "start": "its recurrent weights start at the identity",
@@ -166,6 +169,7 @@ ENTRIES: tuple[Entry, ...] = (
         "the recurrent layer's cell and how its recurrent weights start",
         "Saxe, McClelland & Ganguli 2014, arXiv:1312.6120; Henaff, Szlam & LeCun 2016, arXiv:1602.06662",
         _orthogonal_rnn,
+        Order.CELL,
         needs="a recurrent layer",
         conflicts={"start": "its recurrent weights start as a rotation"},
         refits=True,
@@ -178,8 +182,10 @@ ENTRIES: tuple[Entry, ...] = (
         "the bias of the gate that keeps the state",
         "Gers, Schmidhuber & Cummins 2000; Jozefowicz, Zaremba & Sutskever 2015",
         _forget_bias,
+        Order.GATE,
         (Setting("value", 1.0, "b, before the sigmoid"),),
         needs="a gated cell",
+        tried_as=lambda draft: ({"value": 1.0}, {"value": 3.0}),
     ),
     Entry(
         "chrono",
@@ -189,8 +195,10 @@ ENTRIES: tuple[Entry, ...] = (
         "the biases of the gates that keep and write the state",
         "Tallec & Ollivier 2018, arXiv:1804.11188",
         _chrono,
+        Order.GATE,
         (Setting("T", None, "longest lag in steps; None: the length of the data given as x", kind="size"),),
         needs="a gated cell",
+        needs_data="T",
     ),
     Entry(
         "uniform_gates",
@@ -200,6 +208,7 @@ ENTRIES: tuple[Entry, ...] = (
         "the biases of the gates that keep and write the state",
         "Gu et al. 2020, arXiv:1910.09890",
         _uniform_gates,
+        Order.GATE,
         needs="a gated cell",
     ),
 )

@@ -6,11 +6,11 @@ Each entry is one line of the catalogue in `mitigations`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from . import clipping, constraints, optimizers
-from ._mitigation_base import Draft, Entry, Setting
+from ._mitigation_base import Draft, Entry, Order, Setting
 from ._mitigation_rewrite import nothing_to_change
 from ._registry import Description, Parameter
 from .clipping import Clip
@@ -81,6 +81,12 @@ def _weight_decay(draft: Draft, value: float) -> Draft:
     return draft.with_training(optimizer=Optimizer(now.name, {**now.params, "weight_decay": value}))
 
 
+def _tried_as(name: str) -> Callable[[Draft], Iterable[Mapping[str, Any]]]:
+    # What every trial is trained with unless a cure says otherwise is no trial of its own.
+    tried: tuple[Mapping[str, Any], ...] = () if name == "sgd" else ({},)
+    return lambda draft: tried
+
+
 def _optimizers() -> Iterator[Entry]:
     against = dict.fromkeys(
         _SCALING, "only the direction of a layer's gradient counts, so scaling whole layers does nothing"
@@ -95,8 +101,11 @@ def _optimizers() -> Iterator[Entry]:
             "the optimizer that net.fit takes where none is given",
             entry.reference,
             _optimizer(name, {}),
+            Order.OPTIMIZER,
             _settings(entry),
             aliases=entry.aliases,
+            of_training=True,
+            tried_as=_tried_as(name),
             check=_check(Optimizer, name),
             conflicts=against if name == "scale_free" else {},
         )
@@ -119,7 +128,9 @@ def _optimizers() -> Iterator[Entry]:
             "the optimizer that net.fit takes where none is given",
             reference,
             _optimizer("sgd", fixed),
+            Order.OPTIMIZER,
             settings,
+            of_training=True,
         )
     yield Entry(
         "weight_decay",
@@ -129,7 +140,9 @@ def _optimizers() -> Iterator[Entry]:
         "the weight decay of the optimizer, SGD where there is none yet",
         "Krogh & Hertz 1991; Loshchilov & Hutter 2019, arXiv:1711.05101",
         _weight_decay,
+        Order.TRAINING,
         (Setting("value", 1e-4, "the decay"),),
+        of_training=True,
     )
 
 
@@ -169,8 +182,10 @@ def _parts() -> Iterator[Entry]:
                 changes,
                 entry.reference,
                 _part(kind, name),
+                Order.CLIP if kind == "clip" else Order.CONSTRAINT,
                 _settings(entry),
                 conflicts=conflicts,
+                of_training=True,
                 check=_check(part, name),
             )
 
@@ -192,7 +207,9 @@ ENTRIES: tuple[Entry, ...] = (
         "net.fit cuts the gradient along time, not the state, every k steps",
         "Williams & Peng 1990; Tallec & Ollivier 2017, arXiv:1705.08209",
         _truncate,
+        Order.TRUNCATION,
         (Setting("steps", 20, "k", kind="size"),),
         needs="a recurrent layer",
+        of_training=True,
     ),
 )

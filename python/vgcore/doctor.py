@@ -23,11 +23,11 @@ from ._doctor_clock import Clock
 from ._doctor_trials import RATES, Course, Trial, confirm, constant_loss, fingerprint, run_trial
 from ._evaluate import Held
 from ._fit import default_loss
+from ._mitigation_base import Draft
 from ._progress import Progress, ProgressLike
 from ._rng import RngLike, seed_of
 from ._table import json_safe, to_pandas
 from .errors import ArgumentError, VgcoreError
-from .layers import Dense, Layer
 from .losses import Loss, as_loss
 from .mitigations import Mitigation, as_cures, as_text
 
@@ -52,7 +52,7 @@ CONFIRMED: Final = 5
 #: Share of the budget after which no further single cure begins, so that pairs get their turn.
 SINGLES: Final = 0.7
 
-#: Which families to try first when a budget may end the trials early, by what is wrong.
+#: Which families to try first when a budget may end the trials early, by what is wrong; others come after.
 _FIRST: Final[Mapping[str, tuple[str, ...]]] = {
     "dead units": ("bias", "norm", "activation", "start"),
     "saturating activation": ("activation", "block", "norm", "start"),
@@ -64,11 +64,6 @@ _FIRST: Final[Mapping[str, tuple[str, ...]]] = {
     "small recurrent weights": ("start", "cell"),
     "large recurrent weights": ("start", "cell", "clip"),
 }
-#: The order in which a pair is applied: what is inside a layer first, what goes around it last.
-_ORDER: Final = (
-    "cell", "activation", "start", "pretraining", "bias", "gate", "weight", "norm", "block", "long", "depth",
-    "constraint", "optimizer", "clip", "training", "truncation",
-)  # fmt: skip
 
 
 def rank_key(trial: Trial, untouched: Trial, unit: float) -> tuple[Any, ...]:
@@ -372,38 +367,10 @@ def _all(net: Network, cause: Cause) -> list[tuple[Mitigation, ...]]:
     """Return every cure of the catalogue once, families that suit the illness first, taking turns."""
     first = _FIRST.get(cause.name, ())
     groups: dict[str, list[Mitigation]] = {group: [] for group in first}
-    for name in mitigations.names():
-        for cure in _versions(name, net):
-            groups.setdefault(cure.group, []).append(cure)
+    for cure in mitigations.worth_trying(Draft(net.layers, net.in_features, net.dtype)):
+        groups.setdefault(cure.group, []).append(cure)
     turns = itertools.zip_longest(*groups.values())
     return [(cure,) for turn in turns for cure in turn if cure is not None]
-
-
-def _versions(name: str, net: Network) -> list[Mitigation]:
-    """Return the forms of one cure that are worth a trial of their own."""
-    if name == "activation":
-        # Where weights were given a start of their own, it suits the activation that was there.
-        fits = ":init=fits" if _given_starts(net.layers) else ""
-        return [
-            mitigations.get(f"activation:{function}{fits}") for function in ("relu", "selu", "tanh", "gelu")
-        ]
-    if name == "forget_bias":
-        return [mitigations.get("forget_bias:1"), mitigations.get("forget_bias:3")]
-    if name == "init" and net.axis == "depth":
-        return [mitigations.get("init:he_normal"), mitigations.get("init:glorot_normal")]
-    if name == "init":
-        return [mitigations.get("init:glorot_uniform")]
-    if name == "sgd":
-        return []  # what every trial is trained with unless a cure says otherwise
-    if name == "fewer_layers":
-        return [mitigations.get("fewer_layers:0.1")]
-    return [Mitigation(name)]
-
-
-def _given_starts(layers: Sequence[Layer]) -> bool:
-    return any(
-        (isinstance(layer, Dense) and layer.init is not None) or _given_starts(layer.body) for layer in layers
-    )
 
 
 def _pairs(trials: Sequence[Trial], untouched: Trial, unit: float) -> list[tuple[Mitigation, ...]]:
@@ -421,7 +388,7 @@ def _pairs(trials: Sequence[Trial], untouched: Trial, unit: float) -> list[tuple
             best.append(trial.cures[0])
     found = []
     for one, other in itertools.combinations(best[:PAIRED], 2):
-        pair = tuple(sorted((one, other), key=lambda cure: _ORDER.index(cure.group)))
+        pair = mitigations.in_order((one, other))
         try:
             mitigations.check_together(pair)
         except ArgumentError:

@@ -132,7 +132,18 @@ class Mitigation:
     @property
     def of_training(self) -> bool:
         """Whether it changes the training and leaves the network as it is."""
-        return self.group in ("optimizer", "clip", "training", "constraint", "truncation")
+        return self.entry.of_training
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether ``net.mitigate`` has to be given ``x`` for it.
+
+        Example:
+            >>> get("lsuv").needs_data, get("chrono").needs_data, get("chrono:100").needs_data
+            (True, True, False)
+        """
+        needs = self.entry.needs_data
+        return needs if isinstance(needs, bool) else self.params.get(needs) is None
 
     def transform(self, draft: Draft) -> Draft:
         """Return the cured description.
@@ -299,6 +310,21 @@ def compose(
             idle.append(Idle(cure, cured.fresh - draft.fresh))
         draft = cured
     return draft, tuple(idle)
+
+
+def in_order(cures: Iterable[Mitigation]) -> tuple[Mitigation, ...]:
+    """Return cures as they are best applied: what is inside a layer first, what goes around it last.
+
+    Example:
+        >>> in_order(as_cures("adam+residual+activation:relu"))
+        (activation('relu'), residual(), adam())
+    """
+    return tuple(sorted(cures, key=lambda cure: cure.entry.order))
+
+
+def worth_trying(draft: Draft) -> list[Mitigation]:
+    """Return every cure of the catalogue with the parameters at which it is worth a trial on this draft."""
+    return [Mitigation(entry.name, params) for entry in _TABLE for params in entry.tried_as(draft)]
 
 
 def predict(net: Network, x: Any = None) -> tuple[Prediction | None, str]:
