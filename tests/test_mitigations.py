@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import vgcore as vg
 from helpers_cures import X, Y, along_time, deep, flat, owners, sequences
+from vgcore._mitigation_rewrite import changed
 from vgcore.constraints import as_constraints
 from vgcore.mitigations import DoesNotApply, as_cures, get
 
@@ -200,6 +201,36 @@ def test_a_network_that_looks_linear_is_linear() -> None:
     assert np.allclose(gelu.forward(3.0 * X.astype(float)), 3.0 * gelu.forward(X.astype(float)), rtol=1e-9)
     with pytest.raises(DoesNotApply, match=r"a pair of tanh units .* does not add up"):
         deep().mitigate("looks_linear")
+
+
+def test_the_cure_and_the_initializer_agree_on_what_looks_linear() -> None:
+    # Smooth at 0 and straight far out: a law that holds to 1e-7 holds for both, or for neither.
+    phi = [vg.Activation(name) for name in vg.activations.names()]
+    phi += [vg.Activation("softplus", beta=beta) for beta in (0.01, 100.0)]
+    for one in phi:
+        layers = [vg.Dense(8), one, vg.Dense(8), one, vg.Dense(2)]
+        draw = [changed(layer, init="looks_linear") if layer.kind == "dense" else layer for layer in layers]
+        try:
+            vg.Network(8, draw, rng=0)
+        except vg.ArgumentError:
+            with pytest.raises(DoesNotApply, match=r"does not add up to a straight line"):
+                vg.Network(8, layers, rng=0).mitigate("looks_linear")
+        else:
+            vg.Network(8, layers, rng=0).mitigate("looks_linear")
+
+
+def test_a_pair_that_adds_up_to_seven_digits_looks_linear_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = vg.activations.value
+    near = lambda name, z, **params: exact(name, z, **params) * (1.0 + 1e-8 * np.abs(z))  # noqa: E731
+    monkeypatch.setattr(vg.activations, "value", near)
+    vg.mlp(2, 8, activation="relu", init="looks_linear", rng=0)
+    vg.mlp(2, 8, activation="relu", rng=0).mitigate("looks_linear")
+
+
+def test_pretraining_points_to_what_there_is_for_sequences() -> None:
+    with pytest.raises(DoesNotApply, match=r"for sequences there is vg\.chunker$"):
+        along_time().mitigate("layerwise_pretraining", x=sequences())
+    assert callable(vg.chunker)
 
 
 def test_order_matters_and_is_shown() -> None:

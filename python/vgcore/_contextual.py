@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import activations
 from .errors import ArgumentError, ShapeError
@@ -19,7 +20,7 @@ from .initializers import AnyInitializer, Initializer, describe
 if TYPE_CHECKING:
     from .layers import Activation, Layer
 
-__all__ = ["DEPENDENT", "Around", "pairs_after", "resolved"]
+__all__ = ["DEPENDENT", "Around", "adds_up", "pairs_after", "resolved"]
 
 #: Where phi(z) - phi(-z) is compared with c z.
 _PLACES = np.array([0.25, 1.0, 3.0, 10.0])
@@ -102,11 +103,28 @@ def _looks_linear(
     return Initializer(init.name, {"gain": gain, "mirror": mirror}), bias_init
 
 
+def adds_up(phi: Activation) -> bool:
+    """Return whether phi(z) - phi(-z) = c z with c other than 0: what looks_linear is for.
+
+    Example:
+        >>> import vgcore as vg
+        >>> adds_up(vg.Activation("gelu")), adds_up(vg.Activation("tanh"))
+        (True, False)
+    """
+    odd = _odd(phi)
+    return bool(np.allclose(odd, odd[0], rtol=1e-6, atol=0.0) and odd[0] != 0.0)
+
+
+def _odd(phi: Activation) -> NDArray[np.float64]:
+    """Return (phi(z) - phi(-z)) / z at a few places."""
+    both = activations.value(phi.function, np.concatenate([_PLACES, -_PLACES]), **phi.params)
+    return np.asarray((both[: len(_PLACES)] - both[len(_PLACES) :]) / _PLACES)
+
+
 def _slope(phi: Activation, where: str) -> float:
     """The c of phi(z) - phi(-z) = c z."""
-    both = activations.value(phi.function, np.concatenate([_PLACES, -_PLACES]), **phi.params)
-    odd = (both[:4] - both[4:]) / _PLACES
-    if not np.allclose(odd, odd[0], rtol=1e-6, atol=0.0) or odd[0] == 0.0:
+    odd = _odd(phi)
+    if not adds_up(phi):
         raise ArgumentError(
             f"{where}: looks_linear needs an activation with phi(z) - phi(-z) = c z, as relu, leaky_relu, "
             f"gelu, silu and softplus have; {phi!r} has none: there the factor goes from {odd[0]:.4g} at "

@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from . import activations
+from ._contextual import adds_up
 from ._mitigation_base import DoesNotApply, Draft, Entry, Order, Setting
 from ._mitigation_rewrite import Place, changed, edit_layers, nothing_to_change, rewrite
 from .cells import Cell
@@ -275,21 +274,13 @@ def _edge_of_cell(layer: Recurrent) -> Initializer | None:
 
 def _looks_linear(draft: Draft) -> Draft:
     what = "looks_linear()"
-    bent = [layer.function for layer in _activations(draft.layers) if not _adds_up(layer)]
+    bent = [layer.function for layer in _activations(draft.layers) if not adds_up(layer)]
     if bent:
         raise nothing_to_change(
             what, f"a pair of {bent[0]} units of opposite signs does not add up to a straight line"
         )
     # Which sides of a weight are mirrored follows from what stands around it.
     return start_dense(draft, lambda layer, width, following: Initializer("looks_linear"), what)
-
-
-def _adds_up(layer: Activation) -> bool:
-    """Whether phi(z) - phi(-z) = c z."""
-    z = np.array([0.25, 1.0, 3.0])
-    both = (activations.value(layer.function, sign * z, **layer.params) for sign in (1.0, -1.0))
-    odd = np.subtract(*both) / z
-    return bool(np.allclose(odd, odd[0], rtol=1e-9, atol=0.0) and odd[0] != 0.0)
 
 
 def _activations(layers: Sequence[Layer]) -> list[Activation]:
@@ -318,7 +309,7 @@ def _delta(draft: Draft) -> Draft:
 def _pretraining(draft: Draft, epochs: int, corruption: float) -> Draft:
     what = "layerwise_pretraining()"
     if _is_recurrent(draft):
-        raise nothing_to_change(what, "it pretrains layer by layer; for sequences there is vg.chunking")
+        raise nothing_to_change(what, "it pretrains layer by layer; for sequences there is vg.chunker")
     if draft.x is None:
         raise DoesNotApply(f"{what} trains each layer on the data: give them, net.mitigate(..., x=x)")
 
