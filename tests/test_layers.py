@@ -115,6 +115,15 @@ def test_a_rust_file_begins_with_its_layer_and_purpose(path: Path) -> None:
     assert len(first) > len(start) + 10
 
 
+def test_one_file_reads_the_fields_of_a_layer() -> None:
+    copies = [
+        name_of(p)
+        for p in PYTHON_FILES
+        if "getattr(layer, f.name) for f in fields(layer)}" in p.read_text("utf-8")
+    ]
+    assert copies == ["python/vgcore/_layer_values.py"]
+
+
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=name_of)
 def test_a_python_file_begins_with_its_layer_and_purpose(path: Path) -> None:
     text = path.read_text(encoding="utf-8")

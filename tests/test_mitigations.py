@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import vgcore as vg
 from helpers_cures import X, Y, along_time, deep, flat, owners, sequences
-from vgcore._mitigation_rewrite import changed
+from vgcore._layer_values import changed
 from vgcore.constraints import as_constraints
 from vgcore.mitigations import DoesNotApply, as_cures, get
 

@@ -9,13 +9,13 @@ the cut pieces is compared with the gradients of the whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._gradcheck import GradientCheckError, Tally
+from ._layer_values import values_of
 from ._numdiff import differences
 from .branches import Highway, draws
 from .layers import Dense, Layer, Repeat, replace_name
@@ -30,7 +30,7 @@ _STEP = 0.02
 
 def plain(layer: Layer) -> Layer:
     """Return the layer with weights that start at zero: its values are about to be replaced."""
-    values = {f.name: getattr(layer, f.name) for f in fields(layer)}  # type: ignore[arg-type]  # every layer is a dataclass
+    values = values_of(layer)
     if isinstance(layer, Dense):
         values |= {"init": "zeros", "bias_init": "zeros"}
     if isinstance(layer, Highway):

@@ -5,14 +5,12 @@ Knows layers and how networks are rebuilt; the coin itself is thrown by Residual
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _surgery
 from ._checks import as_real, as_size
+from ._layer_values import changed
 from .branches import Residual
 from .errors import ArgumentError
 from .layers import Layer, Repeat, walk
@@ -77,7 +75,7 @@ def stochastic(net: Network, last: float = 0.5, *, rule: str = "linear") -> Netw
         blocks = sum(isinstance(layer, Residual) for layer in net.layers)
         chances = iter(linear_survival(blocks, end).tolist() if blocks else [])
         layers = [
-            _with_fields(layer, survival=next(chances)) if isinstance(layer, Residual) else layer
+            changed(layer, survival=next(chances)) if isinstance(layer, Residual) else layer
             for layer in net.layers
         ]
     else:
@@ -96,15 +94,10 @@ def stochastic(net: Network, last: float = 0.5, *, rule: str = "linear") -> Netw
 def _thinned(layer: Layer, survival: float) -> Layer:
     """Return the layer with its outermost Residual blocks left out now and then."""
     if isinstance(layer, Residual):
-        return _with_fields(layer, survival=survival)
+        return changed(layer, survival=survival)
     if isinstance(layer, Repeat):
-        return _with_fields(layer, body=tuple(_thinned(inner, survival) for inner in layer.body))
+        return changed(layer, body=tuple(_thinned(inner, survival) for inner in layer.body))
     return layer
-
-
-def _with_fields(layer: Layer, **values: Any) -> Layer:
-    old = {f.name: getattr(layer, f.name) for f in fields(layer)}  # type: ignore[arg-type]  # a dataclass
-    return layer.from_fields({**old, **values})
 
 
 def _probability(value: float, name: str) -> float:

@@ -120,11 +120,10 @@ def _make_identity(placed: Placed, inside: list[Placed], arrays: Arrays, new: sl
         weight[new] += np.eye(layer.features, dtype=weight.dtype)
         return
     if isinstance(layer, Residual):
-        if getattr(layer, "shortcut", 1.0) != 1.0:
-            shortcut = shown(getattr(layer, "shortcut", None))
+        if layer.shortcut != 1.0:
             raise ArgumentError(
-                f"net: a Residual with shortcut={shortcut} cannot start as the identity; grow networks whose "
-                f"shortcut is 1"
+                f"net: a Residual with shortcut={shown(layer.shortcut)} cannot start as the identity; grow "
+                f"networks whose shortcut is 1"
             )
         learned = placed_name(placed, "scale")
         if learned in arrays:

@@ -9,11 +9,12 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ._layer_values import values_of
 from ._rate import estimate
 from ._signs import UNEVEN_DECADES
 from ._stagnation import guessing
@@ -194,8 +195,7 @@ def fingerprint(net: Network) -> str:
     sha = hashlib.sha256()
     for placed in walk(net.layers, net.in_features):
         layer = placed.layer
-        own = {f.name: getattr(layer, f.name) for f in fields(layer)}  # type: ignore[arg-type]  # a dataclass
-        kept = [f"{key}={value!r}" for key, value in own.items() if key not in _STARTS]
+        kept = [f"{key}={value!r}" for key, value in values_of(layer).items() if key not in _STARTS]
         sha.update(f"{layer.kind}{placed.level}{placed.times}{kept}".encode())
     for value in net.parameters().values():
         sha.update(value.tobytes())

@@ -6,12 +6,12 @@ Knows layers, names and arrays, and runs single layers as networks of their own;
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._layer_values import values_of
 from .errors import ArgumentError
 from .initializers import FromArray, Initializer
 from .layers import Dense, Layer, Repeat, replace_name
@@ -44,7 +44,7 @@ def _edited(layers: Sequence[Layer], edit: Callable[[Layer, dict[str, Any]], Non
     """The same layers, those inside others too, after `edit` changed the values of their fields."""
     found = []
     for layer in layers:
-        values = {f.name: getattr(layer, f.name) for f in fields(layer)}  # type: ignore[arg-type]  # a dataclass
+        values = values_of(layer)
         edit(layer, values)
         for part in ("body", "shortcut"):
             if isinstance(values.get(part), tuple) and values[part]:

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ._layer_values import changed
 from ._mitigation_base import Draft, Origin
-from ._mitigation_rewrite import Place, Run, changed, join, nothing_to_change, rewrite, runs
+from ._mitigation_rewrite import Place, Run, join, nothing_to_change, rewrite, runs
 from ._surgery import cut
 from .branches import Residual
 from .layers import Activation, Dense, Layer, Repeat

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ._depth_drop import linear_survival
+from ._layer_values import changed
 from ._mitigation_base import Draft, Entry, Order, Setting
-from ._mitigation_rewrite import Place, changed, nothing_to_change, rewrite, runs
+from ._mitigation_rewrite import Place, nothing_to_change, rewrite, runs
 from ._surgery import with_copies
 from .branches import Residual
 from .layers import Layer, Repeat, walk

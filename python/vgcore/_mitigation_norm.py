@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ._layer_values import changed
 from ._mitigation_base import Draft, Entry, Order, Setting
-from ._mitigation_rewrite import Place, changed, nothing_to_change, rewrite
+from ._mitigation_rewrite import Place, nothing_to_change, rewrite
 from ._mitigation_start import next_activations
 from .layers import Activation, Dense, Layer, walk
 from .normalisation import BatchNorm, GroupNorm, LayerNorm, Normalisation, RMSNorm

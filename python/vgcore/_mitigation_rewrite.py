@@ -6,11 +6,12 @@ Knows layers as values and where blocks begin and end in a chain; knows no cure.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from ._layer_values import changed
 from ._mitigation_base import DoesNotApply, Draft, Origin
 from ._surgery import with_copies
 from .initializers import FromArray, Initializer
@@ -20,7 +21,6 @@ from .recurrent import Recurrent
 __all__ = [
     "Place",
     "Run",
-    "changed",
     "edit_layers",
     "following",
     "join",
@@ -34,9 +34,6 @@ __all__ = [
     "settle",
     "starts",
 ]
-
-
-L = TypeVar("L", bound=Layer)
 
 
 @dataclass(frozen=True)
@@ -62,12 +59,6 @@ def join(path: tuple[str, ...], layer: Layer, index: int) -> tuple[str, ...]:
     """Return the path of a layer at a position in a chain."""
     part = str(index) if layer.name is None else layer.name
     return (*path, part) if part else path
-
-
-def changed(layer: L, **values: Any) -> L:
-    """Return the layer with other values of some of its fields."""
-    own = {f.name: getattr(layer, f.name) for f in fields(layer)}  # type: ignore[arg-type]  # a dataclass
-    return cast("L", layer.from_fields({**own, **values}))
 
 
 def named(layers: Sequence[Layer]) -> tuple[Layer, ...]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import activations
+from ._layer_values import changed
 from ._mitigation_base import Draft, Entry, Order, Setting
 from ._mitigation_blocks import (
     Block,
@@ -27,7 +28,7 @@ from ._mitigation_blocks import (
     wrap_blocks,
     written_out,
 )
-from ._mitigation_rewrite import Place, changed, nothing_to_change, piece, rewrite, runs
+from ._mitigation_rewrite import Place, nothing_to_change, piece, rewrite, runs
 from ._skips import deepnorm_constants, fixup_factor, scaled_init
 from .branches import Concat, Highway, Residual
 from .initializers import FromArray, Initializer

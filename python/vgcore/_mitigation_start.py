@@ -12,8 +12,9 @@ from typing import Any
 
 from . import activations
 from ._contextual import adds_up
+from ._layer_values import changed
 from ._mitigation_base import DoesNotApply, Draft, Entry, Order, Setting
-from ._mitigation_rewrite import Place, changed, edit_layers, nothing_to_change, rewrite
+from ._mitigation_rewrite import Place, edit_layers, nothing_to_change, rewrite
 from .cells import Cell
 from .errors import ArgumentError
 from .initializers import Initializer

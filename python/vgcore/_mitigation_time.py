@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from . import cells
+from ._layer_values import changed
 from ._mitigation_base import DoesNotApply, Draft, Entry, Order, Setting
-from ._mitigation_rewrite import changed, edit_layers, nothing_to_change
+from ._mitigation_rewrite import edit_layers, nothing_to_change
 from .cells import Cell, GateBias
 from .initializers import Initializer
 from .layers import Layer

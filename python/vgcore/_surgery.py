@@ -6,13 +6,14 @@ Knows layers, names and arrays; not why somebody wants another depth.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import as_size, shown
+from ._layer_values import values_of
 from .errors import ArgumentError
 from .initializers import FromArray
 from .layers import Layer, Repeat, replace_name, walk
@@ -100,8 +101,7 @@ def steps_of(net: Network) -> list[Step]:
 
 def arrays_of(net: Network) -> Arrays:
     """Return every array that a network holds: parameters, and running statistics where it has some."""
-    buffers = getattr(net, "buffers", None)
-    return {**net.parameters(), **(buffers() if buffers is not None else {})}
+    return {**net.parameters(), **net.buffers()}
 
 
 def named(layers: Sequence[Layer]) -> list[Layer]:
@@ -274,7 +274,7 @@ def cut(layer: Layer, n: int, rows: Any, level: int, axis: int = 0) -> Layer:
         layer: inside `level` Repeats, of which the one at place `axis` from outside has `n` copies.
         rows: which; one for a number; in the shape of an array, copies of a Repeat inside a Repeat.
     """
-    values: dict[str, Any] = {f.name: getattr(layer, f.name) for f in fields(layer)}  # type: ignore[arg-type]  # every layer is a dataclass
+    values = values_of(layer)
     changed = False
     for key, value in values.items():
         own_axes = 1 if key.endswith("bias_init") else 2

@@ -19,6 +19,7 @@ from . import activations
 from ._arrays import check_finite, check_shape
 from ._checks import as_flag, as_real, as_size, shown
 from ._contextual import Around, pairs_after, resolved
+from ._layer_values import changed
 from .errors import ArgumentError, DTypeError, ShapeError
 from .initializers import AnyInitializer, FromArray, Initializer, as_initializer
 from .parametrizations import Parametrization, as_parametrization
@@ -446,8 +447,7 @@ def as_layers(value: Any, name: str) -> tuple[Layer, ...]:
 
 def replace_name(layer: Layer, name: str | None) -> Layer:
     """Return the layer under another name."""
-    values = {f.name: getattr(layer, f.name) for f in fields(layer)}  # type: ignore[arg-type]  # a dataclass
-    return layer.from_fields({**values, "name": name})
+    return changed(layer, name=name)
 
 
 def _inside(outer: Placed) -> tuple[tuple[str, ...], int, tuple[int, ...], int]:
