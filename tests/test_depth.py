@@ -226,6 +226,15 @@ def test_a_plain_tanh_step_grows_near_the_identity_and_noise_is_what_it_says() -
     assert 0 < gap < 0.1
 
 
+def test_a_complete_list_of_names_does_not_go_on() -> None:
+    with pytest.raises(
+        vg.UnknownNameError, match=r"Repeat 0; expected one of hidden; \[layer.name for layer"
+    ):
+        vg.depth.grow(vg.mlp(3, 4, rng=0), 5, at=0)
+    with pytest.raises(vg.UnknownNameError, match=r"activation 7; expected one of \w+(, \w+){5}, ...; "):
+        vg.activations.describe(7)
+
+
 def test_growth_then_removal_is_where_it_began() -> None:
     net = residual(3)
     grown = vg.depth.grow(net, 7)

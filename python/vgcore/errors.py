@@ -96,7 +96,8 @@ def unknown_name(kind: str, name: object, known: Iterable[str], look: str) -> Un
     """
     known = list(known)
     guess = nearest(name, known) if isinstance(name, str) else None
-    hint = f"did you mean {guess!r}?" if guess else f"expected one of {', '.join(known[:6])}, ...;"
+    more = ", ..." if len(known) > 6 else ""
+    hint = f"did you mean {guess!r}?" if guess else f"expected one of {', '.join(known[:6])}{more};"
     return UnknownNameError(f"unknown {kind} {name!r}; {hint} {look} lists all of them")
 
 
