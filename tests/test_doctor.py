@@ -122,6 +122,12 @@ def test_the_same_twice_gives_the_same() -> None:
     assert [t.name for t in a.trials] == [t.name for t in b.trials]
 
 
+def test_the_settings_say_which_seed_is_whose() -> None:
+    x, y = images(64)
+    found = deep(30, "sigmoid").doctor(x, y, candidates=["rezero"], steps=2, rng=7)
+    assert (found.settings["batch_seed"], found.settings["network_seed"]) == (7, 0)
+
+
 def test_the_code_builds_what_was_tried() -> None:
     x, y = images(64)
     net = deep(40, "sigmoid")

@@ -109,7 +109,8 @@ class Prescription:
         trials: cures that were tried, ranked; see `rank_key` for the rule.
         refused: candidates that do not apply to this network, or not together, and why.
         left_out: candidates that the budget had no room for.
-        settings: loss, steps, samples a step, learning rates, seed, budget, seconds it took.
+        settings: loss, steps, samples a step, learning rates, seeds of the batches and of the network,
+            budget, seconds it took.
     """
 
     diagnosis: Diagnosis
@@ -306,8 +307,8 @@ def doctor(
         "steps": course.steps,
         "batch": int(course.rows[0].size),
         "rates": list(course.rates),
-        "rng": seed_of(rng),
-        "seed": net.seed,
+        "batch_seed": seed_of(rng),
+        "network_seed": net.seed,
         "budget": budget,
         "samples": len(course.x),
         "chance": chance,
