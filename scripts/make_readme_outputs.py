@@ -1,8 +1,8 @@
 """Runs the Python blocks of README.md and writes, or checks, the outputs printed below them.
 
 A block marked ``text`` that directly follows one marked ``python`` is its output. All blocks share one
-namespace, as they would in one session. ``--check`` compares and changes nothing; without it the outputs are
-written anew.
+namespace, as they would in one interpreter. ``--check`` compares and changes nothing; without it the
+outputs are written anew.
 """
 
 from __future__ import annotations
