@@ -182,6 +182,19 @@ def test_shortcuts_go_around_equal_widths_alone() -> None:
         narrow.mitigate("residual")
 
 
+def test_projection_is_named_by_the_cure_that_has_it_where_it_would_help() -> None:
+    narrowing = vg.Network(6, [vg.Dense(8), vg.Activation("relu"), vg.Dense(3)], rng=0)
+    with pytest.raises(DoesNotApply, match=r"shortcut around; projection=True also takes those that change"):
+        narrowing.mitigate("residual")
+    narrowing.mitigate("residual:projection=true")
+    for name in ("rezero", "pre_activation", "highway", "skipinit", "fixup", "deepnorm"):
+        with pytest.raises(DoesNotApply, match=r"to put a shortcut around$"):
+            narrowing.mitigate(name)
+    for name in ("residual", "rezero"):
+        with pytest.raises(DoesNotApply, match=r"around \(a recurrent layer has its own: residual=True\)$"):
+            along_time().mitigate(name)
+
+
 def test_edge_of_chaos_is_where_theory_has_it() -> None:
     cured = deep(width=64, depth=100).mitigate("activation:erf", "edge_of_chaos")
     weights = cured.parameters()["hidden.weight"].astype(float)

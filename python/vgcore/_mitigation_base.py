@@ -94,6 +94,11 @@ class Draft:
     after: tuple[Callable[[Any, Any], Any], ...] = ()
     x: Any = None
 
+    @property
+    def axis(self) -> str:
+        """What a step is: "time" with a recurrent layer, else "depth"."""
+        return "time" if any(layer.kind == "recurrent" for layer in self.layers) else "depth"
+
     def source(self, name: str) -> Origin:
         """Return the name that a parameter had before all cures, and which copies are its own."""
         return self.renamed.get(name, Origin(name))

@@ -58,15 +58,18 @@ class Block:
 Wrap = Callable[[Block], Sequence[Layer]]
 
 
-def wrap_blocks(draft: Draft, what: str, size: int, projection: bool, wrap: Wrap) -> Draft:
+def wrap_blocks(draft: Draft, what: str, size: int, wrap: Wrap, projection: bool | None = None) -> Draft:
     """Return the draft with `wrap` around every block of `size` layers with an activation.
-    Wrappers get names of their own where blocks stand side by side: some have parameters, some draw.
+
+    `projection`: also around those that change the width; None where the cure has no such parameter. Wrappers
+    get names of their own where blocks stand side by side: some have parameters, some draw.
     """
     if any(isinstance(layer, Residual) or layer.kind == "highway" for layer in every(draft.layers)):
         raise nothing_to_change(
             what, "its blocks have a shortcut already; a cure that goes around several blocks comes after"
         )
     count = 0
+    wider: list[list[Run]] = []
     renamed: Renamed = {}
 
     def measure(chain: tuple[Layer, ...], place: Place) -> Sequence[Layer]:
@@ -75,16 +78,19 @@ def wrap_blocks(draft: Draft, what: str, size: int, projection: bool, wrap: Wrap
             # A Repeat of one layer is cut into blocks of `size` iterations by `cut`.
             count += place.times if activated(chain) and square(chain, place) else 0
         elif not place.inside:
-            count += sum(1 for _ in groups(chain, place.in_features, size, projection))
+            count += sum(1 for _ in groups(chain, place.in_features, size, bool(projection)))
+            wider.extend(groups(chain, place.in_features, size, True))
         return chain
 
     layers = cut_repeats(draft.layers, size, what)
     rewrite(layers, Place((), draft.in_features), measure)
     if count == 0:
+        hint = projection is False and wider
         raise nothing_to_change(
             what,
             "it has no layer with an activation that is as wide as its input, to put a shortcut around"
-            + ("" if projection else "; projection=True also takes those that change the width"),
+            + (" (a recurrent layer has its own: residual=True)" if draft.axis == "time" else "")
+            + ("; projection=True also takes those that change the width" if hint else ""),
         )
 
     def edit(chain: tuple[Layer, ...], place: Place) -> Sequence[Layer]:
@@ -96,7 +102,7 @@ def wrap_blocks(draft: Draft, what: str, size: int, projection: bool, wrap: Wrap
             return chain
         result: list[Layer] = []
         at = 0
-        for number, group in enumerate(groups(chain, place.in_features, size, projection)):
+        for number, group in enumerate(groups(chain, place.in_features, size, bool(projection))):
             result += chain[at : group[0].start]
             body = tuple(layer for run in group for layer in run.layers)
             body, name = _named_block(body, number, renamed)

@@ -42,35 +42,35 @@ def _residual(draft: Draft, layers: int, scale: float, shortcut: float, projecti
     options: dict[str, Any] = {} if scale == 1.0 else {"scale": scale}
     if shortcut != 1.0:
         options["shortcut"] = shortcut
-    return wrap_blocks(draft, "residual()", layers, projection, lambda block: [residual_of(block, **options)])
+    return wrap_blocks(draft, "residual()", layers, lambda block: [residual_of(block, **options)], projection)
 
 
 def _pre_activation(draft: Draft, layers: int) -> Draft:
     def wrap(block: Block) -> list[Layer]:
         return [residual_of(block, turned(block.body))]
 
-    return wrap_blocks(draft, "pre_activation()", layers, False, wrap)
+    return wrap_blocks(draft, "pre_activation()", layers, wrap)
 
 
 def _rezero(draft: Draft, layers: int) -> Draft:
     def wrap(block: Block) -> list[Layer]:
         return [residual_of(block, scale=0.0, learned=True)]
 
-    return wrap_blocks(draft, "rezero()", layers, False, wrap)
+    return wrap_blocks(draft, "rezero()", layers, wrap)
 
 
 def _skipinit(draft: Draft, layers: int) -> Draft:
     def wrap(block: Block) -> list[Layer]:
         return [residual_of(block, turned(block.body), scale=0.0, learned=True)]
 
-    return wrap_blocks(draft, "skipinit()", layers, False, wrap)
+    return wrap_blocks(draft, "skipinit()", layers, wrap)
 
 
 def _scaled(draft: Draft, layers: int) -> Draft:
     def wrap(block: Block) -> list[Layer]:
         return [residual_of(block, scale=1.0 / math.sqrt(block.count))]
 
-    return wrap_blocks(draft, "scaled_residual()", layers, False, wrap)
+    return wrap_blocks(draft, "scaled_residual()", layers, wrap)
 
 
 def _long_skip(draft: Draft, every: int) -> Draft:
@@ -112,7 +112,7 @@ def _fixup(draft: Draft, layers: int) -> Draft:
         body = _fixup_starts(turned(written_out(block)), block.count)
         return [residual_of(block, body, learned=True)]
 
-    return wrap_blocks(draft, "fixup()", layers, False, wrap)
+    return wrap_blocks(draft, "fixup()", layers, wrap)
 
 
 def _fixup_starts(body: tuple[Layer, ...], count: int) -> tuple[Layer, ...]:
@@ -136,7 +136,7 @@ def _deepnorm(draft: Draft, layers: int) -> Draft:
         norm = f"{block.name}_norm" if block.name else "norm"
         return [residual_of(block, _smaller(block.body, beta), shortcut=alpha), LayerNorm(name=norm)]
 
-    return wrap_blocks(draft, "deepnorm()", layers, False, wrap)
+    return wrap_blocks(draft, "deepnorm()", layers, wrap)
 
 
 def _smaller(body: Sequence[Layer], factor: float) -> tuple[Layer, ...]:
@@ -158,7 +158,7 @@ def _highway(draft: Draft, bias: float, coupled: bool) -> Draft:
     def wrap(block: Block) -> list[Layer]:
         return [Highway(block.body, transform_bias=bias, coupled=coupled, name=block.name)]
 
-    return wrap_blocks(draft, "highway()", 1, False, wrap)
+    return wrap_blocks(draft, "highway()", 1, wrap)
 
 
 def _dense_skip(draft: Draft, block: int) -> Draft:
@@ -175,7 +175,7 @@ def _dense_skip(draft: Draft, block: int) -> Draft:
         narrow = f"{pieces[0].dense.name or ''}_narrow".lstrip("_")
         return [*(Concat(run.layers, name="") for run in pieces), Dense(found.out_features, name=narrow)]
 
-    return wrap_blocks(draft, what, block, False, wrap)
+    return wrap_blocks(draft, what, block, wrap)
 
 
 def _unet(draft: Draft, levels: int, join: str) -> Draft:

@@ -160,13 +160,9 @@ def _recurrent_start(draft: Draft, what: str, start: Callable[[Recurrent], Initi
     return replace(cured, fresh=cured.fresh | fresh)
 
 
-def _is_recurrent(draft: Draft) -> bool:
-    return any(isinstance(layer, Recurrent) for layer in draft.layers)
-
-
 def _init(draft: Draft, name: str) -> Draft:
     begin = _known(name)
-    if _is_recurrent(draft):
+    if draft.axis == "time":
         return _recurrent_start(draft, f"init({name!r})", lambda layer: begin)
     return start_dense(draft, lambda layer, width, following: begin, f"init({name!r})")
 
@@ -196,7 +192,7 @@ def _weight_gain(following: Activation | None) -> float:
 
 
 def _orthogonal(draft: Draft) -> Draft:
-    if _is_recurrent(draft):
+    if draft.axis == "time":
         return _recurrent_start(draft, "orthogonal()", lambda layer: Initializer("orthogonal"))
 
     def choose(layer: Dense, width: int, following: Activation | None) -> Initializer:
@@ -230,7 +226,7 @@ def _edge(
 
 def _edge_of_chaos(draft: Draft, sigma_b2: float | None) -> Draft:
     what = "edge_of_chaos()"
-    if _is_recurrent(draft):
+    if draft.axis == "time":
         return _recurrent_start(draft, what, _edge_of_cell)
     fresh: set[str] = set()
 
@@ -294,7 +290,7 @@ def _activations(layers: Sequence[Layer]) -> list[Activation]:
 
 
 def _delta(draft: Draft) -> Draft:
-    if _is_recurrent(draft):
+    if draft.axis == "time":
         return _recurrent_start(
             draft,
             "delta()",
@@ -309,7 +305,7 @@ def _delta(draft: Draft) -> Draft:
 
 def _pretraining(draft: Draft, epochs: int, corruption: float) -> Draft:
     what = "layerwise_pretraining()"
-    if _is_recurrent(draft):
+    if draft.axis == "time":
         raise nothing_to_change(what, "it pretrains layer by layer; for sequences there is vg.chunker")
     if draft.x is None:
         raise DoesNotApply(f"{what} trains each layer on the data: give them, net.mitigate(..., x=x)")
@@ -326,7 +322,7 @@ def _pretraining(draft: Draft, epochs: int, corruption: float) -> Draft:
 
 
 def _lsuv(draft: Draft, tolerance: float) -> Draft:
-    if _is_recurrent(draft):
+    if draft.axis == "time":
         raise nothing_to_change(
             "lsuv()", "it scales layers one after the other; a recurrent layer has one set"
         )
@@ -352,7 +348,7 @@ def _worth_trying(draft: Draft) -> list[dict[str, Any]]:
 
 
 def _starts_worth_trying(draft: Draft) -> list[dict[str, Any]]:
-    found = ("glorot_uniform",) if _is_recurrent(draft) else ("he_normal", "glorot_normal")
+    found = ("glorot_uniform",) if draft.axis == "time" else ("he_normal", "glorot_normal")
     return [{"name": name} for name in found]
 
 
