@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import vgcore as vg
-from vgcore.cli import main
+from vgcore.cli import build_parser, main
 
 SMALL = ["doctor", "--input", "random", "--batch", "64", "--width", "8", "--steps", "4", "--quiet"]
 
@@ -123,3 +123,10 @@ def test_a_misspelt_cure_and_a_pair_that_does_not_fit_are_refused_before_the_run
         vg.Study(depth=5, mitigation=[["residual", "rezero"]])
     with pytest.raises(vg.ArgumentError, match="given twice"):
         vg.Study(depth=5, mitigation=["residual", vg.mitigations.residual()])
+
+
+def test_the_changelog_names_every_command() -> None:
+    text = (Path(__file__).resolve().parent.parent / "CHANGELOG.md").read_text(encoding="utf-8")
+    (commands,) = (action for action in build_parser()._actions if action.dest == "command")
+    assert commands.choices
+    assert [name for name in commands.choices if f"`vgcore {name}`" not in text] == []
