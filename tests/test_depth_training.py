@@ -171,9 +171,9 @@ def test_shares_of_classes_have_the_border_that_labels_have(loss: Any) -> None:
 def test_targets_that_do_not_fit_the_loss_are_refused_as_fit_refuses_them() -> None:
     with pytest.raises(vg.DTypeError, match=r"y: expected float32, got int64"):
         vg.depth.trainable_depth(relu, X, LABELS, 1, 3, loss="mse")
-    with pytest.raises(vg.DTypeError, match=r"y: expected float32, got bool"):
+    with pytest.raises(vg.DTypeError, match=r"y: expected integer class labels, got bool"):
         vg.depth.trainable_depth(relu, X, LABELS.astype(bool), 1, 3)
-    with pytest.raises(vg.DTypeError, match=r"y: expected float32, got bool"):
+    with pytest.raises(vg.DTypeError, match=r"y: expected integer class labels, got bool"):
         vg.depth.removable(relu(3), X, LABELS.astype(bool))
 
 
