@@ -131,7 +131,7 @@ fn deltas<T: Real>(c: &mut Criterion) {
         group.throughput(Throughput::Elements((width * batch) as u64));
         for (kind, sums) in [("plain", false), ("with_norms", true)] {
             group.bench_function(BenchmarkId::new(kind, format!("{width}x{batch}")), |bench| {
-                bench.iter(|| delta_rows(&g, Some(&slope), black_box(&mut out), width, &mut rows, sums));
+                bench.iter(|| delta_rows(&g, Some(&slope), black_box(Some(&mut out)), width, &mut rows, sums));
             });
         }
     }
