@@ -9,6 +9,10 @@ from typing import Any
 
 Work = Callable[[], Any]
 
+# Seconds before each sample. Libraries let their helper threads look for more work for a while before they sleep
+# (OpenBLAS for 2^26 cycles, some 25 ms), and until then these take time from whoever comes next.
+REST = 0.05
+
 
 def once(work: Work, inner: int) -> float:
     """Return seconds a call takes, averaged over `inner` calls."""
@@ -32,13 +36,14 @@ def alternate(
 
     Neighbours in time meet the same clock rate and the same load, so that their ratio means something even on
     a machine that is not idle. The order is reversed every other round, so that nobody always follows the
-    same one.
+    same one, and everybody begins when the threads of the one before are at rest.
     """
     inner = {name: calls_per_sample(work, least) for name, work in contestants.items()}
     samples: dict[str, list[float]] = {name: [] for name in contestants}
     names = list(contestants)
     for turn in range(repeats):
         for name in names if turn % 2 == 0 else reversed(names):
+            time.sleep(REST)
             samples[name].append(once(contestants[name], inner[name]))
     return {
         name: {

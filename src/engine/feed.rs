@@ -7,7 +7,7 @@ use super::program::{Kind, Program};
 use super::recurrent::lyapunov::Spectrum;
 use super::running;
 use super::shared::{self, room};
-use super::stats::Stats;
+use super::stats::{Stats, UnitGradient};
 use super::sweep::{Level, Scene, Worker};
 use super::sweep_norm::table_width;
 use super::tape::{Share, Tape};
@@ -21,6 +21,7 @@ use crate::num::pool;
 use crate::num::real::Real;
 use crate::num::scaled::ScaledSum;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// What the backward pass is to yield.
 #[derive(Clone, Copy)]
@@ -226,11 +227,19 @@ impl<'a, T: Real> Feed<'a, T> {
             let stepper = stepper.as_deref_mut();
             let training = wanted.training.is_some();
             let mut job = Job { program: p, threads, training, level, rate, update, params, kept: &mut kept, stepper };
-            let sums = if needed { weigh(&mut job, self.tape, &list) } else { Vec::new() };
+            let gradients: Vec<_> = list.iter().map(|_| OnceLock::new()).collect();
+            let beside = |i: usize| {
+                if level > Level::None {
+                    let at = list[i].unit.0 * chunks;
+                    gradients[i].get_or_init(|| UnitGradient::new(&self.tape.backward[at..at + chunks]));
+                }
+            };
+            let sums = if needed { weigh(&mut job, self.tape, &list, &beside) } else { Vec::new() };
             if level > Level::None {
-                for (u, sums) in list.iter().zip(&sums) {
-                    let at = u.unit.0 * chunks;
-                    stats.enter_gradient(u.unit.1, &self.tape.backward[at..at + chunks], u.delta.is_some());
+                for ((u, sums), gradient) in list.iter().zip(&sums).zip(&gradients) {
+                    if let Some(gradient) = gradient.get() {
+                        stats.enter_gradient(u.unit.1, gradient, u.delta.is_some());
+                    }
                     if level == Level::Full {
                         let at = u.unit.1 * chunks;
                         let forward = &self.tape.forward[at..at + chunks];

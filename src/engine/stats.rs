@@ -84,6 +84,42 @@ pub struct UnitSums {
     pub forward: Option<crate::kernels::unit::UnitForward>,
 }
 
+/// The backward sums of a unit over the whole batch.
+pub struct UnitGradient {
+    /// log2 of the norm of dL/d(output).
+    gradient: f64,
+    /// log2 of the norm of dL/d(pre-activation).
+    delta: f64,
+    /// Samples whose gradient is exactly zero.
+    zero: i64,
+    /// Deviation of log10 of the norm over the samples, where there are two.
+    spread: Option<f64>,
+}
+
+impl UnitGradient {
+    /// Joins the sums of all chunks, in their order.
+    pub fn new(chunks: &[ChunkGradient]) -> Self {
+        let (mut g, mut d, mut zero) = (ScaledSum::default(), ScaledSum::default(), 0);
+        let (mut n, mut mean, mut m2) = (0.0f64, 0.0f64, 0.0f64);
+        for c in chunks {
+            g.add(c.gradient);
+            d.add(c.delta);
+            zero += i64::from(c.zero);
+            let (cn, cm, cs) = c.spread;
+            if cn > 0.0 {
+                // Chan's rule for joining two means and sums of squared deviations.
+                let total = n + cn;
+                let diff = cm - mean;
+                mean += diff * cn / total;
+                m2 += cs + diff * diff * n * cn / total;
+                n = total;
+            }
+        }
+        let spread = (n > 1.0).then(|| (m2 / (n - 1.0)).sqrt() * std::f64::consts::LOG10_2);
+        Self { gradient: g.log2_sqrt(), delta: d.log2_sqrt(), zero, spread }
+    }
+}
+
 impl Stats {
     /// Room for `units` units.
     pub fn new(units: usize, level: Level) -> Self {
@@ -137,32 +173,16 @@ impl Stats {
         }
     }
 
-    /// Enters the backward sums of a unit, chunk by chunk in order.
-    pub fn enter_gradient(&mut self, u: usize, chunks: &[ChunkGradient], has_delta: bool) {
-        let (mut g, mut d, mut zero) = (ScaledSum::default(), ScaledSum::default(), 0);
-        let (mut n, mut mean, mut m2) = (0.0f64, 0.0f64, 0.0f64);
-        for c in chunks {
-            g.add(c.gradient);
-            d.add(c.delta);
-            zero += i64::from(c.zero);
-            let (cn, cm, cs) = c.spread;
-            if cn > 0.0 {
-                // Chan's rule for joining two means and sums of squared deviations.
-                let total = n + cn;
-                let diff = cm - mean;
-                mean += diff * cn / total;
-                m2 += cs + diff * diff * n * cn / total;
-                n = total;
-            }
-        }
-        self.grad_log2_norm[u] = g.log2_sqrt();
+    /// Enters the backward sums of a unit.
+    pub fn enter_gradient(&mut self, u: usize, g: &UnitGradient, has_delta: bool) {
+        self.grad_log2_norm[u] = g.gradient;
         if has_delta {
-            self.delta_log2_norm[u] = d.log2_sqrt();
+            self.delta_log2_norm[u] = g.delta;
         }
         if let Some(f) = &mut self.full {
-            f.grad_zero_samples[u] = zero;
-            if n > 1.0 {
-                f.grad_spread[u] = (m2 / (n - 1.0)).sqrt() * std::f64::consts::LOG10_2;
+            f.grad_zero_samples[u] = g.zero;
+            if let Some(spread) = g.spread {
+                f.grad_spread[u] = spread;
             }
         }
     }

@@ -14,7 +14,7 @@ use super::sweep_branches::{Spot, Stack};
 use super::sweep_norm::Wide;
 use super::tape::{ChunkForward, Place, Share, read_write, write_two};
 use crate::kernels::delta::{RowDelta, delta_rows, normalise, on_grid, rescale};
-use crate::kernels::matmul::{Matrix, Scratch, Start, product};
+use crate::kernels::matmul::{Matrix, Scratch, Start, product, product_claiming};
 use crate::kernels::pointwise::RowForward;
 use crate::num::aligned::Buffer;
 use crate::num::real::Real;
@@ -356,10 +356,15 @@ impl<T: Real> Scene<'_, T> {
                 let out = share.deltas[place.0].get(place.1);
                 match kind {
                     Kind::Dense { weight, .. } => {
-                        self.look_ahead(&mut w.scratch.ahead, share, (block, index, i), (t, k), Way::Back);
+                        let next = self.look_ahead(&mut w.scratch.ahead, share, (block, index, i), (t, k), Way::Back);
+                        let (out, claim) = match next {
+                            Some(next) => read_write(&mut share.deltas, place, next),
+                            None => (share.deltas[place.0].get(place.1), &mut [][..]),
+                        };
                         let (d, weights) = (Matrix::rows(out, n_out), self.copy(&w.made, weight, i));
                         let weights = Matrix::rows(weights, n_in);
-                        product((m, n_in, n_out), d, weights, Start::Zero, &mut w.g, &mut w.scratch);
+                        let shape = (m, n_in, n_out);
+                        product_claiming(shape, d, weights, Start::Zero, &mut w.g, &mut w.scratch, claim);
                     }
                     Kind::Norm(n) => {
                         if !self.backward_norm(w, share, spot, (spot.place(op.source), place), n, n_out) {
@@ -393,18 +398,19 @@ impl<T: Real> Scene<'_, T> {
         let out = share.backward.get_mut(first_unit + unit);
         for (c, out) in out.iter_mut().enumerate() {
             let rows = c * self.chunk..((c + 1) * self.chunk).min(w.backward.len());
-            *out = super::tape::ChunkGradient::default();
+            // In registers: the last to read the place was another core, for which every store to it would wait.
+            let mut sum = super::tape::ChunkGradient::default();
             let mut spread = (0.0f64, 0.0f64, 0.0f64);
             for r in rows {
                 let row = &w.backward[r];
                 let at = |s: ScaledSum| ScaledSum { s: s.s, e: s.e + 2 * w.e[r] };
-                out.gradient.add(at(row.gradient));
+                sum.gradient.add(at(row.gradient));
                 if op.act.is_some() {
-                    out.delta.add(at(row.delta));
+                    sum.delta.add(at(row.delta));
                 }
                 if self.level == Level::Full {
                     if row.gradient.s == 0.0 {
-                        out.zero += 1;
+                        sum.zero += 1;
                     } else if row.gradient.s.is_finite() {
                         // Welford's update: logarithms near -20,000 that differ by 0.1 keep their difference.
                         let x = 0.5 * log2_scaled(row.gradient.s, row.gradient.e + 2 * w.e[r]);
@@ -416,9 +422,9 @@ impl<T: Real> Scene<'_, T> {
                 }
             }
             if op.act.is_none() {
-                out.delta = out.gradient;
+                sum.delta = sum.gradient;
             }
-            out.spread = spread;
+            *out = super::tape::ChunkGradient { spread, ..sum };
         }
     }
 

@@ -2,6 +2,7 @@
 //! training, the update, each output owned by one task while it is in cache. Knows no sweep.
 
 use super::derived;
+use super::look_ahead::CLAIMED;
 use super::origin::{is_made, make};
 use super::program::{Derived, Kind, Program, Ref};
 use super::stats::UnitSums;
@@ -12,7 +13,7 @@ use super::uses::Use;
 use crate::kernels::delta::{depth_below, normalise};
 use crate::kernels::gradient::{Block, GradientSums, Step, Weights, block, column_sums};
 use crate::kernels::magnitudes::Magnitudes;
-use crate::kernels::matmul::{Matrix, Scratch, Start, product};
+use crate::kernels::matmul::{Matrix, Scratch, Start, product_claiming};
 use crate::kernels::update::{Change, STATES};
 use crate::num::aligned::Buffer;
 use crate::num::format::FORMATS;
@@ -126,8 +127,13 @@ struct Local<T: Real> {
     vector: Vec<T>,
 }
 
-/// Runs the phase over a segment; the results are in the order of `list`.
-pub fn run<T: Real>(job: &mut Job<'_, '_, T>, tape: &Tape<T>, list: &[Use<'_>]) -> Vec<UnitSums> {
+/// Runs the phase over a segment, and `beside` for each entry of `list`, by the way. The results are in the order of `list`.
+pub fn run<T: Real>(
+    job: &mut Job<'_, '_, T>,
+    tape: &Tape<T>,
+    list: &[Use<'_>],
+    beside: &(dyn Fn(usize) + Sync),
+) -> Vec<UnitSums> {
     let mut out: Vec<UnitSums> = list.iter().map(|_| UnitSums::default()).collect();
     for (o, u) in out.iter_mut().zip(list) {
         if let Some(delta) = u.delta {
@@ -155,7 +161,7 @@ pub fn run<T: Real>(job: &mut Job<'_, '_, T>, tape: &Tape<T>, list: &[Use<'_>]) 
         })
         .collect();
     let shifts = derived::shifts(job.program, job.params.get(), list, job.threads);
-    own(job, tape, list, &shifts, &mut out, &locals);
+    own(job, tape, (list, beside), &shifts, &mut out, &locals);
     super::norm_weights::norms(job, tape, list, &mut out);
     super::shared::accumulate(job, tape, list, &shifts, &mut out);
     for (o, shift) in out.iter_mut().zip(shifts) {
@@ -174,7 +180,7 @@ pub fn run<T: Real>(job: &mut Job<'_, '_, T>, tape: &Tape<T>, list: &[Use<'_>]) 
 fn own<T: Real>(
     job: &mut Job<'_, '_, T>,
     tape: &Tape<T>,
-    list: &[Use<'_>],
+    (list, beside): (&[Use<'_>], &(dyn Fn(usize) + Sync)),
     shifts: &[i64],
     out: &mut [UnitSums],
     locals: &[Mutex<Local<T>>],
@@ -274,7 +280,12 @@ fn own<T: Real>(
     let results: Vec<_> = tasks.iter().map(|_| Mutex::new(Found::default())).collect();
     let (rate, update, level, threads) = (job.rate, job.update, job.level, job.threads);
     let exponents: Vec<(i64, i64)> = out.iter().map(|o| (o.exponent, o.lift)).collect();
-    pool::each_owned(threads, tasks, &|worker, task| {
+    let tasks: Vec<_> = tasks.into_iter().map(|t| Mutex::new(Some(t))).collect();
+    pool::each_of(threads, [tasks.len(), list.len()], &|worker, kind, i| {
+        if kind == 1 {
+            return beside(i);
+        }
+        let Some(task) = lock(&tasks[i]).take() else { return };
         let mut local = lock(&locals[worker]);
         let u = &list[task.index];
         let e = exponents[task.index];
@@ -329,14 +340,14 @@ fn weight_block<T: Real>(
         None => &mut spare[..n * n_in],
     };
     let x = lifted(tape.at(u.x), lift, inputs);
-    product(
-        (n, n_in, exponents.len()),
-        Matrix::columns(a, width),
-        Matrix::rows(x, n_in),
-        Start::Zero,
-        gradient,
-        scratch,
-    );
+    let mut own = task.weights;
+    // All threads have read the weights since they were last stepped.
+    let claim = match &mut own {
+        Weights::Write(w) if size_of_val(*w) <= CLAIMED => &mut w[..],
+        _ => &mut [],
+    };
+    let (rows, cols) = (Matrix::columns(a, width), Matrix::rows(x, n_in));
+    product_claiming((n, n_in, exponents.len()), rows, cols, Start::Zero, gradient, scratch, claim);
     if let Some((tensor, copy)) = task.make {
         make(p, tensor, copy, made);
     }
@@ -347,7 +358,7 @@ fn weight_block<T: Real>(
         if let Some((_, copy)) = task.make {
             make(p, m.from.vector, copy, vector_made);
         }
-        let v = task.weights.get().unwrap_or_else(|| &made[task.rows.start * n_in..task.rows.end * n_in]);
+        let v = own.get().unwrap_or_else(|| &made[task.rows.start * n_in..task.rows.end * n_in]);
         let g = m.vector.get().unwrap_or_else(|| &vector_made[task.rows.clone()]);
         vector.resize(vector.len().max(n), T::ZERO);
         let out = match m.keep {
@@ -365,7 +376,6 @@ fn weight_block<T: Real>(
     let flush = if full { thresholds::<T>(scale) } else { [T::ZERO; 6] };
     let (needed, reads) = (full || update || level == Level::Norms, full || update);
     let mut sums = GradientSums::default();
-    let mut own = task.weights;
     if needed {
         let weights = match task.make {
             Some(_) if reads => Weights::Read(&made[task.rows.start * n_in..task.rows.end * n_in]),

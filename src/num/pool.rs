@@ -191,16 +191,34 @@ impl Drop for Hold {
     }
 }
 
-/// Calls `f(worker, i)` for every i in 0..count, on up to `n` threads, whoever is free taking the next.
+/// A counter on cache lines of its own: counters side by side would move between cores with every count.
+#[repr(align(128))]
+struct Counter(AtomicUsize);
+
+/// Calls `f(worker, i)` for every i in 0..count, on up to `n` threads, as [`each_of`] does.
 pub fn each(n: usize, count: usize, f: &(dyn Fn(usize, usize) + Sync)) {
-    let next = AtomicUsize::new(0);
-    run(n.min(count.max(1)), &|worker| {
-        loop {
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            if i >= count {
-                return;
+    each_of(n, [count], &|worker, _, i| f(worker, i));
+}
+
+/// Calls `f(worker, kind, i)` for every i in 0..counts\[kind\], on up to `n` threads. Of each kind a thread has a run of
+/// indices of its own, the same in every call with these numbers, and it helps the others when it is done: what a core
+/// wrote in one phase it then finds in its own caches in the next. Those of another core may be hundreds of cycles away.
+pub fn each_of<const KINDS: usize>(n: usize, counts: [usize; KINDS], f: &(dyn Fn(usize, usize, usize) + Sync)) {
+    let n = n.clamp(1, counts.iter().copied().max().unwrap_or(0).max(1));
+    let from = |kind: usize, owner: usize| owner * counts[kind] / n;
+    let next: Vec<_> =
+        (0..n).map(|w| std::array::from_fn::<_, KINDS, _>(|k| Counter(AtomicUsize::new(from(k, w))))).collect();
+    run(n, &|worker| {
+        for owner in (worker..n).chain(0..worker) {
+            for (kind, next) in next[owner].iter().enumerate() {
+                loop {
+                    let i = next.0.fetch_add(1, Ordering::Relaxed);
+                    if i >= from(kind, owner + 1) {
+                        break;
+                    }
+                    f(worker, kind, i);
+                }
             }
-            f(worker, i);
         }
     });
 }
@@ -305,6 +323,40 @@ mod tests {
                     hits[i].fetch_add(1, Ordering::Relaxed);
                 });
                 assert!(hits.iter().all(|h| h.load(Ordering::Relaxed) == 1));
+            }
+        }
+    }
+
+    #[test]
+    fn every_index_of_every_kind_once() {
+        for n in [1, 2, 3, 7] {
+            for counts in [[0, 0], [0, 5], [37, 2], [1, 100]] {
+                let hits = counts.map(|c| (0..c).map(|_| AtomicUsize::new(0)).collect::<Vec<_>>());
+                each_of(n, counts, &|_, kind, i| {
+                    hits[kind][i].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(hits.iter().flatten().all(|h| h.load(Ordering::Relaxed) == 1), "{n} {counts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_thread_begins_with_its_own_run() {
+        for _ in 0..50 {
+            let held = hold(3);
+            let n = if held.is_some() { 3 } else { 1 };
+            let (here, first) = (AtomicUsize::new(0), [const { AtomicUsize::new(usize::MAX) }; 3]);
+            each(n, 30, &|worker, i| {
+                if first[worker].compare_exchange(usize::MAX, i, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                    // Nobody can help before all have taken their first.
+                    here.fetch_add(1, Ordering::AcqRel);
+                    while here.load(Ordering::Acquire) < n {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+            for (worker, first) in first.iter().enumerate().take(n) {
+                assert_eq!(first.load(Ordering::Acquire), worker * 30 / n);
             }
         }
     }

@@ -116,18 +116,18 @@ impl Gradients {
         let parts: Vec<Mutex<Vec<Part>>> = (0..count).map(|_| Mutex::new(Vec::new())).collect();
         let locals: Vec<_> = (0..threads).map(|_| Mutex::new(Local::new())).collect();
         let own = count + self.vectors.len();
-        pool::each(threads, own + more, &|worker, i| {
+        pool::each_of(threads, [own, more], &|worker, kind, i| {
             if (scene.stop)() {
                 return;
             }
-            if i < count {
+            if kind == 1 {
+                task(i);
+            } else if i < count {
                 let mut piece = lock(&self.pieces[i]);
                 *lock(&parts[i]) = piece_steps(scene, tape, segment, &mut piece, &mut lock(&locals[worker]));
-            } else if i < own {
+            } else {
                 let (cell, sum) = &mut *lock(&self.vectors[i - count]);
                 vector_steps(scene, tape, segment, *cell, sum);
-            } else {
-                task(i - own);
             }
         });
         let mut totals: std::collections::BTreeMap<(usize, bool, usize), ScaledSum> = std::collections::BTreeMap::new();

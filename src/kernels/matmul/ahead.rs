@@ -49,6 +49,35 @@ impl Ahead {
     }
 }
 
+/// Memory that will be written after a product. Where another core has read it last, a store waits until that core has
+/// let it go: the product's tiles claim it line by line, so that this happens while they compute. Values stay.
+pub struct Claim<'a, T> {
+    rest: &'a mut [T],
+    /// Lines that each tile claims.
+    share: usize,
+}
+
+impl<'a, T: Real> Claim<'a, T> {
+    /// Spreads the lines of a slice over a number of tiles.
+    pub(super) fn new(rest: &'a mut [T], tiles: usize) -> Self {
+        let share = size_of_val(rest).div_ceil(LINE).div_ceil(tiles.max(1));
+        Self { rest, share }
+    }
+
+    /// Claims the lines of one tile.
+    pub(super) fn take(&mut self) {
+        let line = LINE / size_of::<T>();
+        let n = (self.share * line).min(self.rest.len());
+        let (mine, rest) = std::mem::take(&mut self.rest).split_at_mut(n);
+        self.rest = rest;
+        for line in mine.chunks_mut(line) {
+            let p: *mut T = &mut line[0];
+            // SAFETY: `p` comes from a unique reference. Volatile, because the compiler sees that nothing changes.
+            unsafe { p.write_volatile(p.read_volatile()) };
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,6 +18,7 @@ mod transpose;
 use crate::num::real::Real;
 use crate::num::simd::{Path, path};
 pub use ahead::Ahead;
+use ahead::Claim;
 pub use micro::Start as RawStart;
 use micro::{Tile, micro, shape};
 pub use pack::gather_rows;
@@ -94,17 +95,30 @@ pub fn product<T: Real>(
     c: &mut [T],
     scratch: &mut Scratch<T>,
 ) {
-    product_on(path(), (m, n, k), a, b, start, c, scratch);
+    product_on(path(), (m, n, k), a, b, start, (c, &mut []), scratch);
 }
 
-/// [`product`] on a given instruction path.
+/// [`product`] that claims memory on its way, which is written next and was last read by another core.
+pub fn product_claiming<T: Real>(
+    (m, n, k): (usize, usize, usize),
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    start: Start<'_, T>,
+    c: &mut [T],
+    scratch: &mut Scratch<T>,
+    claim: &mut [T],
+) {
+    product_on(path(), (m, n, k), a, b, start, (c, claim), scratch);
+}
+
+/// [`product_claiming`] on a given instruction path.
 pub fn product_on<T: Real>(
     path: Path,
     (m, n, k): (usize, usize, usize),
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
     start: Start<'_, T>,
-    c: &mut [T],
+    (c, claim): (&mut [T], &mut [T]),
     scratch: &mut Scratch<T>,
 ) {
     assert!(a.holds(m, k) && b.holds(k, n) && c.len() >= m * n, "matrix product: a slice is too short");
@@ -119,7 +133,9 @@ pub fn product_on<T: Real>(
     let (rounds, bands) = (k.div_ceil(DEPTH).max(1), m.div_ceil(BAND));
     let band = m.div_ceil(bands);
     let (mr, nv) = shape(path, band, vectors);
-    scratch.ahead.spread(rounds * bands * band.div_ceil(mr) * vectors.div_ceil(nv));
+    let tiles = rounds * bands * band.div_ceil(mr) * vectors.div_ceil(nv);
+    scratch.ahead.spread(tiles);
+    let mut claim = Claim::new(claim, tiles);
     for round in 0..rounds {
         let k0 = round * DEPTH;
         // Later rounds go on with the chains where the output holds them.
@@ -128,7 +144,7 @@ pub fn product_on<T: Real>(
         for r0 in (0..m).step_by(band) {
             let a = Matrix { data: &a.data[(r0 * a.row + k0 * a.col).min(a.data.len())..], ..a };
             let c = &mut c[r0 * n..];
-            multiply(path, (band.min(m - r0), n, DEPTH.min(k - k0)), a, round_b, start, c, scratch);
+            multiply(path, (band.min(m - r0), n, DEPTH.min(k - k0)), a, round_b, start, c, (scratch, &mut claim));
         }
     }
     scratch.ahead.clear();
@@ -152,7 +168,7 @@ fn multiply<T: Real>(
     b: Matrix<'_, T>,
     start: Start<'_, T>,
     c: &mut [T],
-    scratch: &mut Scratch<T>,
+    (scratch, claim): (&mut Scratch<T>, &mut Claim<'_, T>),
 ) {
     let lanes = transpose::side::<T>();
     let vectors = n.div_ceil(lanes);
@@ -214,6 +230,7 @@ fn multiply<T: Real>(
             // SAFETY: `product_on` checked that every element of A, B, C and the bias is inside its slice; packed copies
             // hold m x k and k x nv vectors, and an unpacked B has whole vectors because last == lanes.
             unsafe { micro::<T>(path, rows, nv)(&tile) };
+            claim.take();
             r += rows;
         }
         v += nv;

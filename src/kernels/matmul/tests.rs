@@ -46,7 +46,10 @@ fn check<T: Real>(m: usize, n: usize, k: usize, seed: u64) {
             let want = oracle((m, n, k), av, bv, &c0);
             for path in available() {
                 let mut c = old.clone();
-                product_on(path, (m, n, k), av, bv, start, &mut c, &mut scratch);
+                let mut claimed = noise::<T>(seed as usize % 97, seed);
+                let before: Vec<_> = claimed.iter().map(|x| x.bits()).collect();
+                product_on(path, (m, n, k), av, bv, start, (&mut c, &mut claimed), &mut scratch);
+                assert!(claimed.iter().map(|x| x.bits()).eq(before), "what is claimed keeps its values");
                 for (i, (x, y)) in c.iter().zip(&want).enumerate() {
                     assert_eq!(x.bits(), y.bits(), "{path:?} {m}x{n}x{k} {} at {i}: {x} is not {y}", T::NAME);
                 }
