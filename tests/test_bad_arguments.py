@@ -273,6 +273,18 @@ def test_budgets_that_are_none(text: Any) -> None:
         parse_bytes(text)
 
 
+def test_sizes_beyond_a_float_are_refused_like_others() -> None:
+    with refused(vg.ArgumentError, "memory_budget: expected an integer of at most", "got about 1e40"):
+        parse_bytes("1" + "0" * 400 + "MB")
+    with refused(vg.ArgumentError, "depth: expected an integer of at most 2,147,483,647, got about 1e5000"):
+        vg.mlp(10**5000, 4)
+    with refused(vg.ArgumentError, "depth: expected an integer of at least 1, got about -1e30"):
+        vg.mlp(-(10**30), 4)
+    with refused(vg.ArgumentError, "skip", "got about 1e5000 (int)"):
+        vg.mlp(3, 4, skip=10**5000)  # type: ignore[arg-type]
+    assert parse_bytes("0.1MB") == 100_000
+
+
 def test_sizes_beyond_a_float_are_shown() -> None:
     assert format_bytes(10**400).endswith("EiB")
     assert format_bytes(1023) == "1023 B"

@@ -190,6 +190,11 @@ def test_results_do_not_depend_on_the_executor(result: StudyResult, data: tuple[
         assert without_time(grid.run(*data, executor=pool, progress=False)) == without_time(result)
 
 
+def test_what_is_no_executor_is_refused(data: tuple[Any, Any]) -> None:
+    with pytest.raises(vg.ArgumentError, match=r"executor: expected None or an executor .*, got 3 \(int\)"):
+        small().run(*data, executor=3, progress=False)  # type: ignore[arg-type]
+
+
 def test_progress_is_called_for_every_cell(data: tuple[Any, Any]) -> None:
     calls: list[tuple[int, int, Any]] = []
     small().run(*data, progress=lambda *args: calls.append(args))
@@ -419,6 +424,9 @@ def test_bad_pictures_are_refused(result: StudyResult) -> None:
     pytest.importorskip("matplotlib")
     with pytest.raises(vg.ArgumentError, match="'curves', 'heatmap', 'rate'"):
         result.plot("pie")
+    for kind in ("curves", "heatmap", "rate"):
+        with pytest.raises(vg.ArgumentError, match=r"ax: expected None or a matplotlib Axes, got 3 \(int\)"):
+            result.plot(kind, 3)
 
 
 def test_texts(result: StudyResult) -> None:

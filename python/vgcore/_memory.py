@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from decimal import Decimal
 from pathlib import Path
 
 from ._checks import as_size, shown
@@ -39,7 +40,8 @@ def parse_bytes(value: int | str, name: str = "memory_budget") -> int:
         raise ArgumentError(
             f'{name}: expected bytes, such as 500_000_000, "512MB" or "1.5GiB", got {shown(value)}'
         )
-    return as_size(int(float(match[1]) * scale), name, maximum=2**63 - 1)
+    # Not a float: its range ends before text does, and its digits before sizes do.
+    return as_size(int(Decimal(match[1]) * scale), name, maximum=2**63 - 1)
 
 
 def format_bytes(count: int) -> str:

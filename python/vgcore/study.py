@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from . import _core
+from ._checks import shown
 from ._progress import Progress, ProgressLike
 from ._rng import RngLike
 from ._study_axes import axis_names, checked_axes, checked_seeds, encoded, is_along_time
@@ -167,9 +168,14 @@ class Study:
 
         Raises:
             ShapeError, DTypeError, NonFiniteError, LabelError: x or y is wrong for every cell.
-            ArgumentError: a bad `storage` or `progress`, no data, or lengths that it does not have.
+            ArgumentError: a bad `storage`, `executor` or `progress`, no data, or lengths that it has not.
             UnknownNameError: no such task or loss.
         """
+        if executor is not None and not callable(getattr(executor, "submit", None)):
+            raise ArgumentError(
+                f"executor: expected None or an executor of concurrent.futures, such as "
+                f"ThreadPoolExecutor(4), got {shown(executor)}"
+            )
         prepared = prepare(self.axes, x, y, loss, task, samples, data_rng)
         cells = list(self._cells(prepared))
         store = Store(storage) if storage is not None else None
