@@ -139,8 +139,8 @@ def diagnose(norms: Any, *, log10: bool = False, axis: Literal["depth", "time"] 
 
     - NaN or infinity in a norm: "exploding" (an overflow is behind nearly all of them; nothing finer can be
       said);
-    - an exact zero: "dead", or "vanishing" where the norms were shrinking into the smallest float when they
-      ended;
+    - an exact zero: "exploding" where the forward pass is not finite there or nearer the output; "vanishing"
+      where the norms were shrinking into the smallest float when they ended; else "dead";
     - "mixed" when one part grows and another shrinks, each by over 1 decade and clearly beyond chance;
     - "stable" when the whole change is under 1 decade, or under 2 decades and the interval of the rate holds
       zero;
@@ -191,11 +191,16 @@ def diagnose(norms: Any, *, log10: bool = False, axis: Literal["depth", "time"] 
 
 def _judge(evidence: Evidence) -> tuple[Verdict, list[str]]:
     curve, rate = evidence.curve, evidence.rate
-    if np.any(np.isnan(curve) | (curve == np.inf)) or _forward_broken(evidence.flow):
+    left = "Values left the float range, so the numbers say little beyond that: see non-finite values."
+    if np.any(np.isnan(curve) | (curve == np.inf)) or _loss_broken(evidence.flow):
+        return "exploding", [left]
+    zero = np.flatnonzero(curve == -np.inf)
+    if zero.size and np.any(evidence.spoiled >= zero[0]):
         return "exploding", [
-            "Values left the float range, so the numbers say little beyond that: see non-finite values."
+            left,
+            "The gradient is exactly zero where the forward pass has left it: that is no sign of dead units.",
         ]
-    if np.any(curve == -np.inf):
+    if zero.size:
         return _zeros(evidence)
     mixed = turning_point(evidence)
     if mixed is not None:
@@ -222,7 +227,7 @@ def _judge(evidence: Evidence) -> tuple[Verdict, list[str]]:
     return "vanishing", reasons
 
 
-def _forward_broken(flow: GradientFlow | None) -> bool:
+def _loss_broken(flow: GradientFlow | None) -> bool:
     return flow is not None and flow.loss is not None and not math.isfinite(flow.loss)
 
 
