@@ -407,28 +407,6 @@ def test_a_saved_study_runs_again_to_the_bit(
         Study.load(tmp_path / "study.json")
 
 
-@pytest.mark.parametrize("kind", ["curves", "heatmap", "rate"])
-def test_pictures(result: StudyResult, kind: str) -> None:
-    pytest.importorskip("matplotlib")
-    ax = result.plot(kind)
-    ax.figure.canvas.draw()
-    assert ax.get_title()
-    if kind == "curves":
-        assert len(ax.lines) == 4
-        assert "depth 6" in ax.get_title()
-        assert len(result.plot(kind, depth=3, activation="tanh", seed=[0, 1]).lines) == 4
-        assert len(result.plot(kind, depth=[3, 6], relative=True).lines) == 8
-
-
-def test_bad_pictures_are_refused(result: StudyResult) -> None:
-    pytest.importorskip("matplotlib")
-    with pytest.raises(vg.ArgumentError, match="'curves', 'heatmap', 'rate'"):
-        result.plot("pie")
-    for kind in ("curves", "heatmap", "rate"):
-        with pytest.raises(vg.ArgumentError, match=r"ax: expected None or a matplotlib Axes, got 3 \(int\)"):
-            result.plot(kind, 3)
-
-
 def test_texts(result: StudyResult) -> None:
     assert repr(small()) == "<Study of 4 cells: 2 depth x 2 activation, 1 seeds>"
     assert "16 cells" in repr(result)

@@ -140,11 +140,12 @@ def plot_heatmap(
     *,
     title: str = "Decades per layer towards the input",
     marks: Sequence[Sequence[str]] | None = None,
+    unit: str = "decades per layer",
 ) -> Any:
     """Draw rates (rows, columns) as a heat map, red shrinking, blue growing, each cell with its number.
 
-    `marks`: a second line of text for each cell, the verdict for instance. The colour scale is symmetric
-    about 0 and compressed (signed square root), so that 0.002 and 0.6 both show.
+    `marks`: a second line of text for each cell, the verdict for instance. `unit`: of the rates. The
+    colour scale is symmetric about 0 and compressed (signed square root), so that 0.002 and 0.6 both show.
     """
     grid = np.asarray(values, dtype=np.float64)
     # Below the least height the colour bar has no room for its label, below the least width none for a title.
@@ -170,7 +171,7 @@ def plot_heatmap(
                 j, i, text, ha="center", va="center", fontsize="small", color="white" if dark else "black"
             )
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.9)
-    bar.set_label("decades per layer: negative = vanishing")
+    bar.set_label(f"{unit}\nnegative = vanishing")
     bar.set_ticks(sorted({-largest, -largest / 4, 0.0, largest / 4, largest}))
     bar.ax.yaxis.set_major_formatter(lambda v, _: f"{v:+.2g}" if v else "0")
     ax.set_title(title, fontsize="medium")
