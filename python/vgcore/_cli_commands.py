@@ -20,7 +20,8 @@ import numpy as np
 
 from . import _core, datasets
 from ._study_axes import axis_names
-from ._study_cells import build, decode_value, digest
+from ._study_cells import build, digest
+from ._study_values import decode_value
 from ._table import json_safe
 from ._tasks import Source, Task, as_task
 from .cli import ACTIVATIONS, CELLS, DEPTHS, DOCTOR_LENGTH, INITS, LENGTHS, TASK

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ._study_cells import Store, decode_value, label
+from ._study_cells import Store
+from ._study_values import decode_value, label
 from ._table import count, json_lines, json_safe, plain, power, render, render_html, to_pandas, write_csv
 from .errors import ArgumentError, missing_dependency, unknown_name
 
