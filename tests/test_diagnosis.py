@@ -58,7 +58,7 @@ def test_saturated_needs_a_bounded_function() -> None:
 def test_zeros_where_the_forward_pass_is_not_finite_are_no_dead_units() -> None:
     dead = np.where(np.arange(50) >= 30, 64, 0)
     raw = fake_raw(np.full(50, -np.inf), dead=dead)
-    raw["out_var"] = np.where(np.arange(50) >= 30, np.nan, 1.0)
+    raw["out_var"] = np.where(np.arange(50) >= 30, np.inf, 1.0)
     diagnosis = GradientFlow.from_raw(raw).diagnose()
     assert diagnosis.verdict == "exploding"
     assert "that is no sign of dead units" in diagnosis.text
@@ -76,7 +76,14 @@ def test_zeros_where_the_forward_pass_is_not_finite_are_no_dead_units() -> None:
     assert GradientFlow.from_raw(raw).diagnose().sign("dead units") is None
 
 
-@pytest.mark.parametrize("name", ["relu", "relu6", "hardtanh", "hardsigmoid", "tanh"])
+def test_nan_in_the_forward_pass_is_no_flow_to_judge() -> None:
+    raw = fake_raw(np.full(50, -1.0), loss=None)
+    assert GradientFlow.from_raw(raw).diagnose().verdict == "stable"
+    raw["out_var"] = np.where(np.arange(50) >= 30, np.nan, 1.0)
+    assert GradientFlow.from_raw(raw).diagnose().verdict == "exploding"
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "prelu", "relu6", "hardtanh", "hardsigmoid", "tanh"])
 def test_an_overflow_is_never_called_dead(name: str) -> None:
     x = np.random.default_rng(0).normal(size=(4, 32)).astype("f4")
     net = vg.mlp(40, 32, activation=name, bias=False, rng=0)
