@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
 import pytest
 import vgcore as vg
 from refusals import LABELS, network, refused, samples
+from vgcore import _memory
 from vgcore._memory import available_memory, format_bytes, parse_bytes
 
 # --- names -------------------------------------------------------------------------------------------------
@@ -245,6 +249,50 @@ def test_a_budget_below_the_leanest_plan_is_refused() -> None:
         net.probe(x, cotangent=x, stats="norms", memory_budget=150_000)
 
 
+@pytest.mark.parametrize("read", ["depth", "time"])
+def test_a_forward_pass_that_does_not_fit_is_refused_before_it_starts(
+    read: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_memory, "available_memory", lambda: 10**9)
+    if read == "depth":
+        net, x = vg.Network(1, [vg.Dense(200_000), vg.Dense(1)], rng=0), np.zeros((100_000, 1), np.float32)
+        y: Any = np.zeros((100_000, 1), np.float32)
+        loss, words = (
+            "mse",
+            ["a batch of 100,000 through 2 units needs about 74.5 GiB, but 953.6 MiB are available"],
+        )
+    else:
+        net = vg.rnn("rnn", 2, in_features=1, out_features=5_000, read="every", rng=0)
+        x, y = np.zeros((10, 20_000, 1), np.float32), np.zeros((10, 20_000), int)
+        loss, words = (
+            "cross_entropy",
+            ["a batch of 10 through 20,000 steps needs about 3.7 GiB, but 953.6 MiB are available"],
+        )
+    with refused(vg.MemoryBudgetError, *words, "take fewer samples at a time"):
+        net.forward(x)
+    with refused(vg.MemoryBudgetError, *words, "take fewer samples at a time"):
+        net.loss(x, y, loss=loss)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the size of the process from /proc")
+def test_a_limit_of_the_address_space_is_a_limit_of_the_memory() -> None:
+    code = """
+        import resource, numpy as np, vgcore as vg
+        from vgcore._memory import available_memory
+        resource.setrlimit(resource.RLIMIT_AS, (6 * 10**9, 6 * 10**9))
+        assert available_memory() < 6 * 10**9
+        x = np.zeros((1, 4), np.float32)
+        net = vg.Network(4, [vg.Repeat(vg.Dense(4), 10**7, tied=True)], rng=0)
+        try:
+            net.probe(x, cotangent=x)
+        except vg.MemoryBudgetError as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, check=True)
+    assert "through 10,000,000 units needs about 9.5 GiB, but " in done.stdout
+    assert "are available" in done.stdout
+
+
 def test_memory_errors_are_memory_errors() -> None:
     assert issubclass(vg.MemoryBudgetError, MemoryError)
     free = available_memory()
@@ -271,6 +319,18 @@ def test_budgets_as_text(text: int | str, count: int) -> None:
 def test_budgets_that_are_none(text: Any) -> None:
     with refused(vg.ArgumentError, "memory_budget"):
         parse_bytes(text)
+
+
+def test_sizes_beyond_a_float_are_refused_like_others() -> None:
+    with refused(vg.ArgumentError, "memory_budget: expected an integer of at most", "got about 1e40"):
+        parse_bytes("1" + "0" * 400 + "MB")
+    with refused(vg.ArgumentError, "depth: expected an integer of at most 2,147,483,647, got about 1e5000"):
+        vg.mlp(10**5000, 4)
+    with refused(vg.ArgumentError, "depth: expected an integer of at least 1, got about -1e30"):
+        vg.mlp(-(10**30), 4)
+    with refused(vg.ArgumentError, "skip", "got about 1e5000 (int)"):
+        vg.mlp(3, 4, skip=10**5000)  # type: ignore[arg-type]
+    assert parse_bytes("0.1MB") == 100_000
 
 
 def test_sizes_beyond_a_float_are_shown() -> None:

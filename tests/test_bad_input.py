@@ -14,6 +14,7 @@ import pytest
 import vgcore as vg
 from numpy.typing import NDArray
 from refusals import BATCH, CLASSES, LABELS, WIDTH, network, refused, samples
+from vgcore import _arrays
 
 # --- layouts that just work --------------------------------------------------------------------------------
 
@@ -170,6 +171,34 @@ def test_float64_does_not_narrow_silently() -> None:
             net.forward(given)
     with refused(vg.DTypeError, "float32 or float64", "float16"):
         network("float64").forward(samples("float16"))
+
+
+def test_numbers_that_numpy_does_not_know_are_converted_like_others() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    with refused(vg.DTypeError, 'expected float32, got bfloat16; convert with x.astype("float32")'):
+        network().forward(samples().astype(ml_dtypes.bfloat16))
+
+
+def test_an_array_that_is_large_in_its_copy_alone_is_refused_before_it_is_read() -> None:
+    huge = np.broadcast_to(np.float32(np.nan), (10**11, WIDTH))
+    words = ["x: an array of shape (100000000000, 4) in float32 needs about 1.4 TiB, but ", "are available"]
+    with refused(vg.MemoryBudgetError, *words, "take fewer samples at a time"):
+        network().forward(huge)
+
+
+@pytest.mark.parametrize("shape", [(10, 4), (3, 5, 4), (1, 40), (40,)])
+def test_values_are_looked_at_in_parts_and_reported_as_one(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = np.zeros(shape)
+    whole.flat[[17, 25, 39]] = np.nan, np.inf, -np.inf
+    where = ", ".join(str(int(i)) for i in np.unravel_index(17, shape))
+    expected = f"got 3 of {whole.size} that are not (1 NaN, 2 inf); the first, nan, is at x[{where}]"
+    for most in (10**6, 20, 7, 1):
+        monkeypatch.setattr(_arrays, "MOST_AT_ONCE", most)
+        with refused(vg.NonFiniteError, expected):
+            _arrays.check_finite(whole, "x")
+        _arrays.check_finite(np.zeros(shape), "x")
 
 
 def test_masked_entries_are_not_dropped() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import vgcore as vg
 from _fake_raw import fake_raw
 from test_flow import falling, flow_of
 from vgcore._formats import LIMITS
@@ -52,6 +53,45 @@ def test_saturated_needs_a_bounded_function() -> None:
     assert flow_of(curve, saturated=0.55, zero_slope=0.55).diagnose().verdict == "vanishing"
     # Flat ends without a shrinking gradient are no verdict.
     assert flow_of(np.zeros(50), saturated=0.8).diagnose().verdict == "stable"
+
+
+def test_zeros_where_the_forward_pass_is_not_finite_are_no_dead_units() -> None:
+    dead = np.where(np.arange(50) >= 30, 64, 0)
+    raw = fake_raw(np.full(50, -np.inf), dead=dead)
+    raw["out_var"] = np.where(np.arange(50) >= 30, np.inf, 1.0)
+    diagnosis = GradientFlow.from_raw(raw).diagnose()
+    assert diagnosis.verdict == "exploding"
+    assert "that is no sign of dead units" in diagnosis.text
+    sign = diagnosis.sign("dead units")
+    assert sign is not None
+    assert not sign.present
+    assert sign.text == "0 % of the units (0) have slope zero for every sample"
+    spoiled = diagnosis.sign("non-finite values")
+    assert spoiled is not None
+    assert spoiled.text == "the forward pass leaves the float range at step 30"
+    # Zeros behind a dead layer that lies above everything that overflowed are zeros of that layer.
+    raw = fake_raw(np.where(np.arange(50) < 20, -np.inf, -1.0), dead=np.where(np.arange(50) == 20, 64, 0))
+    assert GradientFlow.from_raw(raw).diagnose().verdict == "dead"
+    raw["out_var"] = np.full(50, np.nan)
+    assert GradientFlow.from_raw(raw).diagnose().sign("dead units") is None
+
+
+def test_nan_in_the_forward_pass_is_no_flow_to_judge() -> None:
+    raw = fake_raw(np.full(50, -1.0), loss=None)
+    assert GradientFlow.from_raw(raw).diagnose().verdict == "stable"
+    raw["out_var"] = np.where(np.arange(50) >= 30, np.nan, 1.0)
+    assert GradientFlow.from_raw(raw).diagnose().verdict == "exploding"
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "prelu", "relu6", "hardtanh", "hardsigmoid", "tanh"])
+def test_an_overflow_is_never_called_dead(name: str) -> None:
+    x = np.random.default_rng(0).normal(size=(4, 32)).astype("f4")
+    net = vg.mlp(40, 32, activation=name, bias=False, rng=0)
+    parameters = net.parameters()
+    # Products that overflow to either sign, of which NaN is the sum.
+    parameters["hidden.weight"][20] = np.finfo("f4").max * np.sign(parameters["hidden.weight"][20])
+    net.load_parameters(parameters)
+    assert net.probe(x, cotangent=x).diagnose().verdict != "dead"
 
 
 def test_dead_units_are_told_from_underflow() -> None:

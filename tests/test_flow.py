@@ -155,6 +155,10 @@ def test_shares_per_format() -> None:
     assert flow_of([60.0]).share_overflow("float32").tolist() == [1.0]
     with pytest.raises(UnknownNameError, match="did you mean 'float16'"):
         flow.share_flushed("flot16")
+    with pytest.raises(
+        UnknownNameError, match=r"unknown float format \['float16'\]; expected one of float64"
+    ):
+        flow.share_flushed(["float16"])  # type: ignore[arg-type]
 
 
 def test_exact_zeros_are_not_flushed_values() -> None:
@@ -173,6 +177,9 @@ def test_histograms() -> None:
     assert (every % 2 == 0).all()
     with pytest.raises(ArgumentError, match="expected one of 0 to 1"):
         flow.exponent_histogram(2)
+    for bad in ("a", 1.5, True):
+        with pytest.raises(ArgumentError, match="step: expected an integer, got"):
+            flow.exponent_histogram(bad)  # type: ignore[arg-type]
 
 
 def test_update_to_weight_ratio() -> None:
@@ -182,6 +189,15 @@ def test_update_to_weight_ratio() -> None:
     np.testing.assert_allclose(flow_of([-2.0, -1.0], {"lr": 0.1}).update_to_weight(), expected)
     with pytest.raises(ArgumentError, match="rate above 0"):
         flow.update_to_weight()
+    for bad, want in (
+        ("a", "number, got 'a'"),
+        (True, "number, got True"),
+        (math.inf, "finite number, got inf"),
+    ):
+        with pytest.raises(ArgumentError, match=f"lr: expected a {want}"):
+            flow.update_to_weight(bad)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="lr: expected a rate above 0, got 0"):
+        flow.update_to_weight(0)
 
 
 def test_unchanged_share_needs_a_rate() -> None:

@@ -6,16 +6,21 @@ memory), values never change silently (no narrowing, no integers read as floats,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import shown
+from ._memory import ensure_fits
 from .errors import ArgumentError, DTypeError, NonFiniteError, ShapeError
 
 #: A wanted shape: a number is a fixed length, a word is an axis of any length (and its name in messages).
 Shape = tuple["int | str", ...]
+#: Entries that are looked at in one go: what is found out of them is as large again.
+MOST_AT_ONCE = 2**22
 
 
 def as_array(x: Any, name: str) -> NDArray[Any]:
@@ -70,6 +75,7 @@ def as_float_array(
         ShapeError: empty, or not of `shape`.
         NonFiniteError: NaN or infinity (unless ``finite=False``).
         ArgumentError: masked entries, or memory that cannot be read.
+        MemoryBudgetError: a copy is needed and would not fit in memory.
 
     Example:
         >>> import numpy as np
@@ -83,11 +89,15 @@ def as_float_array(
         check_shape(array, name, shape)
     if array.size == 0 and not allow_empty:
         raise ShapeError(_empty(array, name, shape))
-    if finite:
-        check_finite(array, name)
     wanted = array.dtype.newbyteorder("=") if dtype is None else dtype
     plain = array.dtype == wanted and array.dtype.byteorder == wanted.byteorder == "="
-    if plain and array.flags.c_contiguous and array.flags.aligned:
+    ready = plain and array.flags.c_contiguous and array.flags.aligned
+    if not ready:  # a broadcast array is large in its copy alone: said before its values are gone through
+        what = f"{name}: an array of shape {format_shape(array.shape)} in {wanted.name}"
+        ensure_fits(array.size * wanted.itemsize, what, "take fewer samples at a time")
+    if finite:
+        check_finite(array, name)
+    if ready:
         return array  # nothing to repair: the usual case, in a few microseconds
     with np.errstate(over="ignore"):  # reported just below, by position
         result = np.require(array, dtype=wanted, requirements=["C", "A"])
@@ -108,18 +118,38 @@ def check_shape(array: NDArray[Any], name: str, shape: Shape) -> None:
 
 def check_finite(array: NDArray[Any], name: str, note: str = "") -> None:
     """Raise NonFiniteError, with the count and the first position, when `array` holds NaN or infinity."""
-    finite = np.isfinite(array)
-    if finite.all():
+    nans = infs = 0
+    first: tuple[int, ...] | None = None
+    for at, part in _parts(array):
+        finite = np.isfinite(part)
+        if finite.all():
+            continue
+        if first is None:
+            inside = (int(i) for i in np.unravel_index(int(np.argmin(finite)), part.shape))
+            first = tuple(i + j for i, j in zip_longest(inside, at, fillvalue=0))
+        missing = int(np.isnan(part).sum())
+        nans, infs = nans + missing, infs + int(part.size - finite.sum()) - missing
+    if first is None:
         return
-    nans = int(np.isnan(array).sum())
-    infs = int(array.size - finite.sum()) - nans
-    first = tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), array.shape))
     where = f"at {name}[{', '.join(map(str, first))}]" if first else "alone"
     raise NonFiniteError(
         f"{name}: expected finite values, got {nans + infs} of {array.size} that are not{note} "
         f"({nans} NaN, {infs} inf); the first, {array[first]}, is {where}; "
         f"remove or replace them (numpy.nan_to_num)"
     )
+
+
+def _parts(
+    array: NDArray[Any], axis: int = 0, before: tuple[int, ...] = ()
+) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
+    """Yield views of an array, in order, each small enough for arrays of its size, and where each begins."""
+    if array.size <= MOST_AT_ONCE:
+        yield before, array
+        return
+    rows = max(1, MOST_AT_ONCE * array.shape[axis] // array.size)
+    for start in range(0, array.shape[axis], rows):
+        part = array[(*(slice(None) for _ in range(axis)), slice(start, start + rows))]
+        yield from _parts(part, axis + 1, (*before, start))
 
 
 def format_shape(shape: Shape | tuple[int, ...]) -> str:
@@ -161,7 +191,9 @@ def _check_float(array: NDArray[Any], x: Any, name: str, dtype: np.dtype[Any] | 
     got = f"{name}: expected {expected}, got {_dtype_name(array, x)}"
     if kind == "c":
         raise DTypeError(f'{got}; take the part you mean first, as in {name}.real.astype("{wanted}")')
-    if kind in "iub" or kind == "f":
+    # bfloat16 and its like are numbers of a kind that NumPy does not know.
+    extended = kind == "V" and not issubclass(array.dtype.type, np.void)
+    if kind in "iubf" or extended:
         raise DTypeError(f"{got}; convert with {cast_hint(x, name, wanted)}")
     if kind == "O":
         raise DTypeError(f"{got}; if every entry is a number, convert with {cast_hint(x, name, wanted)}")

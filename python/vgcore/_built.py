@@ -76,7 +76,7 @@ class Built:
                 "stored: expected True for a network with a Recurrent layer, got False: its steps share "
                 "their parameters, so there is little to store; stored=False is for deep networks"
             )
-        count, entries = sizes(self._layers, self._in_features)
+        count, entries, widest = sizes(self._layers, self._in_features)
         what = f"a network of {count:,} parameters in {self._dtype}"
         advice = "make it narrower or less deep, share parameters (Repeat(..., tied=True)) or use float32"
         kept = count if self._stored else 0
@@ -84,7 +84,7 @@ class Built:
         options = {} if self._stored else {"stored": False}
         self._core = _core.Network(specs, self._in_features, self._dtype.name, key_of(self._seed), **options)
         #: Which arrays a pass takes, worked out once.
-        self._door = Door(self._in_features, self._core.out_features, self._dtype, recurrent)
+        self._door = Door(self._in_features, self._core.out_features, self._dtype, recurrent, widest)
         #: What every result records of this network, worked out once.
         self._meta = {"network": repr(self), "dtype": self._dtype.name, "seed": self._seed} | provenance(
             self._layers

@@ -24,7 +24,10 @@ def shown(value: object, limit: int = 60) -> str:
         >>> shown("64")
         "'64' (str)"
     """
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python is willing to write out
+        text = _integer(value) if isinstance(value, int) else object.__repr__(value)
     if len(text) > limit:
         text = text[: limit - 3] + "..."
     return f"{text} ({type(value).__name__})"
@@ -45,10 +48,17 @@ def as_size(value: object, name: str, *, minimum: int = 1, maximum: int = MAX_SI
         hint = f"; write {name}={int(value)}" if isinstance(value, float) and value.is_integer() else ""
         raise ArgumentError(f"{name}: expected an integer, got {shown(value)}{hint}") from None
     if number < minimum:
-        raise ArgumentError(f"{name}: expected an integer of at least {minimum}, got {number}")
+        raise ArgumentError(f"{name}: expected an integer of at least {minimum:,}, got {_integer(number)}")
     if number > maximum:
-        raise ArgumentError(f"{name}: expected an integer of at most {maximum:,}, got {number:,}")
+        raise ArgumentError(f"{name}: expected an integer of at most {maximum:,}, got {_integer(number)}")
     return number
+
+
+def _integer(number: int) -> str:
+    """Return an integer as text: in digits, or by its size where nobody would read them."""
+    if abs(number) < 10**30:
+        return f"{number:,}"
+    return f"about {'-' * (number < 0)}1e{int(math.log10(abs(number)))}"
 
 
 def as_real(value: object, name: str, *, minimum: float | None = None) -> float:

@@ -20,11 +20,12 @@ import numpy as np
 
 from . import _core, datasets
 from ._study_axes import axis_names
-from ._study_cells import build, decode_value, digest
+from ._study_cells import build, digest
+from ._study_values import decode_value, label, read_value
 from ._table import json_safe
 from ._tasks import Source, Task, as_task
 from .cli import ACTIVATIONS, CELLS, DEPTHS, DOCTOR_LENGTH, INITS, LENGTHS, TASK
-from .errors import ArgumentError
+from .errors import ArgumentError, unknown_name
 from .study import Study
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ __all__ = ["doctor", "info", "probe", "study"]
 
 #: Sequences that the doctor makes unless told, and half of the random samples: batches are drawn from them.
 DOCTOR_SAMPLES = 256
+#: Arguments of networks that --set refuses where a command has an option for them.
+OWN = frozenset({*axis_names("depth"), *axis_names("time"), "seed", "seeds"})
 
 
 def study(args: argparse.Namespace) -> int:
@@ -75,12 +78,9 @@ def study(args: argparse.Namespace) -> int:
 def probe(args: argparse.Namespace) -> int:
     """Run ``vgcore probe``."""
     _prepare(args)
-    extra = _extra(args)
     time = _along_time(args)
-    _known(extra, "time" if time else "depth")
-    if args.plot:
-        _require_matplotlib()
-        _check_picture(args.plot)
+    extra = _extra(args, "time" if time else "depth")
+    _check_files(args, "plot", "save")
     if args.save and Path(args.save).suffix not in (".json", ".npz"):
         raise ArgumentError(f"--save: expected a file that ends in .npz or .json, got {args.save!r}")
     x, y, loss, settings = _sequences(args) if time else _images(args)
@@ -93,27 +93,11 @@ def probe(args: argparse.Namespace) -> int:
             print(f"plan: {plan}", file=sys.stderr)
     flow = net.probe(x.astype(args.dtype), y, loss=loss, **options)
     diagnosis = flow.diagnose()
+    what = _in_words(settings, extra)
     if time:
-        what = f"{settings['cell']}, {args.width:,} units, {flow.steps:,} steps of {args.task or TASK}"
-        samples = "sequences"
-    else:
-        what = f"{settings['activation']} network, {settings['depth']:,} layers of {args.width:,} units"
-        samples = "samples"
-    files = []
-    if args.save:
-        flow.save(args.save)
-        files.append(args.save)
-    if args.plot:
-        if time:
-            title, unit = what, "time step"
-        else:
-            title = f"{settings['activation']}, {args.init or 'default init'}, depth {settings['depth']:,}, "
-            title, unit = title + f"width {args.width:,}", "layer"
-        low, high = diagnosis.ci
-        rate = f"{diagnosis.decades_per_step:+.3g} decades per {unit} ({low:+.3g} to {high:+.3g})"
-        title += f"\n{diagnosis.verdict}, {rate}"
-        flow.plot(title=title).figure.savefig(args.plot, dpi=150)
-        files.append(args.plot)
+        what += f", {flow.steps:,} steps of {args.task or TASK}"
+    # The findings come first: whatever becomes of the files, a long pass was not for nothing.
+    files = [file for file in (args.save, args.plot) if file]
     if args.json:
         report: dict[str, Any] = {
             "diagnosis": diagnosis.to_dict(),
@@ -126,22 +110,29 @@ def probe(args: argparse.Namespace) -> int:
         _print_json(report | {"files": files})
     else:
         cost = "" if flow.loss is None else f", loss {flow.loss:.4g}"
+        samples = "sequences" if time else "samples"
         print(f"{what}, {net.num_parameters:,} parameters, {len(x):,} {samples}{cost}\n")
-        print(diagnosis)
-        if files:
-            print("\nwritten: " + ", ".join(files))
+        print(diagnosis, flush=True)
+    if args.save:
+        flow.save(args.save)
+    if args.plot:
+        low, high = diagnosis.ci
+        unit = "time step" if time else "layer"
+        rate = f"{diagnosis.decades_per_step:+.3g} decades per {unit} ({low:+.3g} to {high:+.3g})"
+        start = "default init" if settings["init"] is None else label(settings["init"])
+        title = f"{what}, {start}\n{diagnosis.verdict}, {rate}"
+        flow.plot(title=title).figure.savefig(args.plot, dpi=150)
+    if files and not args.json:
+        print("\nwritten: " + ", ".join(files))
     return 0
 
 
 def doctor(args: argparse.Namespace) -> int:
     """Run ``vgcore doctor``."""
     _prepare(args)
-    extra = _extra(args)
     time = _along_time(args)
-    _known(extra, "time" if time else "depth")
-    if args.plot:
-        _require_matplotlib()
-        _check_picture(args.plot)
+    extra = _extra(args, "time" if time else "depth")
+    _check_files(args, "plot")
     if time:
         x, y, loss, settings = _sequences(args, DOCTOR_LENGTH, DOCTOR_SAMPLES)
     else:
@@ -151,18 +142,16 @@ def doctor(args: argparse.Namespace) -> int:
         x.astype(args.dtype), y, loss=loss, budget=args.budget, candidates=args.cures, steps=args.steps,
         pairs=not args.no_pairs, rng=args.seed, progress=not (args.quiet or args.json),
     )  # fmt: skip
-    files = []
-    if args.plot:
-        found.plot().figure.savefig(args.plot, dpi=150, bbox_inches="tight")
-        files.append(args.plot)
+    files = [args.plot] if args.plot else []
     if args.json:
         _print_json(found.to_dict() | {"num_parameters": net.num_parameters, "files": files})
-        return 0
-    what = f"{settings['cell']}, {args.width:,} units" if time else f"{settings['activation']} network"
-    size = f"{x.shape[1]:,} time steps" if time else f"{settings['depth']:,} layers of {args.width:,} units"
-    print(f"{what}, {size}, {net.num_parameters:,} parameters, {len(x):,} samples\n")
-    print(found)
-    if files:
+    else:
+        what = _in_words(settings, extra) + (f", {x.shape[1]:,} time steps" if time else "")
+        print(f"{what}, {net.num_parameters:,} parameters, {len(x):,} samples\n")
+        print(found, flush=True)
+    if args.plot:
+        found.plot().figure.savefig(args.plot, dpi=150, bbox_inches="tight")
+    if files and not args.json:
         print("\nwritten: " + ", ".join(files))
     return 0
 
@@ -190,16 +179,43 @@ def info(args: argparse.Namespace) -> int:
     return 0
 
 
-def _extra(args: argparse.Namespace) -> dict[str, Any]:
-    """Return further arguments of one network, from --set."""
-    extra = {}
+def _set(args: argparse.Namespace) -> dict[str, list[Any]]:
+    """Return what --set says, each argument once, and none that has an option of its own."""
+    found: dict[str, list[Any]] = {}
     for name, values in args.set:
+        option = "width" if name == "hidden_size" else name
+        if name in OWN and hasattr(args, option):
+            raise ArgumentError(f"--set {name}: it has an option of its own; give --{option} instead")
+        if name in found:
+            raise ArgumentError(f"--set {name}: given twice; leave one of them out")
+        found[name] = values
+    return found
+
+
+def _extra(args: argparse.Namespace, along: str) -> dict[str, Any]:
+    """Return further arguments of one network, from --set."""
+    known = [name for name in axis_names(along) if name != "length"]
+    extra = {}
+    for name, values in _set(args).items():
+        if name not in known:
+            maker = "mlp" if along == "depth" else "rnn"
+            raise unknown_name("argument of --set", name, known, f"help(vgcore.{maker})")
         if len(values) != 1:
             raise ArgumentError(
                 f"--set {name}: expected one value, got {len(values)}; vgcore study takes several"
             )
-        extra[name] = values[0]
+        extra[name] = read_value(name, values[0])
     return extra
+
+
+def _in_words(settings: dict[str, Any], extra: dict[str, Any]) -> str:
+    """Return what network these arguments make, those of --set among them."""
+    if "cell" in settings:
+        what = f"{label(settings['cell'])}, {settings['hidden_size']:,} units"
+    else:
+        what = f"{label(settings['activation'])} network, {settings['depth']:,} layers of "
+        what += f"{settings['width']:,} units"
+    return ", ".join([what, *(f"{name.replace('_', ' ')} {label(value)}" for name, value in extra.items())])
 
 
 def _plan(args: argparse.Namespace) -> tuple[Study, dict[str, Any]]:
@@ -212,10 +228,7 @@ def _plan(args: argparse.Namespace) -> tuple[Study, dict[str, Any]]:
     given: dict[str, Any] = {name: getattr(args, name) for name in (*names, "depth")}
     given["hidden_size" if time else "width"] = args.width
     given = {name: value for name, value in given.items() if value is not None}
-    for name, values in args.set:
-        if name in given:
-            raise ArgumentError(f"--set {name}: given twice")
-        given[name] = values
+    given |= _set(args)
     if args.source is not None:
         named = ["width" if name == "hidden_size" else name for name in given]
         for name in [*named, *(n for n in ("task", "batch") if getattr(args, n) is not None)]:
@@ -227,6 +240,8 @@ def _plan(args: argparse.Namespace) -> tuple[Study, dict[str, Any]]:
                 "--batch: it is about the sequences of a task; give --task, --cell or --length"
             )
         axes: dict[str, Any] = {"depth": list(DEPTHS), "activation": list(ACTIVATIONS), "init": list(INITS)}
+        if "sigma_w2" in given:  # which says how the weights start, as an initializer does
+            del axes["init"]
         return Study(**(axes | given)), dict(zip("xy", datasets.digits(), strict=True))
     name = args.task or TASK
     task = as_task(name)
@@ -264,16 +279,6 @@ def _read_spec(path: str) -> dict[str, Any]:
     return spec
 
 
-def _known(extra: dict[str, Any], along: str) -> None:
-    from .errors import unknown_name
-
-    known = [name for name in axis_names(along) if name != "length"]
-    for name in extra:
-        if name not in known:
-            maker = "mlp" if along == "depth" else "rnn"
-            raise unknown_name("argument of --set", name, known, f"help(vgcore.{maker})")
-
-
 def _along_time(args: argparse.Namespace) -> bool:
     """Whether recurrent networks are asked for; what then makes no sense is refused."""
     asked = [name for name in ("cell", "length", "task") if getattr(args, name) is not None]
@@ -302,7 +307,8 @@ def _images(args: argparse.Namespace, samples: int = 128) -> tuple[Any, Any, str
         x, y = rng.standard_normal((batch, 64), dtype=np.float32), rng.integers(0, 10, batch)
     settings = {"depth": args.depth or 100, "width": args.width}
     settings |= {"in_features": x.shape[1], "out_features": 10}
-    settings |= {"activation": args.activation or "relu", "init": args.init}
+    settings |= {"activation": read_value("activation", args.activation or "relu")}
+    settings |= {"init": read_value("init", args.init)}
     return x, y, "cross_entropy", settings
 
 
@@ -317,9 +323,14 @@ def _sequences(
     source = Source(task, args.batch or samples, 0)
     (length,) = source.lengths(None if length is None else [length])
     made = source.make(length)
-    settings = {"cell": args.cell or "lstm", "hidden_size": args.width, "length": length, "read": made.read}
+    settings = {
+        "cell": read_value("cell", args.cell or "lstm"),
+        "hidden_size": args.width,
+        "length": length,
+        "read": made.read,
+    }
     settings |= {"in_features": made.features, "out_features": made.outputs}
-    settings |= {"activation": args.activation, "init": args.init}
+    settings |= {"activation": args.activation, "init": read_value("init", args.init)}
     return made.x, made.y, source.loss(made), settings
 
 
@@ -357,6 +368,20 @@ def _require_matplotlib() -> None:
         raise missing_dependency("matplotlib", "study", "drawing") from None
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "vgcore"
+
+
+def _check_files(args: argparse.Namespace, *options: str) -> None:
+    """Fail before the work rather than after it where a file could not be written."""
+    for option in options:
+        path = getattr(args, option)
+        if not path:
+            continue
+        if option == "plot":
+            _require_matplotlib()
+            _check_picture(path)
+        folder = Path(path).parent
+        if not folder.is_dir():
+            raise FileNotFoundError(f"--{option}: No such file or directory: {str(folder)!r}; make it first")
 
 
 def _check_picture(path: str) -> None:

@@ -104,6 +104,7 @@ examples:
   vgcore probe --depth 100000 --width 32 --activation tanh --init orthogonal --input random --batch 16
   vgcore probe --depth 300 --activation relu --plot flow.png --save flow.npz
   vgcore probe --depth 50 --set skip=residual --json
+  vgcore probe --depth 200 --activation leaky_relu:0.2 --init normal:std=0.1
   vgcore probe --cell lstm --length 1000 --task adding
   vgcore probe --cell gru --task mnist_pixels --width 128 --set chrono=784 --plot flow.png
 """

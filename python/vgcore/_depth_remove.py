@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _surgery
 from ._checks import as_real
 from ._fit import default_loss
-from ._plot_lines import new_axes
+from ._plot_lines import axes_of
 from ._table import render, render_html, to_pandas
 from .errors import ArgumentError
 from .losses import Loss, as_loss
@@ -119,7 +119,7 @@ class Removable:
         Raises:
             MissingDependencyError: matplotlib is not installed.
         """
-        axes = new_axes() if ax is None else ax
+        axes = axes_of(ax)
         axes.plot(self.step, self.output_change, **{"marker": ".", "linestyle": "none", **kwargs})
         if (self.output_change > 0).any():
             axes.set_yscale("log")

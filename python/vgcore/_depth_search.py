@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._arrays import as_array
 from ._checks import as_real, as_size, shown
 from ._fit import default_loss
-from ._plot_lines import new_axes
+from ._plot_lines import axes_of
 from ._rng import RngLike, seed_of
 from ._stagnation import guessing
 from ._table import render, render_html, to_pandas
@@ -102,7 +102,7 @@ class TrainableDepth:
         Raises:
             MissingDependencyError: matplotlib is not installed.
         """
-        axes = new_axes() if ax is None else ax
+        axes = axes_of(ax)
         for trial in sorted(self.trials, key=lambda trial: trial.depth):
             style = {"linestyle": "-" if trial.trains else ":", **kwargs}
             axes.plot(trial.loss, label=f"depth {trial.depth:,}", **style)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._checks import as_choice, as_size
-from ._plot_lines import GREY, binned, new_axes
+from ._plot_lines import GREY, axes_of, binned
 
 if TYPE_CHECKING:
     from .doctor import Prescription
@@ -22,7 +22,7 @@ def plot_prescription(found: Prescription, kind: str, ax: Any, top: int) -> Any:
     """Draw a prescription; see `Prescription.plot`."""
     chosen = as_choice(kind, "kind", ("loss", "curves", "training"))
     trials = found.trials[: as_size(top, "top")]
-    axes = new_axes() if ax is None else ax
+    axes = axes_of(ax)
     along = "time step" if found.diagnosis.axis == "time" else "layer"
     if chosen == "loss":
         named = [found.untouched, *trials]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .flow import GradientFlow
 
     FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
 
 __all__ = ["Evidence", "from_flow", "from_layer", "from_norms"]
 
@@ -63,6 +64,16 @@ class Evidence:
         # Without the function's name: the zero side of a ReLU has slope exactly zero, flat ends mostly do
         # not.
         return self.saturated > 2 * self._typical("zero_slope")
+
+    @property
+    def spoiled(self) -> IntArray:
+        """Steps whose outputs or pre-activations are not all finite; none where that was not measured."""
+        flow = self.flow
+        if flow is None or not flow.has_statistics:
+            return np.empty(0, np.int64)
+        # A bounded function makes a finite output even of an infinite pre-activation.
+        before = flow._steps.any_delta(~np.isfinite(flow.raw["pre_var"]))
+        return np.flatnonzero(before | ~np.isfinite(flow.out_var))
 
     def _typical(self, name: str) -> float:
         if self.flow is None or not self.flow.has_statistics or self.rate.chain.size == 0:

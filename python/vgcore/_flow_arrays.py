@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ._checks import MAX_SIZE, as_real, as_size
 from ._flow_steps import Steps, has_parameter
 from ._flow_tables import HIST_BINS
 from ._formats import FORMATS, limits
@@ -192,17 +193,17 @@ class FlowArrays:
     def exponent_histogram(self, step: int | None = None) -> tuple[IntArray, IntArray]:
         """Return how many entries of delta have which binary exponent, as ``(exponents, counts)``.
 
-        Bins are two binades wide: ``exponents[i]`` and ``exponents[i] - 1``. For one `step` the bins are
-            exact and the
-        last one takes everything smaller; for all steps together (None) each step's bins are rounded down to
-        even exponents, exact to one binade.
+        Bins are two binades wide: ``exponents[i]`` and ``exponents[i] - 1``. For one `step`, counted from the
+        end where it is negative, the bins are exact and the last one takes everything smaller; for all steps
+        together (None) each step's bins are rounded down to even exponents, exact to one binade.
 
         Raises:
-            ArgumentError: no such step.
+            ArgumentError: no such step, or no integer.
         """
         hist = self._steps.last(self._unit("delta_hist", full=True))
         top = self._steps.last(self._unit("delta_hist_top", full=True))
         if step is not None:
+            step = as_size(step, "step", minimum=-MAX_SIZE)
             if not -self.steps <= step < self.steps:
                 raise ArgumentError(f"step: expected one of 0 to {self.steps - 1}, got {step}")
             return top[step] - 2 * np.arange(HIST_BINS), np.asarray(hist[step])
@@ -220,10 +221,10 @@ class FlowArrays:
         Around -3 is a common rule of thumb for a step that learns.
 
         Raises:
-            ArgumentError: no rate, here or in the pass.
+            ArgumentError: no rate, here or in the pass, or one that is no finite number above 0.
         """
-        rate = self.lr if lr is None else lr
-        if rate is None or not rate > 0:
+        rate = self.lr if lr is None else as_real(lr, "lr")
+        if rate is None or rate <= 0:
             raise ArgumentError(
                 f"lr: expected a rate above 0, got {rate}; pass one, as in update_to_weight(lr=0.1)"
             )

@@ -85,6 +85,10 @@ class Steps:
         """Whether any of each step's units is marked."""
         return mask if self.single else np.logical_or.reduceat(mask, self.starts)
 
+    def any_delta(self, mask: BoolArray) -> BoolArray:
+        """Whether any of each step's units that have a pre-activation is marked."""
+        return self.any(mask & ~np.isin(self.kind, _ENDS))
+
     def log2_norm(self, log2: FloatArray, present: BoolArray) -> FloatArray:
         """log2 of the root of the sum of squares of ``2**log2`` over each step's present units.
 

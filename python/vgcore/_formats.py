@@ -72,7 +72,6 @@ def limits(name: str) -> Limits:
         >>> limits("float16").zero, limits("float16").overflow < 16
         (-25.0, True)
     """
-    try:
+    if isinstance(name, str) and name in LIMITS:
         return LIMITS[name]
-    except KeyError:
-        raise unknown_name("float format", name, FORMATS, "vgcore.flow.FORMATS") from None
+    raise unknown_name("float format", name, FORMATS, "vgcore.flow.FORMATS")

@@ -57,6 +57,8 @@ class Door:
     out_features: int
     dtype: np.dtype[Any]
     recurrent: tuple[Recurrent, ...] = ()
+    widest: int = 1
+    """Features of the widest output of a layer."""
 
     @property
     def axis(self) -> str:

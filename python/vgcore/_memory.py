@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import os
 import re
+from decimal import Decimal
 from pathlib import Path
 
 from ._checks import as_size, shown
 from .errors import ArgumentError, MemoryBudgetError
+
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None  # type: ignore[assignment]
 
 #: Below this it is not worth asking the system how much memory is free.
 NEGLIGIBLE = 64 * 2**20
@@ -39,7 +45,8 @@ def parse_bytes(value: int | str, name: str = "memory_budget") -> int:
         raise ArgumentError(
             f'{name}: expected bytes, such as 500_000_000, "512MB" or "1.5GiB", got {shown(value)}'
         )
-    return as_size(int(float(match[1]) * scale), name, maximum=2**63 - 1)
+    # Not a float: its range ends before text does, and its digits before sizes do.
+    return as_size(int(Decimal(match[1]) * scale), name, maximum=2**63 - 1)
 
 
 def format_bytes(count: int) -> str:
@@ -62,8 +69,8 @@ def format_bytes(count: int) -> str:
 def available_memory() -> int | None:
     """Return the bytes that this process could still use without swapping, or None where that is unknown.
 
-    Linux: ``MemAvailable`` of /proc/meminfo, or what the control group still allows if that is less.
-    Elsewhere: the physical memory.
+    Linux: ``MemAvailable`` of /proc/meminfo, or what the control group or the limit of the address space
+    (``ulimit -v``) still allows if that is less. Elsewhere: the physical memory.
     """
     free = _meminfo_available()
     if free is None:
@@ -71,8 +78,8 @@ def available_memory() -> int | None:
             free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         except (AttributeError, OSError, ValueError):
             return None
-    group = _control_group_available()
-    return free if group is None else min(free, group)
+    allowed = (_control_group_available(), _address_space_available())
+    return min([free, *(left for left in allowed if left is not None)])
 
 
 def ensure_fits(needed: int, what: str, advice: str, budget: int | None = None) -> None:
@@ -96,6 +103,20 @@ def _meminfo_available() -> int | None:
     except (OSError, ValueError, IndexError):
         pass
     return None
+
+
+def _address_space_available() -> int | None:
+    """Return what the limit of the address space leaves: beyond it nothing is given out, free or not."""
+    if resource is None:
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+    return max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))
 
 
 def _control_group_available() -> int | None:

@@ -48,12 +48,17 @@ def chosen_loss(y: Any, loss: Any, cotangent: Any, *, needs_target: bool) -> Los
     return as_loss(loss)
 
 
-def sizes(layers: Sequence[Layer], in_features: int) -> tuple[int, int]:
-    """Return the number of parameters and of layer runs, exactly; raise if two parameters share a name."""
-    count = entries = 0
+def sizes(layers: Sequence[Layer], in_features: int) -> tuple[int, int, int]:
+    """Return the number of parameters and of layer runs and the widest output of a layer, exactly.
+
+    Raises:
+        ArgumentError: two parameters share a name.
+    """
+    count = entries = widest = 0
     seen: set[str] = set()
     for placed in walk(layers, in_features):
         entries += 0 if placed.layer.body else placed.times
+        widest = max(widest, placed.layer.out_features(placed.in_features))
         for name, shape in placed.parameters().items():
             if name in seen:
                 raise ArgumentError(
@@ -62,7 +67,7 @@ def sizes(layers: Sequence[Layer], in_features: int) -> tuple[int, int]:
                 )
             seen.add(name)
             count += math.prod(shape)
-    return count, entries
+    return count, entries, widest
 
 
 def with_zeros(spec: dict[str, Any]) -> dict[str, Any]:
@@ -139,6 +144,16 @@ def figure_bytes(units: int, steps: int, recurrent: Sequence[Recurrent], stats: 
         gates = 16 * len(layer.unit.gates) if stats == "full" else 0
         total += steps * layer.state_rows * (_STEP_FIGURES[stats] + gates)
     return total
+
+
+def forward_bytes(batch: int, steps: int, widest: int, itemsize: int) -> int:
+    """Return the bytes that a pass without a way back takes at least: its widest layer's output.
+
+    Example:
+        >>> forward_bytes(200_000, 1, 200_000, 4) // 2**30
+        149
+    """
+    return batch * steps * widest * itemsize
 
 
 def kept_bytes(batch: int, steps: int, recurrent: Sequence[Recurrent], itemsize: int) -> int:

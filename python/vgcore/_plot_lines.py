@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ._checks import shown
 from ._formats import limits
-from .errors import missing_dependency
+from .errors import ArgumentError, missing_dependency
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     FloatArray = NDArray[np.float64]
 
-__all__ = ["binned", "draw_curves", "legend", "new_axes", "step_format"]
+__all__ = ["axes_of", "binned", "draw_curves", "legend", "new_axes", "step_format"]
 
 # Okabe and Ito's palette, told apart with every common colour blindness (jfly.uni-koeln.de/color); yellow is
 # left out because it vanishes on white. Line styles and markers repeat what colour says.
@@ -53,6 +54,21 @@ def new_axes(figsize: tuple[float, float] = (8.0, 5.0)) -> Any:
 
         return pyplot.figure(figsize=figsize, layout="constrained").add_subplot()
     return Figure(figsize=figsize, layout="constrained").add_subplot()
+
+
+def axes_of(ax: Any, figsize: tuple[float, float] = (8.0, 5.0)) -> Any:
+    """Return `ax`, or the Axes of a new figure where it is None.
+
+    Raises:
+        ArgumentError: something that is no matplotlib Axes.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    if ax is None:
+        return new_axes(figsize)
+    if hasattr(ax, "figure") and hasattr(ax, "set_title"):
+        return ax
+    hint = "; plt.subplots gave several: pass one of them" if isinstance(ax, np.ndarray) else ""
+    raise ArgumentError(f"ax: expected None or a matplotlib Axes, got {shown(ax)}{hint}")
 
 
 def binned(
@@ -96,7 +112,7 @@ def draw_curves(
 
     Long curves are binned, a line and its range; a curve that ends in zeros or NaN is marked where it does.
     """
-    axes = new_axes((8.0, 5.0) if len(curves) <= 4 else (10.0, 5.0)) if ax is None else ax
+    axes = axes_of(ax, (8.0, 5.0) if len(curves) <= 4 else (10.0, 5.0))
     lowest, highest, reach = math.inf, -math.inf, 0.0
     for i, ((label, values), x) in enumerate(zip(curves, xs, strict=True)):
         place, middle, low, high = binned(values)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ._plot_heat import MOST_COLUMNS, bin_grid, paint
-from ._plot_lines import COLOURS, GREY, binned, new_axes, step_format
+from ._plot_lines import COLOURS, GREY, axes_of, binned, step_format
 from ._table import count, share
 from .errors import ArgumentError
 from .history import measured
@@ -55,7 +55,7 @@ def plot_history(
     values = history.loss if quantity == "loss" else history.accuracy
     if values is None:
         raise ArgumentError("quantity: expected 'loss', got 'accuracy' of a training without class labels")
-    axes = new_axes((8.0, 4.5)) if ax is None else ax
+    axes = axes_of(ax, (8.0, 4.5))
     # A single step is no line, so few steps get markers.
     dots = {"marker": "o", "markersize": 3} if values.size < 40 else {}
     x, middle, low, high = binned(values)
@@ -105,8 +105,7 @@ def plot_training_flow(
         rows = np.flatnonzero(~np.isnan(values).all(axis=0))
     if not rows.size or not values.shape[0]:
         raise ArgumentError(f"quantity: {quantity!r} was measured at no step of any layer")
-    if ax is None:
-        ax = new_axes((9.0, 2.6 + 0.32 * min(rows.size, 12)))
+    ax = axes_of(ax, (9.0, 2.6 + 0.32 * min(rows.size, 12)))
     first, last, grid = _even(history.recorded, values[:, rows].T, columns)
     shown, lost, zero = bin_grid(grid, "mean", columns, MOST_ROWS)
     half = 0.5 * (last - first) / max(grid.shape[1] - 1, 1) if last > first else 0.5

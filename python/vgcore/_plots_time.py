@@ -18,10 +18,10 @@ from ._plot_lines import (
     GREY,
     LINES,
     SHOWN_FORMATS,
+    axes_of,
     binned,
     draw_curves,
     legend,
-    new_axes,
     step_format,
 )
 from ._signs_time import where_nonfinite
@@ -169,8 +169,7 @@ def plot_time_heatmap(
     if not rows:
         raise _no_quantity(quantity)
     grid, lost, zero = bin_grid(np.stack([values for _, values in rows]), bins, columns)
-    if ax is None:
-        ax = new_axes((9.0, 2.2 + 0.32 * min(len(rows), 24)))
+    ax = axes_of(ax, (9.0, 2.2 + 0.32 * min(len(rows), 24)))
     extent = (-0.5, flow.steps - 0.5, -0.5, len(rows) - 0.5)
     paint(ax, grid, lost, zero, extent, cmap, _LABELS.get(quantity, quantity))
     names = [f"{view.index}" + (" reverse" if view.direction else "") for view, _ in rows]
@@ -204,7 +203,7 @@ def plot_gates(
     means = view.gate_mean
     if not means:
         raise ArgumentError(f"layer: expected a cell with gates, got {view.cell!r} in layer {view.index}")
-    axes = new_axes() if ax is None else ax
+    axes = axes_of(ax)
     for i, (name, values) in enumerate(means.items()):
         place, middle, low, high = binned(values)
         style = {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)], "linewidth": 1.6}

@@ -7,7 +7,8 @@ appears here without a change.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,6 +159,36 @@ class Registry:
                 return self._entries[canonical]
         raise self.unknown(name)
 
+    def parse(self, text: str, order: Callable[[str], list[str]] | None = None) -> tuple[str, dict[str, Any]]:
+        """Return the canonical name and the parameters that a text such as "leaky_relu:0.2" holds.
+
+        After the name come values of parameters, set off by colons, by place or as ``name=value``. `order`
+        gives the parameters of a name by place, where they are not the catalogue's own.
+
+        Raises:
+            UnknownNameError: nothing is called that.
+            ArgumentError: more values than parameters, or one given twice.
+        """
+        given, *rest = (part.strip() for part in text.split(":"))
+        entry = self.describe(given)
+        names = [p.name for p in entry.params] if order is None else order(entry.name)
+        params: dict[str, Any] = {}
+        for at, part in enumerate(rest):
+            key, equals, value = part.partition("=")
+            if not equals:
+                if at >= len(names):
+                    raise ArgumentError(
+                        f"{self.kind} {text!r}: {entry.name} has {len(names)} "
+                        f"parameter{'s' * (len(names) != 1)}{': ' + ', '.join(names) if names else ''}; got "
+                        f"{len(rest)} values"
+                    )
+                key, value = names[at], part
+            key = key.strip()
+            if key in params:
+                raise ArgumentError(f"{self.kind} {text!r}: {key} is given twice")
+            params[key] = read_plain(value.strip())
+        return entry.name, params
+
     def unknown(self, name: object) -> UnknownNameError:
         """Return the error for a name that is not here."""
         spellings = [*self._entries, *(a for e in self._entries.values() for a in e.aliases)]
@@ -177,6 +208,20 @@ class Registry:
     def _index(self) -> dict[str, str]:
         index = {fold(alias): e.name for e in self._entries.values() for alias in e.aliases}
         return index | {fold(name): name for name in self._entries}
+
+
+def read_plain(text: str) -> Any:
+    """Return what a text stands for: true, false, null (none) and numbers as in JSON, in any case, else text.
+
+    Example:
+        >>> read_plain("0.2"), read_plain("None"), read_plain("he_normal")
+        (0.2, None, 'he_normal')
+    """
+    lowered = text.lower()
+    try:
+        return json.loads({"none": "null"}.get(lowered, lowered))
+    except ValueError:
+        return text
 
 
 def fold(name: str) -> str:

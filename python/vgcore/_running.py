@@ -17,7 +17,7 @@ from ._built import Built
 from ._checks import as_choice, as_flag, as_real, as_size
 from ._inputs import Inputs, StateLike
 from ._memory import NEGLIGIBLE, available_memory, ensure_fits, parse_bytes
-from ._passes import chosen_loss, figure_bytes, input_moments, kept_bytes
+from ._passes import chosen_loss, figure_bytes, forward_bytes, input_moments, kept_bytes
 from ._rng import key_of
 from .errors import ArgumentError
 from .flow import GradientFlow
@@ -134,6 +134,7 @@ class Running(Built):
                 loss.
             ArgumentError: no loss given, or as for `forward`.
             UnknownNameError: no such loss.
+            MemoryBudgetError: the pass would not fit in memory.
 
         Example:
             >>> import numpy as np, vgcore as vg
@@ -395,16 +396,22 @@ class Running(Built):
         """Return the bytes that the pass may use, None for no limit; raise when it cannot fit."""
         budget = None if given is None else parse_bytes(given)
         batch, steps, units, time = inputs.batch, inputs.steps, self._core.num_units, self._door.recurrent
+        along = f"{steps:,} steps" if time else f"{units:,} unit{'s' * (units != 1)}"
+        what = f"a pass over a batch of {batch:,} through {along}"
         # Figures come first: the estimate below itself walks over a plan as long as the network.
         figures = figure_bytes(units, steps, time, stats)
         if figures >= NEGLIGIBLE or budget is not None:
-            along = f"{steps:,} steps" if time else f"{units:,} units"
-            what = f"a pass over a batch of {batch:,} through {along}"
             ensure_fits(figures, what, "take fewer steps or samples, or probe a part", budget)
-        if budget is not None and _LOG.isEnabledFor(logging.INFO):
-            _LOG.info("plan: %s", self._core.plan(batch, steps, mode, budget))
-        if budget is not None or mode == "loss":
+        if budget is not None:
+            if _LOG.isEnabledFor(logging.INFO):
+                _LOG.info("plan: %s", self._core.plan(batch, steps, mode, budget))
             return budget
+        if mode == "loss":
+            # Along time only the outputs of all steps are ever there at once.
+            rows, widest = (steps, self.out_features) if self._door.every else (1, self._door.widest)
+            needed = forward_bytes(batch, rows, widest, self._dtype.itemsize)
+            ensure_fits(needed, what, "take fewer samples at a time")
+            return None
         if time:
             needed = kept_bytes(batch, steps, time, self._dtype.itemsize)
         else:

@@ -57,7 +57,7 @@ def signs(evidence: Evidence) -> list[Sign]:
     found = [_uneven(evidence), _early_share(evidence), _non_finite(evidence), _zeros(evidence)]
     flow = evidence.flow
     if flow is not None and flow.has_statistics:
-        found += [_unchanged(flow), _dead(flow), _saturation(evidence)]
+        found += [_unchanged(flow), _dead(evidence, flow), _saturation(evidence)]
         found += [_flushed(flow, name) for name in FORMATS]
     return [sign for sign in found if sign is not None]
 
@@ -120,10 +120,8 @@ def _non_finite(evidence: Evidence) -> Sign:
     name = "non-finite values"
     flow = evidence.flow
     forward = ""
-    if flow is not None and flow.has_statistics:
-        spoiled = np.flatnonzero(~np.isfinite(flow.out_var))
-        if spoiled.size:
-            forward = f"the forward pass leaves the float range at step {int(spoiled[0]):,}"
+    if evidence.spoiled.size:
+        forward = f"the forward pass leaves the float range at step {int(evidence.spoiled[0]):,}"
     if flow is not None and flow.loss is not None and not math.isfinite(flow.loss):
         forward = "; ".join(filter(None, [forward, f"the loss is {flow.loss}"]))
     if number == 0:
@@ -159,10 +157,16 @@ def _unchanged(flow: GradientFlow) -> Sign | None:
     return Sign("weights unchanged to the bit", value > UNCHANGED_SHARE, value, text)
 
 
-def _dead(flow: GradientFlow) -> Sign:
-    total = int(flow.dead.sum())
-    value = float(np.nanmean(flow.dead_share)) if flow.steps else 0.0
-    whole = np.flatnonzero(flow.dead_share >= 1.0)
+def _dead(evidence: Evidence, flow: GradientFlow) -> Sign | None:
+    shares = flow.dead_share.copy()
+    # What a function makes of NaN has no slope to speak of, zero or other.
+    shares[evidence.spoiled] = np.nan
+    known = np.isfinite(shares)
+    if flow.steps and not known.any():
+        return None
+    total = int(flow.dead[known].sum())
+    value = float(np.mean(shares[known])) if flow.steps else 0.0
+    whole = np.flatnonzero(shares >= 1.0)
     text = f"{share(value)} of the units ({total:,}) have slope zero for every sample"
     if whole.size:
         text += f"; all units of step {int(whole[-1]):,} do: no gradient passes it"

@@ -7,6 +7,7 @@ once, and cures; nothing of how cells run.
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -16,13 +17,19 @@ import numpy as np
 from . import models, norms
 from ._checks import as_size
 from ._rng import RngLike, seed_of
-from ._study_cells import encode_value, label
-from .errors import ArgumentError, unknown_name
+from ._study_cells import build
+from ._study_values import encode_value, label, read_value
+from .errors import ArgumentError, MemoryBudgetError, VgcoreError, unknown_name
 from .initializers import FromArray, as_initializer
-from .layers import Activation
+from .layers import Activation, replace_name
+from .normalisation import Normalisation
 
 __all__ = ["axis_names", "checked_axes", "checked_seeds", "encoded", "is_along_time"]
 
+#: Arguments that are numbers of units, layers or steps, without which there is no network.
+SIZES: Final = ("depth", "width", "length", "hidden_size", "num_layers")
+#: What is no argument of the network itself.
+APART: Final = ("length", "mitigation")
 #: Units of a layer, unless given.
 DEFAULT_WIDTH: Final = 64
 
@@ -42,11 +49,13 @@ def is_along_time(axes: Mapping[str, Any]) -> bool:
 
 
 def checked_axes(axes: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return the axes in the order of the grid, every value checked as far as it can be without running.
+    """Return the axes in the order of the grid, every value checked as far as it can be without data.
 
     Raises:
         UnknownNameError: an argument, cell, activation or initializer that does not exist.
-        ArgumentError: no depth and no cell, both, an empty axis, a bad size, a value that cannot be stored.
+        ArgumentError: no depth and no cell, both, an empty axis, a value that no network of the grid takes or
+            that cannot be stored.
+        DTypeError, ShapeError: a float type or a normalisation that no network of the grid takes.
     """
     time = is_along_time(axes)
     known = axis_names("time" if time else "depth")
@@ -67,7 +76,11 @@ def checked_axes(axes: Mapping[str, Any]) -> dict[str, list[Any]]:
         )
     width = {"hidden_size" if time else "width": DEFAULT_WIDTH}
     given = width | dict(axes)
-    return {name: _axis(name, given[name]) for name in known if name in given}
+    found = {name: _axis(name, given[name]) for name in known if name in given}
+    for name, values in found.items():
+        for value in values:
+            _refuse_hopeless(name, value, found)
+    return found
 
 
 def checked_seeds(seeds: int | Iterable[int], rng: RngLike) -> list[int]:
@@ -111,9 +124,44 @@ def _axis(name: str, values: Any) -> list[Any]:
     return checked
 
 
+def _refuse_hopeless(name: str, value: Any, axes: Mapping[str, list[Any]]) -> None:
+    """Raise what every cell with this value would raise: a mistake should not cost a night's run.
+
+    Networks are built, without data, for each size, activation and cell of the grid until one takes the value
+    along with all that holds for every cell. Where only some refuse it, that is those cells' own matter.
+    """
+    if name in APART or isinstance(value, FromArray):
+        return
+    fixed: dict[str, Any] = {
+        other: values[0]
+        for other, values in axes.items()
+        if len(values) == 1 and other not in APART and not isinstance(values[0], FromArray)
+    }
+    # Nothing runs, so nothing is stored; along time the width of the input is the data's to say.
+    fixed |= {"in_features": fixed.get("in_features", 1)} if is_along_time(axes) else {"stored": False}
+    varied = {
+        other: sorted(axes[other]) if other in SIZES else axes[other]
+        for other in (*SIZES, "activation", "cell")
+        if other in axes and other not in (name, "length")
+    }
+    first: VgcoreError | None = None
+    for values in itertools.product(*varied.values()):
+        try:
+            build(fixed | dict(zip(varied, values, strict=True)) | {name: value}, 0)
+        except MemoryBudgetError:
+            return
+        except VgcoreError as error:
+            first = first or error
+        else:
+            return
+    if first is not None:
+        raise first
+
+
 def _check(name: str, value: Any) -> Any:
-    """Check early what can be checked early: a misspelt name should not cost a night's run."""
-    if name in ("depth", "width", "length", "hidden_size", "num_layers"):
+    """Return a value under its canonical name, or raise what is wrong with it whatever the others are."""
+    value = read_value(name, value)
+    if name in SIZES:
         return as_size(value, name)
     if name == "mitigation":
         from .mitigations import as_cures, as_text, check_together
@@ -134,4 +182,7 @@ def _check(name: str, value: Any) -> Any:
         return start if isinstance(start, FromArray) or start.params else start.name
     if name == "norm" and isinstance(value, str):
         return norms.describe(value).name
+    if isinstance(value, Normalisation):
+        plain = replace_name(value, None)
+        return value.entry if encode_value(name, plain) == value.entry else plain
     return value.item() if isinstance(value, np.generic) else value

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
+from ._study_values import label
 from ._table import json_safe
 from .errors import ArgumentError
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from .flow import GradientFlow
     from .network import Network
 
-__all__ = ["Cell", "Store", "build", "decode_value", "digest", "encode_value", "failure", "label", "run_cell"]
+__all__ = ["Cell", "Store", "build", "digest", "failure", "run_cell"]
 
 # A curve keeps at most this many steps: enough for any picture, a few kilobytes a cell in the file.
 CURVE_POINTS: Final = 2000
@@ -68,82 +69,6 @@ def digest(*arrays: NDArray[Any]) -> str:
         sha.update(f"{native.dtype.str}{native.shape}".encode())
         sha.update(native.tobytes())
     return sha.hexdigest()
-
-
-def encode_value(name: str, value: Any) -> Any:
-    """Return an argument as strict JSON can hold it.
-
-    Raises:
-        ArgumentError: an object that is no name, number, activation, initializer, loss or array.
-    """
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return json_safe(value)
-    if isinstance(value, np.generic):
-        return json_safe(value.item())
-    if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
-        return np.dtype(value).name
-    if isinstance(value, np.ndarray):
-        return {"array": json_safe(value), "dtype": value.dtype.name}
-    if hasattr(value, "array"):
-        return encode_value(name, value.array)
-    if hasattr(value, "kind") and hasattr(value, "value"):  # how the biases of gates start
-        return {"kind": value.kind, "value": json_safe(value.value)}
-    if hasattr(value, "params"):
-        params = {key: encode_value(name, item) for key, item in dict(value.params).items()}
-        return {"name": _name(value), "params": params} if params else _name(value)
-    raise ArgumentError(
-        f"{name}: a study can hold names, numbers, activations, initializers and arrays, so that it can be "
-        "stored "
-        f"and run again; got {type(value).__name__}"
-    )
-
-
-def decode_value(name: str, value: Any) -> Any:
-    """Return the argument that ``encode_value`` wrote; the argument says which kind of object."""
-    if not isinstance(value, Mapping):
-        return value
-    if "kind" in value:
-        from .cells import GateBias
-
-        return GateBias(value["kind"], value["value"])
-    if "array" in value:
-        return np.asarray(value["array"], dtype=value.get("dtype", "float64"))
-    from .initializers import Initializer
-    from .layers import Activation
-    from .losses import Loss
-
-    params = dict(value["params"])
-    if name == "activation":
-        return Activation(value["name"], **params)
-    if name == "cell":
-        from .cells import Cell
-
-        return Cell(value["name"], params)
-    return Loss(value["name"], params) if name == "loss" else Initializer(value["name"], params)
-
-
-def _name(value: Any) -> str:
-    """Return the catalogue name of an activation, a cell, an initializer or a loss."""
-    return str(getattr(value, "function", None) or value.name)
-
-
-def label(value: Any) -> Any:
-    """Return an argument as tables show it: numbers stay numbers, everything else becomes its short text."""
-    if value is None:
-        return "default"
-    if isinstance(value, (str, bool, int, float)):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return f"array{value.shape}"
-    if hasattr(value, "array"):
-        return f"array{value.array.shape}"
-    params = getattr(value, "params", None)
-    if params is None:
-        return repr(value)
-    inside = ", ".join(f"{key}={item}" for key, item in dict(params).items())
-    return f"{_name(value)}({inside})" if inside else _name(value)
 
 
 def build(args: Mapping[str, Any], seed: int, x: Any = None) -> Network:

@@ -23,6 +23,11 @@ __all__ = ["plot_study"]
 KINDS: Final = ("curves", "heatmap", "rate")
 #: Told apart by their value alone; others by name and value.
 SPEAKING: Final = ("activation", "init", "cell")
+#: What a title tells of the cells where they share it, besides what the study varies.
+TOLD: Final = {
+    "depth": ("activation", "init", "depth", "width"),
+    "length": ("cell", "length", "hidden_size"),
+}
 
 Entries = list[Mapping[str, Any]]
 
@@ -37,8 +42,10 @@ def plot_study(result: StudyResult, kind: str, ax: Any, where: dict[str, Any]) -
     entries = [entry for entry in result.select(**where) if entry["status"] == "ok"]
     if not entries:
         raise ArgumentError("no cell to draw: the chosen cells all failed; result.errors says why")
+    # What the study varies and this picture does not is told above it.
+    told = [name for name in _varied(result.cells) if name not in TOLD[_along(entries)]]
     draw = {"curves": _curves, "heatmap": _heatmap, "rate": _rate}[kind]
-    return draw(entries, where, ax, options)
+    return draw(entries, told, where, ax, options)
 
 
 def _along(entries: Entries) -> str:
@@ -46,7 +53,7 @@ def _along(entries: Entries) -> str:
     return "length" if "cell" in entries[0]["cell"] else "depth"
 
 
-def _varied(entries: Entries, without: Sequence[str] = ()) -> list[str]:
+def _varied(entries: Sequence[Mapping[str, Any]], without: Sequence[str] = ()) -> list[str]:
     names = [name for name in entries[0]["cell"] if name not in without]
     return [name for name in names if len({str(entry["cell"][name]) for entry in entries}) > 1]
 
@@ -63,11 +70,16 @@ def _fixed(entries: Entries, names: Sequence[str], where: Mapping[str, Any]) -> 
 
 
 def _label(entry: Mapping[str, Any], names: Sequence[str]) -> str:
-    named = [
-        str(entry["cell"][name]) if name in SPEAKING else f"{name} {entry['cell'][name]}" for name in names
-    ]
-    main = entry["cell"].get("cell") or entry["cell"].get("activation", "network")
-    return ", ".join(named) or str(main)
+    cell = entry["cell"]
+    main = cell.get("cell") or cell.get("activation", "network")
+    return ", ".join(_words(cell, name) for name in names) or str(main)
+
+
+def _words(cell: Mapping[str, Any], name: str) -> str:
+    """Return one argument of a cell in words: its value, by its name where that does not speak for itself."""
+    value = cell[name]
+    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return text if name in SPEAKING else f"{name.replace('_', ' ')} {text}"
 
 
 def _styles(entries: Entries, names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -90,18 +102,22 @@ def _styles(entries: Entries, names: Sequence[str]) -> dict[str, dict[str, Any]]
     return result
 
 
-def _head(entries: Entries, names: Sequence[str]) -> str:
-    """Describe what all drawn cells share."""
+def _title(
+    what: str, entries: Entries, told: Sequence[str], names: Sequence[str], between: str = ": "
+) -> str:
+    """Return `what`, and behind it what all drawn cells share; `names` tell them apart."""
     cell = entries[0]["cell"]
-    told = ("cell", "length", "hidden_size") if "cell" in cell else ("activation", "init", "depth", "width")
-    shared = [name for name in told if name in cell and name not in names]
-    return ", ".join(
-        f"{name.replace('_', ' ')} {cell[name]:,}" if isinstance(cell[name], int) else str(cell[name])
-        for name in shared
-    )
+    shared = [name for name in (*TOLD[_along(entries)], *told) if name in cell and name not in names]
+    apart = _varied(entries)
+    found = [_words(cell, name) for name in shared if name not in apart]
+    if "seed" in apart and "seed" not in names:
+        found.append(f"medians of {len({entry['cell']['seed'] for entry in entries})} seeds")
+    return between.join(filter(None, [what, ", ".join(found)]))
 
 
-def _curves(entries: Entries, where: Mapping[str, Any], ax: Any, options: dict[str, Any]) -> Any:
+def _curves(
+    entries: Entries, told: Sequence[str], where: Mapping[str, Any], ax: Any, options: dict[str, Any]
+) -> Any:
     along = _along(entries)
     chosen = _fixed(entries, (along, "seed"), where)
     names = _varied(chosen)
@@ -109,7 +125,7 @@ def _curves(entries: Entries, where: Mapping[str, Any], ax: Any, options: dict[s
     for entry in chosen:
         curves[_label(entry, names)] = (entry["curve"]["step"], entry["curve"]["log10_grad_norm"])
     against = "layer" if along == "depth" else "time step"
-    options.setdefault("title", f"Gradient norm against {against}: {_head(chosen, names)}")
+    options.setdefault("title", _title(f"Gradient norm against {against}", chosen, told, names))
     axes = plot_curves(curves, ax, styles=styles, **options)
     if along == "length" and not options.get("relative"):
         axes.set_xlabel("time step, 0 = the first")
@@ -117,53 +133,49 @@ def _curves(entries: Entries, where: Mapping[str, Any], ax: Any, options: dict[s
     return axes
 
 
-def _heatmap(entries: Entries, where: Mapping[str, Any], ax: Any, options: dict[str, Any]) -> Any:
-    if _along(entries) == "length":
-        return _time_heatmap(entries, where, ax, options)
-    others = _varied(entries, ("activation", "init", "seed"))
-    entries = _fixed(entries, [name for name in others if name != "depth"], where)
-    chosen = _fixed(entries, ("depth",), {})
-    rows = list(dict.fromkeys(str(entry["cell"].get("activation", "default")) for entry in chosen))
-    columns = list(dict.fromkeys(str(entry["cell"].get("init", "default")) for entry in chosen))
-    cells: dict[tuple[str, str], dict[int, Entries]] = {}
-    for entry in entries:
-        key = str(entry["cell"].get("activation", "default")), str(entry["cell"].get("init", "default"))
-        cells.setdefault(key, {}).setdefault(int(entry["cell"]["depth"]), []).append(entry)
+def _heatmap(
+    entries: Entries, told: Sequence[str], where: Mapping[str, Any], ax: Any, options: dict[str, Any]
+) -> Any:
+    """Draw initializers, along time lengths, across, and down a row for every combination of the rest."""
+    main, across, unit, what = (
+        ("activation", "init", "layer", "Decades per layer towards the input")
+        if _along(entries) == "depth"
+        else ("cell", "length", "step", "Decades per step back in time")
+    )
+    down = [main] if main in entries[0]["cell"] else []
+    down += _varied(entries, (main, across, "depth", "seed"))
+    by_place: dict[tuple[str, Any], dict[int, Entries]] = {}
+    order = list(dict.fromkeys(entry["cell"].get(main) for entry in entries))
+    for entry in sorted(entries, key=lambda entry: order.index(entry["cell"].get(main))):
+        place = _label(entry, down), entry["cell"].get(across, "default")
+        by_place.setdefault(place, {}).setdefault(int(entry["cell"].get("depth", 0)), []).append(entry)
+    rows = list(dict.fromkeys(row for row, _ in by_place))
+    columns = list(dict.fromkeys(column for _, column in by_place))
+    if across == "length":  # each has a rate of its own, which need not agree
+        columns.sort()
     grid = np.full((len(rows), len(columns)), np.nan)
     marks = [["" for _ in columns] for _ in rows]
-    for (row, column), by_depth in cells.items():
-        if row not in rows or column not in columns:
-            continue  # no finished network of the deepest kind
+    deepest = _fixed(entries, ("depth",), {})
+    for (row, column), by_depth in by_place.items():
         i, j = rows.index(row), columns.index(column)
         grid[i, j], depth = measured_rate(by_depth)
         marks[i][j] = verdict(by_depth[max(by_depth)])
-        if depth != max(by_depth):
+        if depth != int(deepest[0]["cell"].get("depth", 0)):
             marks[i][j] += f"\n(rate at depth {depth:,})"
-    head = _head(chosen, ("activation", "init"))
-    options.setdefault("title", f"Decades per layer towards the input: {head}")
-    return plot_heatmap(grid, rows, columns, ax, marks=marks, title=options["title"])
+    return plot_heatmap(
+        grid,
+        [row.replace(", ", "\n", 1) for row in rows],
+        [f"length {column:,}" if across == "length" else str(column) for column in columns],
+        ax,
+        marks=marks,
+        title=options.get("title", _title(what, deepest, told, [*down, across], "\n")),
+        unit=f"decades per {unit}",
+    )
 
 
-def _time_heatmap(entries: Entries, where: Mapping[str, Any], ax: Any, options: dict[str, Any]) -> Any:
-    """Draw cells down and lengths across: each has a rate of its own, which need not agree."""
-    entries = _fixed(entries, _varied(entries, ("cell", "length", "seed")), where)
-    rows = list(dict.fromkeys(str(entry["cell"]["cell"]) for entry in entries))
-    lengths = sorted({int(entry["cell"]["length"]) for entry in entries})
-    grid = np.full((len(rows), len(lengths)), np.nan)
-    marks = [["" for _ in lengths] for _ in rows]
-    for i, row in enumerate(rows):
-        for j, length in enumerate(lengths):
-            here = [e for e in entries if str(e["cell"]["cell"]) == row and e["cell"]["length"] == length]
-            if here:
-                grid[i, j], marks[i][j] = median(here, "decades_per_step"), verdict(here)
-    options.setdefault("title", f"Decades per step back in time: {_head(entries, ('cell', 'length'))}")
-    columns = [f"length {length:,}" for length in lengths]
-    axes = plot_heatmap(grid, rows, columns, ax, marks=marks, title=options["title"])
-    axes.images[-1].colorbar.set_label("decades per step: negative = vanishing")
-    return axes
-
-
-def _rate(entries: Entries, where: Mapping[str, Any], ax: Any, options: dict[str, Any]) -> Any:
+def _rate(
+    entries: Entries, told: Sequence[str], where: Mapping[str, Any], ax: Any, options: dict[str, Any]
+) -> Any:
     along = _along(entries)
     names = _varied(entries, (along, "seed"))
     groups: dict[str, dict[int, Entries]] = {}
@@ -177,7 +189,7 @@ def _rate(entries: Entries, where: Mapping[str, Any], ax: Any, options: dict[str
         )
         lines[name] = (depths, rate, low, high)
     what = "Decades per layer against depth" if along == "depth" else "Decades per step against length"
-    options.setdefault("title", f"{what}, 95 % intervals: {_head(entries, [*names, along])}")
+    options.setdefault("title", _title(f"{what}, 95 % intervals", entries, told, [*names, along]))
     axes = plot_rates(lines, ax, styles=_styles(entries, names), title=options["title"])
     if along == "length":
         axes.set_xlabel("length (time steps)")

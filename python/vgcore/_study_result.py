@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ._study_cells import Store, decode_value, label
+from ._study_cells import Store
+from ._study_values import decode_value, label
 from ._table import count, json_lines, json_safe, plain, power, render, render_html, to_pandas, write_csv
 from .errors import ArgumentError, missing_dependency, unknown_name
 
@@ -274,15 +275,15 @@ class StudyResult:
     def plot(self, kind: str = "curves", ax: Any = None, **where: Any) -> Any:
         """Draw the study and return the matplotlib Axes.
 
-        `kind`: "curves" (gradient norm against layer), "heatmap" (decades per layer, activation x
-        initializer) or "rate" (decades per layer against depth). `where` chooses cells: ``plot("curves",
-        depth=100, activation=["tanh", "relu"])``; unless chosen, curves and heat maps show the deepest
-        networks. Of recurrent networks: against the time step, decades per step, cell x length, and
-        against length.
+        `kind`: "curves" (gradient norm against layer), "heatmap" (decades per layer, a column for every
+        initializer and a row for every activation with all else that varies) or "rate" (decades per layer
+        against depth). `where` chooses cells: ``plot("curves", depth=100, activation=["tanh", "relu"])``;
+        unless chosen, curves and heat maps show the deepest networks. Of recurrent networks: against the time
+        step, decades per step, cells down and lengths across, and against length.
 
         Raises:
             MissingDependencyError: matplotlib is not installed.
-            ArgumentError: no such kind, or no such cells.
+            ArgumentError: no such kind or cells, or an `ax` that is none.
         """
         from ._study_plots import plot_study
 

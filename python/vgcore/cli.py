@@ -7,7 +7,6 @@ the help says in `_cli_texts`.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -24,7 +23,16 @@ from ._cli_texts import (
     STUDY,
     STUDY_EPILOG,
 )
-from .errors import ArgumentError, UnknownNameError, VgcoreError
+from ._registry import read_plain
+from .errors import (
+    ArgumentError,
+    DTypeError,
+    LabelError,
+    ShapeError,
+    UnknownNameError,
+    VgcoreError,
+    nearest,
+)
 
 __all__ = ["build_parser", "main"]
 
@@ -32,6 +40,10 @@ OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130
+#: What says that a value makes no sense, before anything has run.
+WRONG_USAGE: Final = (ArgumentError, UnknownNameError, DTypeError, ShapeError, LabelError)
+#: How parameters of an activation, an initializer or a cell are given.
+PARAMETERS: Final = "name:value for a parameter"
 
 DEPTHS: Final = (10, 100, 1000, 10_000)
 ACTIVATIONS: Final = ("sigmoid", "tanh", "relu", "selu")
@@ -87,11 +99,13 @@ def _add_study(commands: Any, names: dict[str, list[str]]) -> None:
     )  # fmt: skip
     grid.add_argument(
         "--activation", type=_listed(str), metavar="NAME,...",
-        help=f"default: {','.join(ACTIVATIONS)}; known: {', '.join(names['activation'])}",
+        help=f"default: {','.join(ACTIVATIONS)}; {PARAMETERS}, as leaky_relu:0.2; known: "
+        + ", ".join(names["activation"]),
     )  # fmt: skip
     grid.add_argument(
-        "--init", type=_listed(str), metavar="NAME,...",
-        help=f"default: {','.join(INITS)}; known: {', '.join(names['init'])}",
+        "--init", type=_listed(_name), metavar="NAME,...",
+        help=f"default: {','.join(INITS)}; none: the one that fits the activation; {PARAMETERS}; known: "
+        + ", ".join(names["init"]),
     )  # fmt: skip
     grid.add_argument(
         "--seeds", type=_listed(_seed), metavar="N,...", help="seeds, the same for all (default: 0)"
@@ -165,11 +179,12 @@ def _add_network(parser: Any, names: dict[str, list[str]], length: int) -> None:
         help="units per layer, or of the recurrent state (default: %(default)s)",
     )  # fmt: skip
     net.add_argument(
-        "--activation", metavar="NAME", help=f"default: relu; known: {', '.join(names['activation'])}"
-    )
+        "--activation", metavar="NAME",
+        help=f"default: relu; {PARAMETERS}, as leaky_relu:0.2; known: {', '.join(names['activation'])}",
+    )  # fmt: skip
     net.add_argument(
-        "--init", metavar="NAME",
-        help=f"default: the one that fits the activation; known: {', '.join(names['init'])}",
+        "--init", type=_name, metavar="NAME",
+        help=f"default: the one that fits the activation; {PARAMETERS}; known: {', '.join(names['init'])}",
     )  # fmt: skip
     net.add_argument(
         "--dtype", choices=("float32", "float64"), default="float32", help="default: %(default)s"
@@ -327,16 +342,12 @@ def _assignment(text: str) -> tuple[str, list[Any]]:
     name, equals, values = text.partition("=")
     if not equals or not name or not values:
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
-    return name.strip().replace("-", "_"), [_value(part.strip()) for part in values.split(",")]
+    return name.strip().replace("-", "_"), [read_plain(part.strip()) for part in values.split(",")]
 
 
-def _value(text: str) -> Any:
-    """Read true, false, null and numbers as JSON does, in any case; all else is a name."""
-    lowered = text.lower()
-    try:
-        return json.loads({"none": "null"}.get(lowered, lowered))
-    except ValueError:
-        return text
+def _name(text: str) -> str | None:
+    """Return a name; none stands for the default, as in Python."""
+    return None if text.lower() in ("none", "null") else text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -366,15 +377,17 @@ def _main(argv: Sequence[str] | None) -> int:
         print(f"vgcore: error: the installation is damaged: {error}", file=sys.stderr)
         return FAILED
     try:
-        args = parser.parse_args(argv)
+        args, unknown = parser.parse_known_args(argv)
     except SystemExit as stop:  # argparse has printed help, the version or an error
         return stop.code if isinstance(stop.code, int) else USAGE
+    if unknown:
+        return _fail(args.run, _unknown(unknown[0], _options(parser, args.command)), USAGE)
     from . import _cli_commands
 
     command: Callable[[argparse.Namespace], int] = getattr(_cli_commands, args.run)
     try:
         return command(args)
-    except (ArgumentError, UnknownNameError) as error:
+    except WRONG_USAGE as error:
         return _fail(args.run, error, USAGE)
     except BrokenPipeError:
         raise
@@ -386,6 +399,21 @@ def _main(argv: Sequence[str] | None) -> int:
             raise
         reason = f"internal error, {type(error).__name__}: {error}; VGCORE_TRACEBACK=1 shows where"
         return _fail(args.run, RuntimeError(reason), FAILED)
+
+
+def _options(parser: argparse.ArgumentParser, command: str) -> list[str]:
+    """Return the long options of a command."""
+    (commands,) = (a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    options = (option for action in commands[command]._actions for option in action.option_strings)
+    return [option for option in options if option.startswith("--")]
+
+
+def _unknown(text: str, known: Sequence[str]) -> UnknownNameError:
+    """Return the error for what argparse could make nothing of."""
+    if not text.startswith("-"):
+        return UnknownNameError(f"unexpected argument {text!r}; every value follows an option")
+    guess = nearest(text.partition("=")[0], known)
+    return UnknownNameError(f"unknown option {text!r}" + (f"; did you mean {guess!r}?" if guess else ""))
 
 
 def _fail(command: str, error: BaseException, code: int) -> int:

@@ -137,10 +137,10 @@ def diagnose(norms: Any, *, log10: bool = False, axis: Literal["depth", "time"] 
     the input (``GradientFlow.decades_per_step`` explains the estimator and its interval). Verdicts, first
     match wins:
 
-    - NaN or infinity in a norm: "exploding" (an overflow is behind nearly all of them; nothing finer can be
-      said);
-    - an exact zero: "dead", or "vanishing" where the norms were shrinking into the smallest float when they
-      ended;
+    - NaN or infinity in a norm, NaN in the forward pass: "exploding" (an overflow is behind nearly all of
+      them; nothing finer can be said);
+    - an exact zero: "exploding" where the forward pass is not finite there or nearer the output; "vanishing"
+      where the norms were shrinking into the smallest float when they ended; else "dead";
     - "mixed" when one part grows and another shrinks, each by over 1 decade and clearly beyond chance;
     - "stable" when the whole change is under 1 decade, or under 2 decades and the interval of the rate holds
       zero;
@@ -191,11 +191,16 @@ def diagnose(norms: Any, *, log10: bool = False, axis: Literal["depth", "time"] 
 
 def _judge(evidence: Evidence) -> tuple[Verdict, list[str]]:
     curve, rate = evidence.curve, evidence.rate
+    left = "Values left the float range, so the numbers say little beyond that: see non-finite values."
     if np.any(np.isnan(curve) | (curve == np.inf)) or _forward_broken(evidence.flow):
+        return "exploding", [left]
+    zero = np.flatnonzero(curve == -np.inf)
+    if zero.size and np.any(evidence.spoiled >= zero[0]):
         return "exploding", [
-            "Values left the float range, so the numbers say little beyond that: see non-finite values."
+            left,
+            "The gradient is exactly zero where the forward pass has left it: that is no sign of dead units.",
         ]
-    if np.any(curve == -np.inf):
+    if zero.size:
         return _zeros(evidence)
     mixed = turning_point(evidence)
     if mixed is not None:
@@ -223,7 +228,12 @@ def _judge(evidence: Evidence) -> tuple[Verdict, list[str]]:
 
 
 def _forward_broken(flow: GradientFlow | None) -> bool:
-    return flow is not None and flow.loss is not None and not math.isfinite(flow.loss)
+    if flow is None:
+        return False
+    # NaN in a step is NaN in the output, of which a cotangent tells nothing. An infinite variance may be that
+    # of finite numbers whose squares overflow.
+    lost = flow.has_statistics and bool(np.isnan(flow.out_var).any())
+    return lost or (flow.loss is not None and not math.isfinite(flow.loss))
 
 
 def _zeros(evidence: Evidence) -> tuple[Verdict, list[str]]:

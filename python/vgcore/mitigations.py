@@ -203,23 +203,7 @@ def get(value: Any) -> Mitigation:
     if isinstance(value, Mitigation):
         return value
     if isinstance(value, str):
-        name, *rest = (part.strip() for part in value.split(":"))
-        order = [p.name for p in describe(name).params]
-        params: dict[str, Any] = {}
-        for at, part in enumerate(rest):
-            key, equals, text = part.partition("=")
-            if not equals:
-                if at >= len(order):
-                    raise ArgumentError(
-                        f"mitigation {value!r}: {name} has {len(order)} parameter{'s' * (len(order) != 1)}"
-                        f"{': ' + ', '.join(order) if order else ''}; got {len(rest)} values"
-                    )
-                key, text = order[at], part
-            key = key.strip()
-            if key in params:
-                raise ArgumentError(f"mitigation {value!r}: {key} is given twice")
-            params[key] = _read(text.strip())
-        return Mitigation(name, params)
+        return Mitigation(*_registry.parse(value))
     if callable(value):
         raise ArgumentError(
             f"mitigation: call the cure first, as in vg.mitigations.residual(); got {shown(value)}"
@@ -368,14 +352,6 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         return (str(int(value)) if value.is_integer() and abs(value) < 1e16 else repr(value)).replace("+", "")
     return str(value)
-
-
-def _read(text: str) -> Any:
-    lowered = text.lower()
-    try:
-        return json.loads({"none": "null"}.get(lowered, lowered))
-    except ValueError:
-        return text
 
 
 def __getattr__(name: str) -> Callable[..., Mitigation]:

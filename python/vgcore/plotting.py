@@ -20,6 +20,7 @@ from ._plot_lines import (
     MARKERS,
     MOST_POINTS,
     SHOWN_FORMATS,
+    axes_of,
     binned,
     draw_curves,
     legend,
@@ -139,15 +140,16 @@ def plot_heatmap(
     *,
     title: str = "Decades per layer towards the input",
     marks: Sequence[Sequence[str]] | None = None,
+    unit: str = "decades per layer",
 ) -> Any:
     """Draw rates (rows, columns) as a heat map, red shrinking, blue growing, each cell with its number.
 
-    `marks`: a second line of text for each cell, the verdict for instance. The colour scale is symmetric
-    about 0 and compressed (signed square root), so that 0.002 and 0.6 both show.
+    `marks`: a second line of text for each cell, the verdict for instance. `unit`: of the rates. The
+    colour scale is symmetric about 0 and compressed (signed square root), so that 0.002 and 0.6 both show.
     """
     grid = np.asarray(values, dtype=np.float64)
-    if ax is None:
-        ax = new_axes((2.4 + 1.6 * len(columns), 1.6 + 0.75 * len(rows)))
+    # Below the least height the colour bar has no room for its label, below the least width none for a title.
+    ax = axes_of(ax, (max(4.8, 2.4 + 1.6 * len(columns)), max(3.2, 1.6 + 0.75 * len(rows))))
     from matplotlib.colors import FuncNorm
 
     largest = float(np.nanmax(np.abs(grid), initial=0.0)) if np.isfinite(grid).any() else 0.0
@@ -169,7 +171,7 @@ def plot_heatmap(
                 j, i, text, ha="center", va="center", fontsize="small", color="white" if dark else "black"
             )
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.9)
-    bar.set_label("decades per layer: negative = vanishing")
+    bar.set_label(f"{unit}\nnegative = vanishing")
     bar.set_ticks(sorted({-largest, -largest / 4, 0.0, largest / 4, largest}))
     bar.ax.yaxis.set_major_formatter(lambda v, _: f"{v:+.2g}" if v else "0")
     ax.set_title(title, fontsize="medium")
@@ -186,7 +188,7 @@ def plot_rates(
 ) -> Any:
     """Draw ``label -> (depths, rates, low, high)`` with error bars against depth on a log axis."""
     number = len(lines)
-    axes = new_axes((8.0, 5.0) if number <= 4 else (10.0, 5.0)) if ax is None else ax
+    axes = axes_of(ax, (8.0, 5.0) if number <= 4 else (10.0, 5.0))
     largest = 0.0
     for i, (label, (depths, rates, low, high)) in enumerate(lines.items()):
         x = np.asarray(depths, dtype=np.float64) * 1.03 ** (

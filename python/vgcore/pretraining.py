@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._arrays import as_float_array
 from ._checks import as_choice, as_real, as_size, shown
 from ._datasets_made import Draws, unit
-from ._plot_lines import new_axes
+from ._plot_lines import axes_of
 from ._rng import RngLike, seed_of
 from ._surgery import arrays_of, named
 from ._table import render, render_html, to_pandas
@@ -131,7 +131,7 @@ class Pretraining:
         Raises:
             MissingDependencyError: matplotlib is not installed.
         """
-        axes = new_axes() if ax is None else ax
+        axes = axes_of(ax)
         for stage in self.stages:
             axes.plot(stage.curve / stage.before, label=stage.name, **kwargs)
         axes.set_xlabel("training step")

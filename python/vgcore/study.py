@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from . import _core
+from ._checks import shown
 from ._progress import Progress, ProgressLike
 from ._rng import RngLike
 from ._study_axes import axis_names, checked_axes, checked_seeds, encoded, is_along_time
-from ._study_cells import FORMAT, Cell, Store, decode_value, encode_value, failure, run_cell
+from ._study_cells import FORMAT, Cell, Store, failure, run_cell
 from ._study_data import Prepared, prepare
 from ._study_result import StudyResult
+from ._study_values import decode_value, encode_value
 from .errors import ArgumentError
 
 __all__ = ["Study", "StudyResult", "axis_names"]
@@ -39,6 +41,9 @@ class Study:
     and ``out_features`` follow from the data unless given. The same seeds serve all cells, so that cells
     differ in their arguments and not in luck.
 
+    An activation, initializer, cell or normalisation with parameters is an object or text, such as
+    ``vg.Activation("leaky_relu", negative_slope=0.2)`` or ``"leaky_relu:0.2"``.
+
     With `cell` the networks are recurrent and each keyword is an argument of ``vg.rnn``, or `length`, the
     number of steps of the sequences that a task makes; ``hidden_size`` is 64 unless given, and ``read``
     follows from the data.
@@ -54,8 +59,9 @@ class Study:
 
     Raises:
         UnknownNameError: an argument, cell, activation, initializer or cure that does not exist.
-        ArgumentError: an empty axis, cures that do not go together, a bad size or seed, or a
-            value that cannot be written to a file.
+        ArgumentError: an empty axis, cures that do not go together, a bad seed, or a value that no
+            network of the grid takes or that cannot be written to a file.
+        DTypeError: a float type other than float32 and float64.
 
     Example:
         >>> import vgcore as vg
@@ -167,9 +173,14 @@ class Study:
 
         Raises:
             ShapeError, DTypeError, NonFiniteError, LabelError: x or y is wrong for every cell.
-            ArgumentError: a bad `storage` or `progress`, no data, or lengths that it does not have.
+            ArgumentError: a bad `storage`, `executor` or `progress`, no data, or lengths that it has not.
             UnknownNameError: no such task or loss.
         """
+        if executor is not None and not callable(getattr(executor, "submit", None)):
+            raise ArgumentError(
+                f"executor: expected None or an executor of concurrent.futures, such as "
+                f"ThreadPoolExecutor(4), got {shown(executor)}"
+            )
         prepared = prepare(self.axes, x, y, loss, task, samples, data_rng)
         cells = list(self._cells(prepared))
         store = Store(storage) if storage is not None else None

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import as_real, as_size, shown
-from .._plot_lines import GREY, binned, new_axes
+from .._plot_lines import GREY, axes_of, binned
 from .._table import json_safe, power, render_html, to_pandas
 from ..errors import ArgumentError
 from ..flow import GradientFlow
@@ -159,7 +159,7 @@ class Prediction:
             2
         """
         own = ax is None
-        axes = new_axes() if own else ax
+        axes = axes_of(ax)
         look = {"color": "black", "linestyle": "--", "linewidth": 1.2, "label": "theory, typical"} | kw
         # A million steps are drawn as their bins' middles: theory is smooth.
         x, typical, _, _ = binned(self.log10_typical)
