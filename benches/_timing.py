@@ -9,8 +9,8 @@ from typing import Any
 
 Work = Callable[[], Any]
 
-# Seconds before each sample. Libraries let their helper threads look for more work for a while before they sleep
-# (OpenBLAS for 2^26 cycles, some 25 ms), and until then these take time from whoever comes next.
+# Seconds before each sample. Libraries let their helper threads look for more work for a while before they
+# sleep (OpenBLAS for 2^26 cycles, some 25 ms), and until then these take time from whoever comes next.
 REST = 0.05
 
 
