@@ -109,6 +109,15 @@ def test_unknown_names_suggest_the_nearest(call, words: list[str]) -> None:  # t
         call()
 
 
+def test_values_out_of_range_are_told_the_range() -> None:
+    with pytest.raises(vg.ArgumentError, match="max_phase to be a number above 0 and at most 7; got 100"):
+        vg.rnn(vg.cells.lru(max_phase=100.0), 4, in_features=1)
+    with pytest.raises(vg.ArgumentError, match="r_min to be a number from 0 to 1; got 2"):
+        vg.rnn(vg.cells.lru(r_min=2.0), 4, in_features=1)
+    with pytest.raises(vg.ArgumentError, match="epsilon to be a finite number above 0; got 0"):
+        vg.rnn(vg.cells.antisymmetric_rnn(epsilon=0.0), 4, in_features=1)
+
+
 def test_how_gates_may_start() -> None:
     assert repr(vg.cells.forget_bias(1.5)) == "forget_bias(1.5)"
     assert repr(vg.cells.chrono(784)) == "chrono(784)"

@@ -11,6 +11,7 @@ import pytest
 import vgcore as vg
 from vgcore._diagnosis_time import TimeDiagnosis
 from vgcore._flow_time import TimeFlow
+from vgcore._gates import keeps
 from vgcore.flow import GradientFlow
 
 RNG = np.random.default_rng(0)
@@ -125,3 +126,47 @@ def test_gates_close_and_open_the_path() -> None:
     assert shut.verdict == "vanishing"
     assert shut.closed_by.startswith("the forget gate closes the path: it keeps 4")
     assert probe(rnn("lstm", forget_bias=5.0)).diagnose().closed_by == ""
+
+
+@pytest.mark.parametrize("front", [(), (vg.Dense(4), vg.Activation("tanh"))], ids=["first", "behind a Dense"])
+@pytest.mark.parametrize("head", [(), (vg.Dense(2),)], ids=["last", "before a Dense"])
+@pytest.mark.parametrize("read", ["last", "every"])
+@pytest.mark.parametrize("cell", ["gru", "lstm", "lru"])
+def test_the_inputs_gradient_is_that_of_the_networks_input(
+    cell: str, read: str, head: Any, front: Any
+) -> None:
+    layers = [*front, vg.Recurrent(cell, 6, read=read, bidirectional=read == "every"), *head]
+    net = vg.Network(3, layers, dtype="float64", rng=0)
+    x, lengths = X.astype(np.float64), [60, 7, 30, 1]
+    v = np.random.default_rng(1).normal(size=net.forward(x).shape) * 1e-200
+    flow = net.probe(x, cotangent=v, lengths=lengths)
+    found = net.gradients(x, cotangent=v, lengths=lengths)
+    expected = np.logaddexp2.reduce(2 * found.input_log2_norm()) / 2
+    assert flow.log2_input_grad_norm == pytest.approx(expected, rel=1e-12)
+    norms = net.probe(x, cotangent=v, lengths=lengths, stats="norms").log10_input_grad_norm
+    # a product at every step that nothing else asks for
+    assert math.isnan(norms) if not front else norms == pytest.approx(flow.log10_input_grad_norm, rel=1e-12)
+
+
+def test_the_inputs_gradient_has_no_float_range() -> None:
+    net = vg.rnn("rnn", 2, in_features=2, bias=False, dtype="float32", rng=0)
+    one = np.eye(2, dtype=np.float32)
+    net.load_parameters({"rnn.weight_ih_l0": one, "rnn.weight_hh_l0": 300 * one})
+    x = np.zeros((3, 1000, 2), np.float32)
+    flow = net.probe(x, cotangent=np.ones((3, 2), np.float32))
+    series = np.sum(300.0 ** (-2.0 * np.arange(100)))
+    expected = 0.5 * np.log10(6.0 * series) + 999 * np.log10(300.0)
+    assert flow.log10_input_grad_norm == pytest.approx(expected, rel=1e-9)
+
+
+def test_gates_that_are_both_shut_still_share_the_state() -> None:
+    """The means of f and i are zero to a float; what a min_lstm keeps is f / (f + i)."""
+    net = vg.rnn("min_lstm", 4, in_features=3, dtype="float32", rng=0)
+    parameters = {name: np.zeros_like(value) for name, value in net.parameters().items()}
+    parameters["rnn.bias_ih_l0"][:4], parameters["rnn.bias_ih_l0"][4:8] = -201.0, -200.0
+    net.load_parameters(parameters)
+    flow = net.probe(X, cotangent=np.ones((4, 4), np.float32))
+    assert isinstance(flow, TimeFlow)
+    keep = 1 / (1 + math.e)
+    np.testing.assert_allclose(keeps(flow.main), keep, rtol=1e-6)
+    assert flow.decades_per_step == pytest.approx(math.log10(keep), rel=1e-6)

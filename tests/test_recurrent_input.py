@@ -144,14 +144,12 @@ def test_truncation() -> None:
     net, x = network("gru", dtype="float64"), sequences("float64")
     v = np.ones((BATCH, OUT))
     for cut in (STEPS, STEPS + 1, 10**6):
-        assert all(
-            pair == (0.0, pytest.approx(1.0))
-            for pair in net.truncation_loss(x, cotangent=v, truncate=cut).values()
-        )
+        # exactly: a cosine by rounded products is beside one as often as not
+        assert {*net.truncation_loss(x, cotangent=v, truncate=cut).values()} == {(0.0, 1.0)}
     lost = net.truncation_loss(x, cotangent=v, truncate=2)
     assert lost["rnn.weight_hh_l0"].difference > 1e-3
     assert lost["rnn.weight_hh_l0"].cosine < 1.0
-    assert lost["output.weight"] == (0.0, pytest.approx(1.0))
+    assert lost["output.weight"] == (0.0, 1.0)
     assert net.probe(x, cotangent=v, truncate=2).meta["truncate"] == 2
 
 
@@ -271,7 +269,7 @@ def masked(*rows: str) -> NDArray[np.bool_]:
         (
             masked("xxxxxxx", "xxx....", ".......", "xxxxx.."),
             vg.ArgumentError,
-            ["at least one step", "none for sample 2"],
+            ["at least one step", "none for sample 2; leave samples without steps out"],
         ),
         (masked("xxxxxxx", "xxx...."), vg.ShapeError, ["mask: expected shape (4, 7)", "got (2, 7)"]),
         (masked("xxxxxxx", "xxx....", "x......", "xxxxx..").T, vg.ShapeError, ["got (7, 4)", "mask.T"]),

@@ -255,6 +255,20 @@ def test_summary_has_lengths_across_and_rates_per_step(result: StudyResult) -> N
     assert "first time step" in result._repr_html_()
 
 
+def test_half_lives_are_those_of_the_rates_beside_them() -> None:
+    """Of an even number of seeds the median rate lies between two, where the half-lives' is another."""
+    found = small(length=60, seeds=[0, 1, 2, 3]).run(task="adding", samples=4, progress=False)
+    head, *rows = (line.split() for line in found.summary().splitlines()[2:5] if not line.startswith("-"))
+    assert head[0] == "cell"
+    for row in rows:
+        at = row.index("steps")
+        rate, half = float(row[at - 2]), float(row[at - 1])
+        assert half == pytest.approx(-math.log10(2.0) / rate, rel=6e-3)
+    entries = [e["quantities"] for e in found.cells if e["cell"]["cell"] == "rnn"]
+    own, typical = (sorted(e[name] for e in entries) for name in ("half_life", "decades_per_step"))
+    assert (own[1] + own[2]) / 2 > -math.log10(2.0) / ((typical[1] + typical[2]) / 2)
+
+
 def test_table_files_and_curves(tmp_path: Path, result: StudyResult) -> None:
     assert {"cell", "length", "hidden_size"} <= set(result.table)
     assert {"half_life", "log10_state_grad_norm", "log10_cell_grad_norm_first"} <= set(

@@ -125,12 +125,16 @@ class FlowArrays:
 
     @property
     def log2_input_grad_norm(self) -> float:
-        """log2 of the norm of dL/d(input of the network)."""
+        """log2 of the norm of dL/d(input of the network), along time over all its steps.
+
+        NaN along time where the network begins with a recurrent layer and ``stats="norms"`` were taken: it is
+        a product at every step that nothing else there needs.
+        """
         return float(self.raw.get("input_grad_log2_norm", math.nan))
 
     @property
     def log10_input_grad_norm(self) -> float:
-        """log10 of the norm of dL/d(input of the network)."""
+        """log10 of the norm of dL/d(input of the network); NaN where `log2_input_grad_norm` is."""
         return self.log2_input_grad_norm * _LOG10_2
 
     @cached_property

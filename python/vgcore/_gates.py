@@ -81,8 +81,10 @@ def keeps(view: LayerFlow) -> FloatArray | None:
     if view.cell == "min_gru":  # h' = (1 - z) h + z n
         return np.asarray(1.0 - value)
     if view.cell == "min_lstm":  # f' = f / (f + i)
+        total = value + view.gate_mean["i"]
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(value / (value + view.gate_mean["i"]))
+            # Both gates may be closed beyond the float range; the step's Jacobian is f' itself, unit by unit.
+            return np.where(total > 0, value / total, 10.0**view.log10_jacobian_norm)
     return value
 
 

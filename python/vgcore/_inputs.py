@@ -227,6 +227,6 @@ def read_mask(mask: Any, batch: int, steps: int) -> NDArray[np.int64]:
         empty = int(np.argmin(counts))
         raise ArgumentError(
             f"mask: expected at least one step for each sample, got none for sample {empty}; leave "
-            f" samples without steps out"
+            f"samples without steps out"
         )
     return counts

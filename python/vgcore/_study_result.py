@@ -182,12 +182,12 @@ class StudyResult:
         rows = []
         for key, by_depth in groups.items():
             deepest = by_depth[max(by_depth)]
-            rate, horizon = measured_rate(by_depth)[0], median(deepest, "horizon_float32")
+            (rate, measured), horizon = measured_rate(by_depth), median(deepest, "horizon_float32")
             cells = [_summary_cell(by_depth.get(depth, [])) for depth in depths]
             reads = _lost_from(deepest, horizon)
             cells.append(f"{rate:+.4f}" if math.isfinite(rate) else "-")
             if along == "length":
-                cells.append(_half_life(median(by_depth[max(by_depth)], "half_life")))
+                cells.append(_half_life(rate, median(by_depth[measured], "half_life")))
             rows.append([*map(str, key), *cells, reads])
         return header, rows
 
@@ -348,8 +348,14 @@ def _lost_from(entries: Sequence[Mapping[str, Any]], horizon: float) -> str:
     return f"from {count(horizon)} back" if within and not rate > 0 else "no"
 
 
-def _half_life(steps: float) -> str:
-    return "-" if not math.isfinite(steps) else f"{steps:.3g} steps"
+def _half_life(rate: float, typical: float) -> str:
+    """Half-life of the rate shown beside it; `typical`, the median of the cells' own, says if they have any.
+
+    Of an even number of cells a median lies between two, and the half-life of a mean rate is not the mean.
+    """
+    if not (math.isfinite(typical) and rate < 0):
+        return "-"
+    return f"{math.log10(2.0) / -rate:.3g} steps"
 
 
 def _shown(entry: Mapping[str, Any]) -> dict[str, Any]:

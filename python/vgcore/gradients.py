@@ -170,7 +170,7 @@ class Truncation(NamedTuple):
     difference: float
     """``|g_cut - g| / |g|``, in Frobenius norms; 0 where nothing is lost."""
     cosine: float
-    """``<g_cut, g> / (|g_cut| |g|)``; NaN where one of them is exactly zero."""
+    """``<g_cut, g> / (|g_cut| |g|)``: 1 where nothing is lost, NaN where one of them is exactly zero."""
 
 
 def truncation(whole: Gradients, cut: Gradients) -> dict[str, Truncation]:
@@ -194,6 +194,8 @@ def truncation(whole: Gradients, cut: Gradients) -> dict[str, Truncation]:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             ratio = np.float64(gap) / np.ldexp(a_norm, max(a_top - top, -_FAR)) if gap else 0.0
             cosine = np.float64(np.vdot(b, a)) / (np.float64(a_norm) * b_norm)
+        if a_norm and a_top == b_top and np.array_equal(a, b):
+            cosine = np.float64(1.0)  # rounding would leave it beside that
         result[name] = Truncation(float(ratio), float(cosine))
     return result
 

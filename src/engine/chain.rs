@@ -13,7 +13,7 @@ use super::stats::Stats;
 use super::sweep::{Level, NO_SCALE};
 use super::tape::Tape;
 use super::update::Stepper;
-use super::weights::{Params, ScaledGradient};
+use super::weights::{Params, ScaledGradient, lock};
 use crate::error::Error;
 use crate::kernels::gradient::squares;
 use crate::num::aligned::Buffer;
@@ -21,6 +21,7 @@ use crate::num::pool;
 use crate::num::real::Real;
 use crate::num::scaled::ScaledSum;
 use crate::parts::loss::Target;
+use std::sync::Mutex;
 
 /// What only networks with time yield.
 pub struct TimeOutcome<T> {
@@ -30,6 +31,8 @@ pub struct TimeOutcome<T> {
     pub feeds: Vec<(usize, Stats)>,
     /// log2 norms of whole gradients, by tensor.
     pub norms: Vec<f64>,
+    /// log2 of the norm of dL/d(input); NaN where nothing else needed that gradient.
+    pub input_norm: f64,
     /// Final states of the first recurrent layer: (cells, batch, hidden) for each state.
     pub last: Vec<Vec<T>>,
     /// dL/d(initial state) of the first recurrent layer: mantissas (cells, batch, hidden) and exponents (cells, batch).
@@ -234,6 +237,7 @@ fn flow<'a, T: Real>(
         stats: Vec::new(),
         feeds: Vec::new(),
         norms: vec![f64::NAN; params.len()],
+        input_norm: f64::NAN,
         last: Vec::new(),
         states: Vec::new(),
         nonfinite: None,
@@ -342,6 +346,9 @@ fn flow<'a, T: Real>(
         }
         time.stats.reverse();
         time.feeds.reverse();
+        if r.level > Level::None && !seed.e.is_empty() {
+            time.input_norm = rows_norm(&seed, net.in_features);
+        }
         outcome.gradients = if wanted.gradients { kept } else { Vec::new() };
         if r.mode == Mode::Gradients {
             seed.e.iter_mut().filter(|e| **e == NO_SCALE).for_each(|e| *e = 0);
@@ -350,6 +357,29 @@ fn flow<'a, T: Real>(
     }
     outcome.time = Some(time);
     Ok(outcome)
+}
+
+/// Rows whose squares one task sums.
+const ROWS: usize = 1024;
+
+/// log2 of the norm of rows, which are summed in chunks that depend on their number alone.
+fn rows_norm<T: Real>(seed: &Seed<T>, width: usize) -> f64 {
+    let chunks = seed.e.len().div_ceil(ROWS);
+    let sums: Vec<_> = (0..chunks).map(|_| Mutex::new(ScaledSum::default())).collect();
+    pool::each(pool::num_threads(), chunks, &|_, i| {
+        let mut sum = ScaledSum::default();
+        let rows = i * ROWS..(i * ROWS + ROWS).min(seed.e.len());
+        for (g, &e) in seed.g[rows.start * width..].chunks_exact(width).zip(&seed.e[rows]) {
+            if e != NO_SCALE {
+                let row = squares(g);
+                sum.add(ScaledSum { s: row.s, e: row.e + 2 * e });
+            }
+        }
+        *lock(&sums[i]) = sum;
+    });
+    let mut sum = ScaledSum::default();
+    sums.iter().for_each(|s| sum.add(*lock(s)));
+    sum.log2_sqrt()
 }
 
 fn check_state<T>(r: &Recurrent, state: Option<&[Vec<T>]>, batch: usize) -> Result<(), Error> {

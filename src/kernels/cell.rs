@@ -4,10 +4,12 @@
 //! A cell has `U` units. Its pre-activations z are `COLUMNS` runs of U numbers a row, its state s is `STATES` runs, and
 //! per-unit parameters p are `VECTORS` runs: everything is unit by unit, so that a vector of units is a step of work.
 
+use super::cell_faint::{Lost, Row, faint_row};
 use super::delta::{fold, largest, squares_of};
+use super::number;
 use crate::num::real::Real;
-use crate::num::scaled::{ScaledSum, exponent};
-use crate::num::simd::{Isa, Kernel, One, Vector, dispatch};
+use crate::num::scaled::{ScaledSum, pow2};
+use crate::num::simd::{Isa, Kernel, Vector, dispatch};
 
 /// Most pre-activations, states and parameters that a unit has.
 pub const MAX: (usize, usize, usize) = (4, 2, 3);
@@ -43,10 +45,12 @@ pub trait CellMath: Copy + Send + Sync + 'static {
     const GATES: usize;
     /// The previous state reaches the new one other than through z.
     const DIRECT: bool;
+    /// Slopes or gates decay towards zero without being zero, so that small floats may lose them.
+    const TAILS: bool = true;
     /// The new state.
     fn step<V: Vector>(&self, z: Z<V>, s: S<V>, p: P<V>) -> S<V>;
     /// From dL/d(new state) to dL/d(everything that `step` reads).
-    fn back<V: Vector>(&self, z: Z<V>, s: S<V>, p: P<V>, d: S<V>) -> Back<V>;
+    fn back<N: number::Number>(&self, z: Z<N>, s: S<N>, p: P<N>, d: S<N>) -> Back<N>;
     /// Value of each gate and its slope relative to the gate's largest slope.
     fn gates<V: Vector>(&self, z: Z<V>, s: S<V>, p: P<V>) -> Z<(V, V)>;
 }
@@ -159,7 +163,7 @@ pub fn step<T: Real, M: CellMath>(k: Step<'_, T, M>) {
     dispatch(k);
 }
 
-/// What the reverse of a step learns of a row, in the row's own scale.
+/// What the reverse of a step learns of a row, in the row's own scale; its delta and direct path may have others.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RowBack {
     /// Sum of squares of dL/d(output part of the state).
@@ -170,8 +174,14 @@ pub struct RowBack {
     pub delta: ScaledSum,
     /// Largest |dL/ds| that came in.
     pub largest: f64,
-    /// Largest magnitude among dL/dz and dL/dp.
+    /// Largest magnitude among dL/dz and dL/dp as they stand.
     pub largest_delta: f64,
+    /// Largest |dL/ds| of the direct path as it stands; zero where there is no such path.
+    pub largest_direct: f64,
+    /// The exponent by which dL/dz and dL/dp are larger than they stand.
+    pub shift: i64,
+    /// The same of the direct path.
+    pub direct_shift: i64,
 }
 
 /// One step in reverse. Shapes as in [`Step`]; `g` and `direct`: (rows, STATES * units), `delta`: (rows, (COLUMNS +
@@ -213,7 +223,7 @@ impl<T: Real, M: CellMath> Kernel for Reverse<'_, T, M> {
             let (z, s, g) = (z[r * zw..].as_ptr(), s[r * sw..].as_ptr(), g[r * sw..].as_ptr());
             let (delta, direct) = (delta[r * dw..].as_mut_ptr(), direct[r * sw..].as_mut_ptr());
             let mut sums = [wide; 3];
-            let (mut top, mut top_delta) = (T::V::<I>::zero(), T::V::<I>::zero());
+            let [mut top, mut top_delta, mut top_direct] = [T::V::<I>::zero(); 3];
             let mut j = 0;
             while j < units {
                 let len = n.min(units - j);
@@ -235,6 +245,9 @@ impl<T: Real, M: CellMath> Kernel for Reverse<'_, T, M> {
                             h += 1;
                         }
                         top = gv[i].abs().max(top);
+                        if M::DIRECT {
+                            top_direct = b.s[i].abs().max(top_direct);
+                        }
                         i += 1;
                     }
                     i = 0;
@@ -261,87 +274,57 @@ impl<T: Real, M: CellMath> Kernel for Reverse<'_, T, M> {
                 }
                 j += n;
             }
-            row.largest = largest::<T, _>(top);
-            row.largest_delta = largest::<T, _>(top_delta);
-            row.output = ScaledSum::new(fold(sums[0]), 0);
-            row.cell = ScaledSum::new(fold(sums[1]), 0);
-            row.delta = ScaledSum::new(fold(sums[2]), 0);
+            // As they were added up: a double's range may have spoilt them, which `reverse` looks for.
+            *row = RowBack {
+                output: ScaledSum { s: fold(sums[0]), e: 0 },
+                cell: ScaledSum { s: fold(sums[1]), e: 0 },
+                delta: ScaledSum { s: fold(sums[2]), e: 0 },
+                largest: largest::<T, _>(top),
+                largest_delta: largest::<T, _>(top_delta),
+                largest_direct: if M::DIRECT { largest::<T, _>(top_direct) } else { 0.0 },
+                shift: 0,
+                direct_shift: 0,
+            };
         }
     }
 }
 
 /// Columns of z that are gates' own pre-activations: the first ones. (A GRU's last column is a part of its third.)
-const fn gate_columns<M: CellMath>() -> usize {
+pub(super) const fn gate_columns<M: CellMath>() -> usize {
     if M::GATES == 0 { M::COLUMNS } else { M::GATES }
 }
 
-/// A delta this much smaller than the gradient it came from may owe its size to faint slopes alone.
-const SHADE: f64 = 8.7e-19; // 2^-60
+/// What is this much smaller than the gradient it came from may owe its size to faint slopes alone.
+const SHADE: f64 = pow2(-60);
 
-/// Runs a step in reverse. Rows whose slopes are so faint that the type would lose their deltas are taken again in
-/// doubles; the returned exponents, by which such rows of `delta` are smaller than they stand, are zero for all others.
-pub fn reverse<T: Real, M: CellMath>(k: Reverse<'_, T, M>, shift: &mut [i64]) {
+/// Runs a step in reverse. Rows of whose deltas or direct path the type would lose digits, or all, are taken again in
+/// numbers that lose nothing.
+pub fn reverse<T: Real, M: CellMath>(k: Reverse<'_, T, M>) {
     let rows = k.rows.len();
     let (zw, sw) = (M::COLUMNS * k.units, M::STATES * k.units);
     let dw = zw + M::VECTORS * k.units;
     let read = k.z.len() >= rows * zw && k.s.len() >= rows * sw && k.g.len() >= rows * sw;
-    let write = k.delta.len() >= rows * dw && k.direct.len() >= rows * sw && shift.len() == rows;
+    let write = k.delta.len() >= rows * dw && k.direct.len() >= rows * sw;
     assert!(read && write && k.p.len() >= M::VECTORS * k.units, "cell reverse: a slice is too short");
     let Reverse { cell, units, outputs, z, s, p, g, .. } = k;
     dispatch(Reverse { cell, units, outputs, z, s, p, g, delta: k.delta, direct: k.direct, rows: k.rows });
-    for (r, shift) in shift.iter_mut().enumerate() {
-        *shift = 0;
-        let row = &mut k.rows[r];
-        let g = &g[r * sw..][..sw];
+    // Below this the digits of what is a few decades smaller are lost already.
+    let least = pow2(37 - i64::from(T::BIAS));
+    for (r, row) in k.rows.iter_mut().enumerate() {
+        let (g, delta) = (&g[r * sw..][..sw], &mut k.delta[r * dw..][..dw]);
         row.output = squares_of(row.output.s, &g[..outputs * units]);
-        if row.largest_delta < row.largest * SHADE && row.largest.is_finite() {
-            *shift = faint_row(cell, units, &z[r * zw..], &s[r * sw..], p, g, &mut k.delta[r * dw..][..dw], row);
-        }
-        if !(1e-280..1e300).contains(&row.delta.s) {
-            row.delta = squares_of(row.delta.s, &k.delta[r * dw..][..gate_columns::<M>() * units]);
-        }
-    }
-}
-
-/// The deltas of one row in doubles, which reach slopes of 1e-300. Returns the exponent they are stored with.
-#[allow(clippy::too_many_arguments)] // reason: the row's part of everything that `Reverse` holds
-fn faint_row<T: Real, M: CellMath>(
-    cell: M,
-    units: usize,
-    z: &[T],
-    s: &[T],
-    p: &[T],
-    g: &[T],
-    delta: &mut [T],
-    row: &mut RowBack,
-) -> i64 {
-    let at = |v: &[T], i: usize, j: usize, n: usize| {
-        if i < n { One::splat(v[i * units + j].to_f64()) } else { One::splat(0.0) }
-    };
-    let mut exact = vec![0.0f64; delta.len()];
-    for j in 0..units {
-        let b = cell.back::<One>(
-            std::array::from_fn(|i| at(z, i, j, M::COLUMNS)),
-            std::array::from_fn(|i| at(s, i, j, M::STATES)),
-            std::array::from_fn(|i| at(p, i, j, M::VECTORS)),
-            std::array::from_fn(|i| at(g, i, j, M::STATES)),
-        );
-        for i in 0..M::COLUMNS {
-            exact[i * units + j] = b.z[i].get();
-        }
-        for i in 0..M::VECTORS {
-            exact[(M::COLUMNS + i) * units + j] = b.p[i].get();
+        row.delta = squares_of(row.delta.s, &delta[..gate_columns::<M>() * units]);
+        let c = row.cell.s;
+        row.cell = ScaledSum::new(c, 0);
+        let least = if row.largest * SHADE > least { row.largest * SHADE } else { least };
+        let lost = Lost {
+            delta: row.largest_delta < least && (M::TAILS || row.largest_delta > 0.0),
+            direct: M::DIRECT && row.largest_direct < least,
+            cell: c != 0.0 && !(1e-280..1e300).contains(&c),
+        };
+        if (lost.delta || lost.direct || lost.cell) && row.largest > 0.0 && row.largest.is_finite() {
+            let from = Row { units, z: &z[r * zw..], s: &s[r * sw..], p, g, apart: None };
+            faint_row(cell, from, lost, delta, &mut k.direct[r * sw..][..sw], row);
         }
     }
-    let top = exact.iter().fold(0.0f64, |m, x| m.max(x.abs()));
-    if top == 0.0 || !top.is_finite() {
-        return 0;
-    }
-    let k = super::delta::on_grid(exponent(top));
-    for (d, &x) in delta.iter_mut().zip(&exact) {
-        *d = T::from_f64(crate::num::scaled::mul_pow2(x, -k));
-    }
-    row.largest_delta = crate::num::scaled::mul_pow2(top, -k);
-    row.delta = squares_of(-1.0, &delta[..gate_columns::<M>() * units]);
-    k
 }

@@ -3,6 +3,7 @@
 mod bins;
 pub mod branch;
 pub mod cell;
+pub mod cell_faint;
 pub mod cell_figures;
 pub mod delta;
 pub mod gradient;
@@ -11,6 +12,7 @@ pub mod magnitudes;
 pub mod matmul;
 pub mod norm;
 pub mod norm_columns;
+pub mod number;
 pub mod pointwise;
 pub mod row_affine;
 pub mod unit;

@@ -111,6 +111,7 @@ impl Param {
                 (true, false) if low == f64::MIN_POSITIVE => "a finite number above 0".to_owned(),
                 (true, false) => format!("a finite number of at least {low}"),
                 (false, true) => format!("a finite number of at most {high}"),
+                (true, true) if low == f64::MIN_POSITIVE => format!("a number above 0 and at most {high}"),
                 (true, true) => format!("a number from {low} to {high}"),
             },
             Kind::Activation { .. } => {

@@ -36,6 +36,7 @@ pub fn enter<T: Float>(
     if let Some((_, s)) = o.feeds.last() {
         super::result::stats(py, d, s, n.rate.is_some())?;
     }
+    d.set_item("input_grad_log2_norm", o.input_norm)?;
     let norms = PyDict::new(py);
     for (t, &x) in n.net.tensors().zip(&o.norms).filter(|(t, _)| t.trainable) {
         if !x.is_nan() || t.is_empty() {

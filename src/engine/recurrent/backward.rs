@@ -1,11 +1,13 @@
 //! engine: the backward sweep along time. A row of dL/d(state) has an exponent of its own and is rescaled by powers of
 //! two, exactly, so that no gradient leaves the range of the type however long the sequence. Knows no weight gradients.
 
+use super::apart::{Apart, add_output, far};
 use super::figures::{StepSums, Tables};
 use super::forward::{Scene, Worker};
 use super::tape::CellShare;
 use crate::engine::sweep::{Level, NO_SCALE};
 use crate::kernels::cell::{CellMath, CellVisitor, Reverse, RowBack, reverse};
+use crate::kernels::cell_faint::{Lost, Row, faint_row};
 use crate::kernels::cell_figures::StepFigures;
 use crate::kernels::delta::{add_scaled, normalise, rescale};
 use crate::kernels::matmul::{Matrix, Start, gather_rows};
@@ -39,15 +41,29 @@ struct OneBack<'a, T> {
     delta: &'a mut [T],
     direct: &'a mut [T],
     rows: &'a mut [RowBack],
-    shift: &'a mut [i64],
 }
 
 impl<T: Real> CellVisitor for OneBack<'_, T> {
     type Out = bool;
     fn visit<M: CellMath>(self, cell: M) -> bool {
-        let Self { units, outputs, z, s, p, g, delta, direct, rows, shift } = self;
-        reverse(Reverse { cell, units, outputs, z, s, p, g, delta, direct, rows }, shift);
+        let Self { units, outputs, z, s, p, g, delta, direct, rows } = self;
+        reverse(Reverse { cell, units, outputs, z, s, p, g, delta, direct, rows });
         M::DIRECT
+    }
+}
+
+/// One row of [`OneBack`] once more, where a part of `from.g` has an exponent of its own.
+struct OneApart<'a, T> {
+    from: Row<'a, T>,
+    delta: &'a mut [T],
+    direct: &'a mut [T],
+    row: &'a mut RowBack,
+}
+
+impl<T: Real> CellVisitor for OneApart<'_, T> {
+    type Out = ();
+    fn visit<M: CellMath>(self, cell: M) {
+        faint_row(cell, self.from, Lost::ALL, self.delta, self.direct, self.row);
     }
 }
 
@@ -132,7 +148,11 @@ impl<T: Real> Scene<'_, T> {
                     None => continue,
                 },
             };
-            join_part(g, h, e, b, eb);
+            if sw > h && (cell.apart[row].is_some() || far::<T>(*e, eb)) {
+                cell.apart[row] = add_output(g, e, cell.apart[row].take(), b, eb);
+            } else {
+                join_part(g, h, e, b, eb);
+            }
         }
     }
 
@@ -169,17 +189,28 @@ impl<T: Real> Scene<'_, T> {
             delta,
             direct: &mut cell.direct,
             rows: &mut cell.rows,
-            shift: &mut cell.shift,
         });
+        let alive = |row: usize| self.lives(w.rows.start + row, t);
+        for (row, a) in cell.apart.iter_mut().enumerate().filter(|(row, a)| a.is_some() && alive(*row)) {
+            let Some(Apart { output, values, e }) = a.take() else { continue };
+            let (z, s, g) = (&z[row * zw..], &s[row * sw..], &cell.g[row * sw..]);
+            let apart = Some((if output { 0 } else { h }, &values[..], e - cell.e[row]));
+            r.cell.visit(OneApart {
+                from: Row { units: u, z, s, p: &ready.vectors, g, apart },
+                delta: &mut delta[row * dw..][..dw],
+                direct: &mut cell.direct[row * sw..][..sw],
+                row: &mut cell.rows[row],
+            });
+        }
         if self.lengths.is_some() {
             for row in (0..w.rows.len()).filter(|row| !self.lives(w.rows.start + row, t)) {
                 delta[row * dw..][..dw].fill(T::ZERO);
                 cell.direct[row * sw..][..sw].copy_from_slice(&cell.g[row * sw..][..sw]);
                 let largest = cell.rows[row].largest;
-                (cell.rows[row], cell.shift[row]) = (RowBack { largest, ..RowBack::default() }, 0);
+                cell.rows[row] = RowBack { largest, largest_direct: largest, ..RowBack::default() };
             }
         }
-        self.enter(&w.rows, cell.rows.iter().zip(&cell.e).zip(&cell.shift), share.sums.get_mut(local));
+        self.enter(&w.rows, cell.rows.iter().zip(&cell.e), share.sums.get_mut(local));
         if let Some(tables) = tables {
             let out = share.figures.get_mut(local);
             let (new, place_rows) = (share.s.get(place + 1), w.rows.clone());
@@ -195,14 +226,13 @@ impl<T: Real> Scene<'_, T> {
         let mut apart = false;
         for (row, e) in cell.e.iter_mut().enumerate() {
             let b = &cell.rows[row];
-            let mut scale = *e + cell.shift[row];
-            if b.largest != 0.0 && *e != NOTHING {
-                *e += rescale(&mut cell.direct[row * sw..][..sw], b.largest);
-            }
-            scale += rescale(&mut delta[row * dw..][..dw], b.largest_delta);
+            let scale = *e + b.shift + rescale(&mut delta[row * dw..][..dw], b.largest_delta);
             let none = b.largest_delta == 0.0 && b.delta.s == 0.0;
             exponents[row] = if none { NO_SCALE } else { scale };
-            if !direct_path && !none {
+            if b.largest_direct != 0.0 && *e != NOTHING {
+                *e += b.direct_shift + rescale(&mut cell.direct[row * sw..][..sw], b.largest_direct);
+            } else if !none {
+                // Nothing came by the direct path, which so has no scale of its own.
                 *e = scale;
             }
             apart |= !none && scale != *e;
@@ -229,14 +259,17 @@ impl<T: Real> Scene<'_, T> {
         for (row, e) in cell.e.iter_mut().enumerate().filter(|(row, e)| apart && is_apart(*row, **e)) {
             let g = &mut cell.g[row * sw..][..sw];
             g.copy_from_slice(&cell.direct[row * sw..][..sw]);
-            if !cell.back_hh.is_empty() {
-                join_part(g, h, e, &cell.spare[row * h..][..h], exponents[row]);
+            let b = &cell.spare[row * h..][..h];
+            if sw > h && far::<T>(*e, exponents[row]) {
+                cell.apart[row] = add_output(g, e, None, b, exponents[row]);
+            } else if !cell.back_hh.is_empty() {
+                join_part(g, h, e, b, exponents[row]);
             }
         }
         for (row, e) in cell.e.iter_mut().enumerate().filter(|_| self.truncate.is_some()) {
             if self.cuts(w.rows.start + row, t) {
                 cell.g[row * sw..][..sw].fill(T::ZERO);
-                *e = NOTHING;
+                (*e, cell.apart[row]) = (NOTHING, None);
             }
         }
     }
@@ -245,13 +278,13 @@ impl<T: Real> Scene<'_, T> {
     fn enter<'b>(
         &self,
         rows: &std::ops::Range<usize>,
-        figures: impl Iterator<Item = ((&'b RowBack, &'b i64), &'b i64)>,
+        figures: impl Iterator<Item = (&'b RowBack, &'b i64)>,
         out: &mut [StepSums],
     ) {
         out.fill(StepSums::default());
-        for (row, ((b, &e), &shift)) in figures.enumerate().take(rows.len()) {
+        for (row, (b, &e)) in figures.enumerate().take(rows.len()) {
             if e != NOTHING {
-                out[row / self.chunk].add_row(b, e, shift, self.level == Level::Full);
+                out[row / self.chunk].add_row(b, e, self.level == Level::Full);
             }
         }
     }

@@ -32,12 +32,12 @@ pub struct StepSums {
 }
 
 impl StepSums {
-    /// Adds a row whose gradient has exponent `e`, and its delta `e + shift`.
-    pub fn add_row(&mut self, b: &RowBack, e: i64, shift: i64, spread: bool) {
+    /// Adds a row whose gradient has exponent `e`.
+    pub fn add_row(&mut self, b: &RowBack, e: i64, spread: bool) {
         let at = |s: ScaledSum, e: i64| ScaledSum { s: s.s, e: s.e + 2 * e };
         self.output.add(at(b.output, e));
         self.cell.add(at(b.cell, e));
-        self.delta.add(at(b.delta, e + shift));
+        self.delta.add(at(b.delta, e + b.shift));
         if spread && b.output.s > 0.0 && b.output.s.is_finite() {
             // Welford's update: logarithms near -20,000 that differ by 0.1 keep their difference.
             let x = 0.5 * log2_scaled(b.output.s, b.output.e + 2 * e);
@@ -238,7 +238,7 @@ impl FullEntry {
             saturated: f.saturated.map(|x| x / per_gate),
             mean,
             variance: if variance < 0.0 { 0.0 } else { variance },
-            jacobian: 0.5 * log2_scaled(f.jacobian / (rows * r.state_width() as f64), 0),
+            jacobian: 0.5 * log2_scaled(f.jacobian.s / (rows * r.state_width() as f64), f.jacobian.e),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! engine: the forward sweep along time: one thread takes its rows of the batch through the steps of a segment, cell by
 //! cell. Knows one segment at a time, and nothing of gradients.
 
+use super::apart::Apart;
 use super::plan::TimePlan;
 use super::tape::CellShare;
 use super::{CellWeights, Recurrent, Stack};
@@ -98,14 +99,14 @@ pub struct CellWorker<T> {
     pub g: Vec<T>,
     /// Exponents of the rows of `g`.
     pub e: Vec<i64>,
+    /// Parts of those rows that have exponents of their own.
+    pub apart: Vec<Option<Apart<T>>>,
     /// The direct path of a step's reverse.
     pub direct: Vec<T>,
     /// Room for a product.
     pub spare: Vec<T>,
     /// What a step's reverse learned of each row.
     pub rows: Vec<RowBack>,
-    /// See [`crate::kernels::cell::reverse`].
-    pub shift: Vec<i64>,
 }
 
 /// Where the forward pass first left the numbers: in the order of processing.
@@ -161,10 +162,10 @@ impl<T: Real> Worker<T> {
                 back_ih: dx.then(|| Packed::new(Matrix::rows(ih, c.in_width), (m, c.in_width, gates * u))),
                 g: vec![T::ZERO; states],
                 e: vec![super::backward::NOTHING; m],
+                apart: (0..m).map(|_| None).collect(),
                 direct: vec![T::ZERO; states],
                 spare: vec![T::ZERO; states],
                 rows: vec![RowBack::default(); m],
-                shift: vec![0; m],
             }
         };
         let cells = scene.stack.cells.iter().zip(scene.ready).enumerate().map(cell).collect();

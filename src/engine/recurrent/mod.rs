@@ -3,6 +3,7 @@
 //! Depth and time are one axis: a stack is swept like a chain of layers, one time step a layer, save that every step has
 //! the same weights and a new input. `forward.rs` and `backward.rs` are the sweep, `gradient.rs` is the weight phase.
 
+mod apart;
 mod backward;
 mod figures;
 mod forward;

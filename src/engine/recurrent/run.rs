@@ -130,6 +130,7 @@ impl<'a, T: Real> Run<'a, T> {
                         cell.g[row * sw..][..sw].iter_mut().zip(from).for_each(|(g, a)| *g = T::from_f64(*a));
                     }
                     cell.e.fill(0);
+                    cell.apart.fill_with(|| None);
                 }
                 if !scene.backward(w, share, segment, None, None, &[]) {
                     return Err(Error::Interrupted);
@@ -318,10 +319,12 @@ impl<'a, T: Real> Run<'a, T> {
                     for (c, cell) in stack.cells.iter().zip(&w.cells) {
                         for (i, b) in w.rows.clone().enumerate() {
                             let row = &cell.g[i * r.state_width()..][..r.state_width()];
-                            for (s, part) in states.iter_mut().zip(row.chunks_exact(r.hidden)) {
+                            for (n, (s, part)) in states.iter_mut().zip(row.chunks_exact(r.hidden)).enumerate() {
                                 let at = c.index * batch + b;
+                                let own = cell.apart[i].as_ref().filter(|a| a.output == (n == 0));
+                                let (part, e) = own.map_or((part, cell.e[i]), |a| (&a.values, a.e));
                                 s.g[at * r.hidden..][..r.hidden].copy_from_slice(part);
-                                s.e[at] = cell.e[i];
+                                s.e[at] = e;
                             }
                         }
                     }

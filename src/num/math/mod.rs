@@ -17,7 +17,7 @@ pub use erf::{Normal, erf, erf_with_slope, erfcx, mills};
 pub use exp::{ExpNeg, exp, expm1};
 pub use log::{log, log1p, log1p_unit};
 pub use recip::{recip_of_sum, recip_one_to_two, recip_wide};
-pub use sigmoid::{Logistic, Tanh, gated, sigmoid, tanh, tanhshrink};
+pub use sigmoid::{Logistic, Tanh, gated, shares, sigmoid, tanh, tanhshrink};
 
 use super::real::Real;
 use super::simd::Vector;

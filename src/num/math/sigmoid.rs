@@ -54,6 +54,30 @@ pub fn sigmoid<V: Vector>(x: V) -> (V, V) {
     (value, ExpNeg::down(exact.mul(l.r)))
 }
 
+/// With `s` the logistic function: `s(f)/(s(f) + s(i))`, `s(i)/(s(f) + s(i))`, `s(-f)` and `s(-i)`. Where both `s(f)` and
+/// `s(i)` are below the type's range their ratio is not, so neither is formed.
+#[inline(always)]
+pub fn shares<V: Vector>(f: V, i: V) -> [V; 4] {
+    let (zero, one) = (V::zero(), V::c(1.0));
+    let (ef, ei) = (ExpNeg::new(f.abs().neg()).value(), ExpNeg::new(i.abs().neg()).value());
+    let (df, di) = (ef.add(one), ei.add(one));
+    // s(x) = exp(min(x, 0))/(1 + exp(-|x|)); the bound keeps the difference of two infinities a number.
+    let bound = V::c(-1e30);
+    let (mf, mi) = (bound.max(zero.min(f)), bound.max(zero.min(i)));
+    // The difference with what its rounding drops: exp makes an absolute error a relative one.
+    let hi = mf.sub(mi);
+    let part = hi.sub(mf);
+    let lo = mf.sub(hi.sub(part)).sub(mi.add(part));
+    let sign = hi.xor(hi.abs());
+    let ratio = ExpNeg::of_sum(hi.abs().neg(), lo.xor(sign).neg()).value();
+    let f_smaller = hi.lt(zero);
+    let (wf, wi) = (di.mul(V::select(f_smaller, ratio, one)), df.mul(V::select(f_smaller, one, ratio)));
+    let total = wf.add(wi);
+    let rest_f = V::select(f.lt(zero), one, ef).mul(recip_one_to_two(df));
+    let rest_i = V::select(i.lt(zero), one, ei).mul(recip_one_to_two(di));
+    [wf.div(total), wi.div(total), rest_f, rest_i]
+}
+
 /// The pieces of tanh at `|x|`.
 #[derive(Clone, Copy)]
 pub struct Tanh<V> {

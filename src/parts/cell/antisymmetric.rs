@@ -2,7 +2,7 @@
 
 use super::{CatalogueError, CellPart, Given, Info, Leaf, Param, Shape};
 use crate::kernels::cell::{Back, CellMath, CellVisitor, P, S, Z};
-use crate::num::math::tanh;
+use crate::kernels::number::Number;
 use crate::num::simd::Vector;
 use crate::parts::init::{Init, Value};
 
@@ -21,19 +21,19 @@ impl CellMath for Math {
 
     #[inline(always)]
     fn step<V: Vector>(&self, z: Z<V>, s: S<V>, _: P<V>) -> S<V> {
-        [V::c(self.epsilon).fma(tanh(z[0]).0, s[0]), V::zero()]
+        [V::c(self.epsilon).fma(z[0].tanh().0, s[0]), V::zero()]
     }
 
     #[inline(always)]
-    fn back<V: Vector>(&self, z: Z<V>, _: S<V>, _: P<V>, d: S<V>) -> Back<V> {
-        let o = V::zero();
-        Back { z: [d[0].mul(V::c(self.epsilon)).mul(tanh(z[0]).1), o, o, o], s: [d[0], o], p: [o; 3], c: V::zero() }
+    fn back<N: Number>(&self, z: Z<N>, _: S<N>, _: P<N>, d: S<N>) -> Back<N> {
+        let o = N::zero();
+        Back { z: [d[0].mul(N::c(self.epsilon)).mul(z[0].tanh().1), o, o, o], s: [d[0], o], p: [o; 3], c: o }
     }
 
     #[inline(always)]
     fn gates<V: Vector>(&self, z: Z<V>, _: S<V>, _: P<V>) -> Z<(V, V)> {
         let o = (V::zero(), V::zero());
-        [tanh(z[0]), o, o, o]
+        [z[0].tanh(), o, o, o]
     }
 }
 

@@ -2,16 +2,8 @@
 
 use super::{CatalogueError, CellPart, Given, Info, Shape};
 use crate::kernels::cell::{Back, CellMath, CellVisitor, P, S, Z};
-use crate::num::math::{sigmoid, tanh};
+use crate::kernels::number::Number;
 use crate::num::simd::Vector;
-
-/// `sigmoid(x)`, `1 - sigmoid(x)` and the slope: each with full relative accuracy in saturation, where the difference
-/// of one and the value would be lost.
-#[inline(always)]
-pub(super) fn two_sides<V: Vector>(x: V) -> (V, V, V) {
-    let (s, d) = sigmoid(x);
-    (s, V::select(x.lt(V::zero()), V::c(1.0).sub(s), d.div(s)), d)
-}
 
 /// `z = [r, z, n from the input, n from the state]`, `s = [h]`.
 #[derive(Clone, Copy)]
@@ -26,25 +18,25 @@ impl CellMath for Math {
 
     #[inline(always)]
     fn step<V: Vector>(&self, z: Z<V>, s: S<V>, _: P<V>) -> S<V> {
-        let (r, (keep, take, _)) = (sigmoid(z[0]).0, two_sides(z[1]));
-        let n = tanh(r.fma(z[3], z[2])).0;
+        let (r, (keep, take, _)) = (z[0].sigmoid().0, z[1].two_sides());
+        let n = r.fma(z[3], z[2]).tanh().0;
         [keep.fma(s[0], take.mul(n)), V::zero()]
     }
 
     #[inline(always)]
-    fn back<V: Vector>(&self, z: Z<V>, s: S<V>, _: P<V>, d: S<V>) -> Back<V> {
-        let (r, (keep, take, slope)) = (sigmoid(z[0]), two_sides(z[1]));
-        let n = tanh(r.0.fma(z[3], z[2]));
+    fn back<N: Number>(&self, z: Z<N>, s: S<N>, _: P<N>, d: S<N>) -> Back<N> {
+        let (r, (keep, take, slope)) = (z[0].sigmoid(), z[1].two_sides());
+        let (n, o) = (r.0.fma(z[3], z[2]).tanh(), N::zero());
         let dn = d[0].mul(take).mul(n.1);
         let dz = d[0].mul(s[0].sub(n.0)).mul(slope);
         let dr = dn.mul(z[3]).mul(r.1);
-        Back { z: [dr, dz, dn, dn.mul(r.0)], s: [d[0].mul(keep), V::zero()], p: [V::zero(); 3], c: V::zero() }
+        Back { z: [dr, dz, dn, dn.mul(r.0)], s: [d[0].mul(keep), o], p: [o; 3], c: o }
     }
 
     #[inline(always)]
     fn gates<V: Vector>(&self, z: Z<V>, _: S<V>, _: P<V>) -> Z<(V, V)> {
-        let (r, u, four) = (sigmoid(z[0]), sigmoid(z[1]), V::c(4.0));
-        let n = tanh(r.0.fma(z[3], z[2]));
+        let (r, u, four) = (z[0].sigmoid(), z[1].sigmoid(), V::c(4.0));
+        let n = r.0.fma(z[3], z[2]).tanh();
         [(r.0, r.1.mul(four)), (u.0, u.1.mul(four)), n, (V::zero(), V::zero())]
     }
 }

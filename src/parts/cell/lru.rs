@@ -2,6 +2,7 @@
 
 use super::{CatalogueError, CellPart, Given, Info, Leaf, Param, Shape};
 use crate::kernels::cell::{Back, CellMath, CellVisitor, P, S, Z};
+use crate::kernels::number::Number;
 use crate::num::math::scalar::{exp, log};
 use crate::num::simd::Vector;
 use crate::parts::init::{Init, Value};
@@ -25,14 +26,14 @@ impl CellMath for Math {
     }
 
     #[inline(always)]
-    fn back<V: Vector>(&self, z: Z<V>, s: S<V>, p: P<V>, d: S<V>) -> Back<V> {
-        let o = V::zero();
+    fn back<N: Number>(&self, z: Z<N>, s: S<N>, p: P<N>, d: S<N>) -> Back<N> {
+        let o = N::zero();
         let re = p[0].fma(d[0], p[1].mul(d[1]));
         let im = p[0].fma(d[1], p[1].neg().mul(d[0]));
         let lambda_re = d[0].fma(s[0], d[1].mul(s[1]));
         let lambda_im = d[1].fma(s[0], d[0].neg().mul(s[1]));
         let gamma = d[0].fma(z[0], d[1].mul(z[1]));
-        Back { z: [p[2].mul(d[0]), p[2].mul(d[1]), o, o], s: [re, im], p: [lambda_re, lambda_im, gamma], c: V::zero() }
+        Back { z: [p[2].mul(d[0]), p[2].mul(d[1]), o, o], s: [re, im], p: [lambda_re, lambda_im, gamma], c: o }
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use super::{CatalogueError, CellPart, Given, Info, Param, Shape};
 use crate::kernels::cell::{Back, CellMath, CellVisitor, P, S, Z};
-use crate::num::math::{sigmoid, tanh};
+use crate::kernels::number::Number;
 use crate::num::simd::Vector;
 
 /// `z = [i, f, g, o]`, `s = [h, c]`, `p = [p_i, p_f, p_o]`.
@@ -12,15 +12,15 @@ struct Math<const PEEPHOLE: bool>;
 impl<const PEEPHOLE: bool> Math<PEEPHOLE> {
     /// Values and slopes of i, f and g, and the new c.
     #[inline(always)]
-    fn inner<V: Vector>(z: Z<V>, s: S<V>, p: P<V>) -> ([(V, V); 3], V) {
+    fn inner<N: Number>(z: Z<N>, s: S<N>, p: P<N>) -> ([(N, N); 3], N) {
         let (zi, zf) = if PEEPHOLE { (p[0].fma(s[1], z[0]), p[1].fma(s[1], z[1])) } else { (z[0], z[1]) };
-        let (i, f, g) = (sigmoid(zi), sigmoid(zf), tanh(z[2]));
+        let (i, f, g) = (zi.sigmoid(), zf.sigmoid(), z[2].tanh());
         ([i, f, g], i.0.fma(g.0, f.0.mul(s[1])))
     }
 
     #[inline(always)]
-    fn out<V: Vector>(z: Z<V>, p: P<V>, c: V) -> (V, V) {
-        sigmoid(if PEEPHOLE { p[2].fma(c, z[3]) } else { z[3] })
+    fn out<N: Number>(z: Z<N>, p: P<N>, c: N) -> (N, N) {
+        (if PEEPHOLE { p[2].fma(c, z[3]) } else { z[3] }).sigmoid()
     }
 }
 
@@ -34,13 +34,13 @@ impl<const PEEPHOLE: bool> CellMath for Math<PEEPHOLE> {
     #[inline(always)]
     fn step<V: Vector>(&self, z: Z<V>, s: S<V>, p: P<V>) -> S<V> {
         let (_, c) = Self::inner(z, s, p);
-        [Self::out(z, p, c).0.mul(tanh(c).0), c]
+        [Self::out(z, p, c).0.mul(c.tanh().0), c]
     }
 
     #[inline(always)]
-    fn back<V: Vector>(&self, z: Z<V>, s: S<V>, p: P<V>, d: S<V>) -> Back<V> {
+    fn back<N: Number>(&self, z: Z<N>, s: S<N>, p: P<N>, d: S<N>) -> Back<N> {
         let ([i, f, g], c) = Self::inner(z, s, p);
-        let (o, t) = (Self::out(z, p, c), tanh(c));
+        let (o, t) = (Self::out(z, p, c), c.tanh());
         let zo = d[0].mul(t.0).mul(o.1);
         let mut dc = d[0].mul(o.0).fma(t.1, d[1]);
         if PEEPHOLE {
@@ -50,12 +50,12 @@ impl<const PEEPHOLE: bool> CellMath for Math<PEEPHOLE> {
         let zf = dc.mul(s[1]).mul(f.1);
         let zg = dc.mul(i.0).mul(g.1);
         let mut ds = dc.mul(f.0);
-        let mut dp = [V::zero(); 3];
+        let mut dp = [N::zero(); 3];
         if PEEPHOLE {
             ds = zi.fma(p[0], zf.fma(p[1], ds));
             dp = [zi.mul(s[1]), zf.mul(s[1]), zo.mul(c)];
         }
-        Back { z: [zi, zf, zg, zo], s: [V::zero(), ds], p: dp, c: dc }
+        Back { z: [zi, zf, zg, zo], s: [N::zero(), ds], p: dp, c: dc }
     }
 
     #[inline(always)]

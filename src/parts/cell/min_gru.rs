@@ -1,9 +1,8 @@
 //! parts: the minimal gated recurrent unit, whose gates do not see the state. Knows no time.
 
-use super::gru::two_sides;
 use super::{CatalogueError, CellPart, Given, Info, Shape};
 use crate::kernels::cell::{Back, CellMath, CellVisitor, P, S, Z};
-use crate::num::math::sigmoid;
+use crate::kernels::number::Number;
 use crate::num::simd::Vector;
 
 /// `z = [z, n]`, `h' = (1 - sigmoid(z)) h + sigmoid(z) n`
@@ -19,21 +18,21 @@ impl CellMath for Math {
 
     #[inline(always)]
     fn step<V: Vector>(&self, z: Z<V>, s: S<V>, _: P<V>) -> S<V> {
-        let (take, keep, _) = two_sides(z[0]);
+        let (take, keep, _) = z[0].two_sides();
         [keep.fma(s[0], take.mul(z[1])), V::zero()]
     }
 
     #[inline(always)]
-    fn back<V: Vector>(&self, z: Z<V>, s: S<V>, _: P<V>, d: S<V>) -> Back<V> {
-        let (take, keep, slope) = two_sides(z[0]);
-        let o = V::zero();
+    fn back<N: Number>(&self, z: Z<N>, s: S<N>, _: P<N>, d: S<N>) -> Back<N> {
+        let (take, keep, slope) = z[0].two_sides();
+        let o = N::zero();
         let dz = d[0].mul(z[1].sub(s[0])).mul(slope);
-        Back { z: [dz, d[0].mul(take), o, o], s: [d[0].mul(keep), o], p: [o; 3], c: V::zero() }
+        Back { z: [dz, d[0].mul(take), o, o], s: [d[0].mul(keep), o], p: [o; 3], c: o }
     }
 
     #[inline(always)]
     fn gates<V: Vector>(&self, z: Z<V>, _: S<V>, _: P<V>) -> Z<(V, V)> {
-        let (u, o) = (sigmoid(z[0]), (V::zero(), V::zero()));
+        let (u, o) = (z[0].sigmoid(), (V::zero(), V::zero()));
         [(u.0, u.1.mul(V::c(4.0))), (z[1], V::c(1.0)), o, o]
     }
 }

@@ -2,10 +2,10 @@
 
 use super::{CatalogueError, CellPart, Given, Info, Shape};
 use crate::kernels::cell::{Back, CellMath, CellVisitor, P, S, Z};
-use crate::num::math::sigmoid;
+use crate::kernels::number::Number;
 use crate::num::simd::Vector;
 
-/// `z = [f, i, n]`, `h' = (f h + i n) / (f + i)`
+/// `z = [f, i, n]`, `h' = (f h + i n) / (f + i)`, in shares: both gates may be closed beyond the type's range.
 #[derive(Clone, Copy)]
 struct Math;
 
@@ -18,26 +18,21 @@ impl CellMath for Math {
 
     #[inline(always)]
     fn step<V: Vector>(&self, z: Z<V>, s: S<V>, _: P<V>) -> S<V> {
-        let (f, i) = (sigmoid(z[0]).0, sigmoid(z[1]).0);
-        let total = f.add(i);
-        [f.div(total).fma(s[0], i.div(total).mul(z[2])), V::zero()]
+        let share = V::shares(z[0], z[1]);
+        [share.keep.fma(s[0], share.take.mul(z[2])), V::zero()]
     }
 
     #[inline(always)]
-    fn back<V: Vector>(&self, z: Z<V>, s: S<V>, _: P<V>, d: S<V>) -> Back<V> {
-        let (f, i) = (sigmoid(z[0]), sigmoid(z[1]));
-        let total = f.0.add(i.0);
-        let (keep, take) = (f.0.div(total), i.0.div(total));
-        // Slopes are divided by the sum, not by its square: that may lie below the range where both gates are closed.
-        let pull = d[0].mul(s[0].sub(z[2]));
-        let df = pull.mul(take).mul(f.1.div(total));
-        let di = pull.mul(keep).mul(i.1.div(total)).neg();
-        Back { z: [df, di, d[0].mul(take), V::zero()], s: [d[0].mul(keep), V::zero()], p: [V::zero(); 3], c: V::zero() }
+    fn back<N: Number>(&self, z: Z<N>, s: S<N>, _: P<N>, d: S<N>) -> Back<N> {
+        let (share, o) = (N::shares(z[0], z[1]), N::zero());
+        let pull = d[0].mul(s[0].sub(z[2])).mul(share.keep).mul(share.take);
+        let (df, di) = (pull.mul(share.rest_f), pull.mul(share.rest_i).neg());
+        Back { z: [df, di, d[0].mul(share.take), o], s: [d[0].mul(share.keep), o], p: [o; 3], c: o }
     }
 
     #[inline(always)]
     fn gates<V: Vector>(&self, z: Z<V>, _: S<V>, _: P<V>) -> Z<(V, V)> {
-        let (f, i, four) = (sigmoid(z[0]), sigmoid(z[1]), V::c(4.0));
+        let (f, i, four) = (z[0].sigmoid(), z[1].sigmoid(), V::c(4.0));
         [(f.0, f.1.mul(four)), (i.0, i.1.mul(four)), (z[2], V::c(1.0)), (V::zero(), V::zero())]
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{CatalogueError, CellPart, Given, Info, Leaf, Param, Shape};
 use crate::kernels::cell::{Back, CellMath, CellVisitor, P, S, Z};
-use crate::kernels::pointwise::Pointwise;
+use crate::kernels::number::{Curve, Number};
 use crate::num::simd::Vector;
 use crate::parts::activation::{Act, ActVisitor, Activation};
 use crate::parts::init::{Init, Value};
@@ -16,12 +16,23 @@ struct Math<A> {
     scale: f64,
 }
 
-impl<A: Pointwise> CellMath for Math<A> {
+impl<A: Activation> Curve for Math<A> {
+    #[inline(always)]
+    fn slope<V: Vector>(&self, x: V) -> V {
+        self.act.eval(x).1
+    }
+    fn scaled_slope(&self, x: f64) -> (f64, i64) {
+        self.act.scaled_derivative(x)
+    }
+}
+
+impl<A: Activation> CellMath for Math<A> {
     const COLUMNS: usize = 1;
     const STATES: usize = 1;
     const VECTORS: usize = 0;
     const GATES: usize = 1;
     const DIRECT: bool = false;
+    const TAILS: bool = A::TAILS;
 
     #[inline(always)]
     fn step<V: Vector>(&self, z: Z<V>, _: S<V>, _: P<V>) -> S<V> {
@@ -29,9 +40,9 @@ impl<A: Pointwise> CellMath for Math<A> {
     }
 
     #[inline(always)]
-    fn back<V: Vector>(&self, z: Z<V>, _: S<V>, _: P<V>, d: S<V>) -> Back<V> {
-        let o = V::zero();
-        Back { z: [d[0].mul(self.act.eval(z[0]).1), o, o, o], s: [o; 2], p: [o; 3], c: V::zero() }
+    fn back<N: Number>(&self, z: Z<N>, _: S<N>, _: P<N>, d: S<N>) -> Back<N> {
+        let o = N::zero();
+        Back { z: [d[0].mul(z[0].slope(self)), o, o, o], s: [o; 2], p: [o; 3], c: o }
     }
 
     #[inline(always)]

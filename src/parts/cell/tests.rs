@@ -19,14 +19,11 @@ impl CellVisitor for Compare {
         };
         let mut delta = vec![0.0; (M::COLUMNS + M::VECTORS) * units];
         let mut direct = vec![0.0; M::STATES * units];
-        let (mut rows, mut shift) = ([RowBack::default()], [0]);
+        let mut rows = [RowBack::default()];
         let (d, e) = (&mut delta[..], &mut direct[..]);
         let outputs = 1;
-        reverse(
-            Reverse { cell, units, outputs, z: &z, s: &s, p: &p, g: &g, delta: d, direct: e, rows: &mut rows },
-            &mut shift,
-        );
-        assert_eq!(shift, [0]);
+        reverse(Reverse { cell, units, outputs, z: &z, s: &s, p: &p, g: &g, delta: d, direct: e, rows: &mut rows });
+        assert_eq!((rows[0].shift, rows[0].direct_shift), (0, 0));
         let h = 1e-6;
         let mut worst = 0.0f64;
         let mut check = |got: f64, plus: f64, minus: f64| {
