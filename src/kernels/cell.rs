@@ -9,7 +9,7 @@ use super::delta::{fold, largest, squares_of};
 use super::number;
 use crate::num::real::Real;
 use crate::num::scaled::{ScaledSum, pow2};
-use crate::num::simd::{Isa, Kernel, Vector, dispatch};
+use crate::num::simd::{Duo, Isa, Kernel, Vector, dispatch};
 
 /// Most pre-activations, states and parameters that a unit has.
 pub const MAX: (usize, usize, usize) = (4, 2, 3);
@@ -139,18 +139,40 @@ impl<T: Real, M: CellMath> Kernel for Step<'_, T, M> {
         for r in 0..out.len() / sw {
             let (z, s, out) = (z[r * zw..].as_ptr(), s[r * sw..].as_ptr(), out[r * sw..].as_mut_ptr());
             let mut j = 0;
-            while j < units {
-                let len = n.min(units - j);
+            while j + 2 * n <= units {
                 // SAFETY: `step` checked that all rows are whole.
-                unsafe {
-                    let zv = runs::<T::V<I>, { MAX.0 }>(z, M::COLUMNS, units, j, len);
-                    let sv = runs::<T::V<I>, { MAX.1 }>(s, M::STATES, units, j, len);
-                    let pv = runs::<T::V<I>, { MAX.2 }>(p.as_ptr(), M::VECTORS, units, j, len);
-                    store(cell.step(zv, sv, pv), out, M::STATES, units, j, len);
-                }
+                unsafe { step_units::<Duo<T::V<I>>, M>(&cell, units, (z, s, p.as_ptr()), out, j, 2 * n) };
+                j += 2 * n;
+            }
+            while j < units {
+                // SAFETY: as above.
+                unsafe { step_units::<T::V<I>, M>(&cell, units, (z, s, p.as_ptr()), out, j, n.min(units - j)) };
                 j += n;
             }
         }
+    }
+}
+
+/// Units `j..j + len` of a row. Two vectors of them are taken at a time where there are so many: gates are long chains
+/// of dependent operations, and two overlap.
+///
+/// # Safety
+/// `z`, `s`, `p` and `out` are valid for a row of runs of `units` elements, and `j + len <= units`.
+#[inline(always)]
+unsafe fn step_units<V: Vector, M: CellMath>(
+    cell: &M,
+    units: usize,
+    (z, s, p): (*const V::Elem, *const V::Elem, *const V::Elem),
+    out: *mut V::Elem,
+    j: usize,
+    len: usize,
+) {
+    // SAFETY: the caller vouches for all runs.
+    unsafe {
+        let zv = runs::<V, { MAX.0 }>(z, M::COLUMNS, units, j, len);
+        let sv = runs::<V, { MAX.1 }>(s, M::STATES, units, j, len);
+        let pv = runs::<V, { MAX.2 }>(p, M::VECTORS, units, j, len);
+        store(cell.step(zv, sv, pv), out, M::STATES, units, j, len);
     }
 }
 
@@ -217,74 +239,138 @@ impl<T: Real, M: CellMath> Kernel for Reverse<'_, T, M> {
         let (zw, sw) = (M::COLUMNS * units, M::STATES * units);
         let dw = zw + M::VECTORS * units;
         let n = T::V::<I>::LANES;
-        let halves = if n == 16 { 2 } else { 1 };
-        let wide = <T::V<I> as Vector>::Wide::zero();
         for (r, row) in rows.iter_mut().enumerate() {
-            let (z, s, g) = (z[r * zw..].as_ptr(), s[r * sw..].as_ptr(), g[r * sw..].as_ptr());
-            let (delta, direct) = (delta[r * dw..].as_mut_ptr(), direct[r * sw..].as_mut_ptr());
-            let mut sums = [wide; 3];
-            let [mut top, mut top_delta, mut top_direct] = [T::V::<I>::zero(); 3];
+            let from = (z[r * zw..].as_ptr(), s[r * sw..].as_ptr(), p.as_ptr(), g[r * sw..].as_ptr());
+            let to = (delta[r * dw..].as_mut_ptr(), direct[r * sw..].as_mut_ptr());
+            let mut learned = Learned::<T::V<I>>::new();
             let mut j = 0;
-            while j < units {
-                let len = n.min(units - j);
+            while j + 2 * n <= units {
                 // SAFETY: `reverse` checked that all rows are whole.
-                unsafe {
-                    let zv = runs::<T::V<I>, { MAX.0 }>(z, M::COLUMNS, units, j, len);
-                    let sv = runs::<T::V<I>, { MAX.1 }>(s, M::STATES, units, j, len);
-                    let pv = runs::<T::V<I>, { MAX.2 }>(p.as_ptr(), M::VECTORS, units, j, len);
-                    let gv = runs::<T::V<I>, { MAX.1 }>(g, M::STATES, units, j, len);
-                    let b = cell.back(zv, sv, pv, gv);
-                    let mut i = 0;
-                    while i < M::STATES {
-                        let of_output = i < outputs;
-                        let w = if of_output { gv[i] } else { b.c }.widen();
-                        let which = usize::from(!of_output);
-                        let mut h = 0;
-                        while h < halves {
-                            sums[which] = w[h].fma(w[h], sums[which]);
-                            h += 1;
-                        }
-                        top = gv[i].abs().max(top);
-                        if M::DIRECT {
-                            top_direct = b.s[i].abs().max(top_direct);
-                        }
-                        i += 1;
-                    }
-                    i = 0;
-                    while i < M::COLUMNS {
-                        if i < gate_columns::<M>() {
-                            let w = b.z[i].widen();
-                            let mut h = 0;
-                            while h < halves {
-                                sums[2] = w[h].fma(w[h], sums[2]);
-                                h += 1;
-                            }
-                        }
-                        top_delta = b.z[i].abs().max(top_delta);
-                        i += 1;
-                    }
-                    i = 0;
-                    while i < M::VECTORS {
-                        top_delta = b.p[i].abs().max(top_delta);
-                        i += 1;
-                    }
-                    store(b.z, delta, M::COLUMNS, units, j, len);
-                    store(b.p, delta.add(zw), M::VECTORS, units, j, len);
-                    store(b.s, direct, M::STATES, units, j, len);
-                }
+                let (g, b) = unsafe { back_units::<Duo<T::V<I>>, M>(&cell, units, from, to, j, 2 * n) };
+                let (g, z, s, p) = (halves(g), halves(b.z), halves(b.s), halves(b.p));
+                learned.note::<M>(outputs, g.0, &Back { z: z.0, s: s.0, p: p.0, c: b.c.0 });
+                learned.note::<M>(outputs, g.1, &Back { z: z.1, s: s.1, p: p.1, c: b.c.1 });
+                j += 2 * n;
+            }
+            while j < units {
+                // SAFETY: as above.
+                let (g, b) = unsafe { back_units::<T::V<I>, M>(&cell, units, from, to, j, n.min(units - j)) };
+                learned.note::<M>(outputs, g, &b);
                 j += n;
             }
-            // As they were added up: a double's range may have spoilt them, which `reverse` looks for.
-            *row = RowBack {
-                output: ScaledSum { s: fold(sums[0]), e: 0 },
-                cell: ScaledSum { s: fold(sums[1]), e: 0 },
-                delta: ScaledSum { s: fold(sums[2]), e: 0 },
-                largest: largest::<T, _>(top),
-                largest_delta: largest::<T, _>(top_delta),
-                largest_direct: if M::DIRECT { largest::<T, _>(top_direct) } else { 0.0 },
-                shift: 0,
-                direct_shift: 0,
-            };
+            *row = learned.row::<T, M>();
+        }
+    }
+}
+
+/// [`step_units`] in reverse: stores the gradients, and returns them with what came in. `from`: z, s, p and dL/d(new
+/// state), `to`: deltas and the direct path.
+///
+/// # Safety
+/// All are valid for a row of runs of `units` elements, those of `to` for writing, and `j + len <= units`.
+#[inline(always)]
+unsafe fn back_units<V: Vector, M: CellMath>(
+    cell: &M,
+    units: usize,
+    (z, s, p, g): (*const V::Elem, *const V::Elem, *const V::Elem, *const V::Elem),
+    (delta, direct): (*mut V::Elem, *mut V::Elem),
+    j: usize,
+    len: usize,
+) -> (S<V>, Back<V>) {
+    // SAFETY: the caller vouches for all runs.
+    unsafe {
+        let zv = runs::<V, { MAX.0 }>(z, M::COLUMNS, units, j, len);
+        let sv = runs::<V, { MAX.1 }>(s, M::STATES, units, j, len);
+        let pv = runs::<V, { MAX.2 }>(p, M::VECTORS, units, j, len);
+        let gv = runs::<V, { MAX.1 }>(g, M::STATES, units, j, len);
+        let b = cell.back(zv, sv, pv, gv);
+        store(b.z, delta, M::COLUMNS, units, j, len);
+        store(b.p, delta.add(M::COLUMNS * units), M::VECTORS, units, j, len);
+        store(b.s, direct, M::STATES, units, j, len);
+        (gv, b)
+    }
+}
+
+/// The two vectors of each pair. (A closure would be compiled without the path's features.)
+#[inline(always)]
+fn halves<V: Vector, const N: usize>(pairs: [Duo<V>; N]) -> ([V; N], [V; N]) {
+    let mut out = ([V::zero(); N], [V::zero(); N]);
+    let mut i = 0;
+    while i < N {
+        (out.0[i], out.1[i]) = (pairs[i].0, pairs[i].1);
+        i += 1;
+    }
+    out
+}
+
+/// What is learned of a row, lane by lane.
+struct Learned<V: Vector> {
+    /// Sums of squares: of the gradient of the output, of the second state, of the gates' deltas.
+    sums: [V::Wide; 3],
+    top: V,
+    top_delta: V,
+    top_direct: V,
+}
+
+impl<V: Vector> Learned<V> {
+    #[inline(always)]
+    fn new() -> Self {
+        Self { sums: [V::Wide::zero(); 3], top: V::zero(), top_delta: V::zero(), top_direct: V::zero() }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, which: usize, x: V) {
+        let w = x.widen();
+        let mut h = 0;
+        while h < if V::LANES == 16 { 2 } else { 1 } {
+            self.sums[which] = w[h].fma(w[h], self.sums[which]);
+            h += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn note<M: CellMath>(&mut self, outputs: usize, g: S<V>, b: &Back<V>) {
+        let mut i = 0;
+        while i < M::STATES {
+            let of_output = i < outputs;
+            self.add(usize::from(!of_output), if of_output { g[i] } else { b.c });
+            self.top = g[i].abs().max(self.top);
+            if M::DIRECT {
+                self.top_direct = b.s[i].abs().max(self.top_direct);
+            }
+            i += 1;
+        }
+        i = 0;
+        while i < M::COLUMNS {
+            if i < gate_columns::<M>() {
+                self.add(2, b.z[i]);
+            }
+            self.top_delta = b.z[i].abs().max(self.top_delta);
+            i += 1;
+        }
+        i = 0;
+        while i < M::VECTORS {
+            self.top_delta = b.p[i].abs().max(self.top_delta);
+            i += 1;
+        }
+    }
+
+    /// Sums as they were added up: a double's range may have spoilt them, which `reverse` looks for.
+    #[inline(always)]
+    fn row<T: Real, M: CellMath>(self) -> RowBack
+    where
+        V: Vector<Elem = T>,
+    {
+        let [output, cell, delta] = self.sums;
+        RowBack {
+            output: ScaledSum { s: fold(output), e: 0 },
+            cell: ScaledSum { s: fold(cell), e: 0 },
+            delta: ScaledSum { s: fold(delta), e: 0 },
+            largest: largest::<T, _>(self.top),
+            largest_delta: largest::<T, _>(self.top_delta),
+            largest_direct: if M::DIRECT { largest::<T, _>(self.top_direct) } else { 0.0 },
+            shift: 0,
+            direct_shift: 0,
         }
     }
 }
