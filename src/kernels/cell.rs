@@ -342,6 +342,8 @@ fn faint_row<T: Real, M: CellMath>(
         *d = T::from_f64(crate::num::scaled::mul_pow2(x, -k));
     }
     row.largest_delta = crate::num::scaled::mul_pow2(top, -k);
-    row.delta = squares_of(-1.0, &delta[..gate_columns::<M>() * units]);
+    if !row.delta.s.is_nan() {
+        row.delta = squares_of(-1.0, &delta[..gate_columns::<M>() * units]);
+    }
     k
 }

@@ -137,6 +137,11 @@ pub trait Vector: Copy {
     fn with_sign_of(self, s: Self) -> Self {
         self.or(s.and(Self::splat_bits(1 << (if Self::Elem::MANTISSA_BITS == 23 { 31 } else { 63 }))))
     }
+    /// `self`, but NaN where `x` is: what a comparison chose for it is not known of a NaN.
+    #[inline(always)]
+    fn unless_nan(self, x: Self) -> Self {
+        Self::select(x.is_nan(), x, self)
+    }
     /// All lanes equal to `x` rounded to the lane type.
     #[inline(always)]
     fn c(x: f64) -> Self {
