@@ -11,6 +11,7 @@ mod duo;
 mod scalar;
 
 use super::real::Real;
+use super::setting;
 use std::sync::OnceLock;
 
 #[cfg(target_arch = "x86_64")]
@@ -174,6 +175,9 @@ pub enum Path {
 }
 
 impl Path {
+    /// All of them, plainest first.
+    pub const ALL: [Path; 3] = [Path::Scalar, Path::Avx2, Path::Avx512];
+
     /// The name that `VGCORE_ISA` takes.
     pub fn name(self) -> &'static str {
         match self {
@@ -204,13 +208,13 @@ pub fn available() -> Vec<Path> {
     v
 }
 
-/// The path in use: the widest available, or the one `VGCORE_ISA` names if the processor has it.
+/// The path in use: the one that `VGCORE_ISA` names, else the widest available. A name that means nothing here has been
+/// refused by [`setting::check`], where the library is entered.
 pub fn path() -> Path {
     static PATH: OnceLock<Path> = OnceLock::new();
     *PATH.get_or_init(|| {
         let have = available();
-        let asked = std::env::var("VGCORE_ISA").unwrap_or_default();
-        have.iter().copied().find(|p| p.name() == asked).unwrap_or(have[have.len() - 1])
+        setting::path().ok().flatten().unwrap_or(have[have.len() - 1])
     })
 }
 
