@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -243,6 +246,35 @@ def test_a_budget_below_the_leanest_plan_is_refused() -> None:
     x = np.ones((64, 64), np.float32)
     with refused(vg.MemoryBudgetError, "memory_budget"):
         net.probe(x, cotangent=x, stats="norms", memory_budget=150_000)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the address space is limited as on Linux")
+@pytest.mark.parametrize(
+    ("work", "limit"),
+    [
+        # A result of 149 GiB; a budget that allows it does not make it fit.
+        ("vg.Network(1, [vg.Dense(200_000)]).forward(np.zeros((200_000, 1), 'f4'))", 6 * 2**30),
+        # Figures of 10,000,000 units.
+        ("deep.probe(z, cotangent=z, memory_budget='1TB')", 4 * 2**30),
+        ("deep.probe(z, cotangent=z, memory_budget='1TB')", 2 * 2**30),
+        ("deep.probe(z, cotangent=z, stats='norms', memory_budget='1TB')", 2**30),
+    ],
+)
+def test_memory_that_the_system_refuses_is_an_error_not_an_abort(work: str, limit: int) -> None:
+    code = f"""
+import resource
+import numpy as np, vgcore as vg
+z = np.zeros((1, 4), "f4")
+deep = vg.Network(4, [vg.Repeat(vg.Dense(4), 10**7, tied=True)])
+resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}))
+try:
+    {work}
+except vg.MemoryBudgetError as error:
+    print(error)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert re.match(r"(the system refused \d[^;]* for|.* needs about) .*; lower ", run.stdout), run.stdout
 
 
 def test_memory_errors_are_memory_errors() -> None:
