@@ -84,7 +84,7 @@ def test_edges(name: str, dtype: type) -> None:
     """NaN in, NaN out; infinities and the largest numbers give limits, not NaN by accident."""
     nan = np.array([np.nan], dtype)
     assert np.isnan(vg.activations.value(name, nan)).all()
-    # The identity alone has a slope that does not depend on x; which piece of another holds a NaN nobody knows.
+    # The identity alone has a slope that does not depend on x; of others no piece holds NaN.
     straight = name == "identity"
     assert np.isnan(vg.activations.derivative(name, nan)).all() != straight
     assert np.isnan(vg.activations.scaled_derivative(name, nan)[0]).all() != straight

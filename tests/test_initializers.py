@@ -212,13 +212,14 @@ def test_a_network_draws_what_the_catalogue_draws(name: str, seed: int) -> None:
 )
 def test_values_beyond_the_type_are_refused(init: Any, got: str, stored: bool) -> None:
     said = (
-        r"parameter hidden\.weight: expected initial values that float32 holds \(up to 3\.4e38 in magnitude\), "
+        r"parameter hidden\.weight: expected initial values that float32 holds "
+        r"\(up to 3\.4e38 in magnitude\), "
         rf'got ({got}); choose smaller parameters, or dtype="float64"$'
     )
     with pytest.raises(vg.ArgumentError, match=said):
         vg.mlp(5, 64, init=init, rng=0, stored=stored)
     assert np.isfinite(vg.mlp(5, 64, init=init, rng=0, dtype="float64").parameters()["hidden.weight"]).all()
-    with pytest.raises(vg.ArgumentError, match="^expected initial values that float32 holds"):
+    with pytest.raises(vg.ArgumentError, match=r"^expected initial values that float32 holds"):
         init.sample((8, 8), dtype="float32", rng=0)
 
 
@@ -236,7 +237,9 @@ def test_values_beyond_the_type_are_refused_wherever_they_start() -> None:
         vg.mlp(3, 64, init=vg.initializers.normal(std=1.7e308), dtype="float64", rng=0)
 
 
-@pytest.mark.parametrize("name", ["lecun_normal", "lecun_uniform", "he_normal", "he_uniform", "glorot_normal"])
+@pytest.mark.parametrize(
+    "name", ["lecun_normal", "lecun_uniform", "he_normal", "he_uniform", "glorot_normal"]
+)
 def test_gain_is_a_factor_of_every_entry(name: str) -> None:
     plain, twice = sample(name, (30, 20)), sample(name, (30, 20), gain=2.0)
     np.testing.assert_array_equal(twice, 2 * plain)

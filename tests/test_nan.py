@@ -1,5 +1,5 @@
-"""Tests of NaN that arises on the way: it goes through every activation, forward and back, and is counted as what it
-is, never as a dead unit or a zero."""
+"""Tests of NaN that arises on the way: it goes through every activation, forward and back, and is counted
+as what it is, never as a dead unit or a zero."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_forward_pass_that_explodes_is_not_called_dead(name: str) -> None:
 
 @pytest.mark.parametrize("name", vg.activations.names())
 def test_every_place_where_a_gradient_is_looked_at_sees_nan(name: str) -> None:
-    """A row that leaves the range among others that do not: the sums over rows and the counts say the same."""
+    """A row that leaves the range among others that do not: sums over rows and counts say the same."""
     net = vg.mlp(4, 32, activation=name, rng=0)
     assert net.probe(X, cotangent=X).share_nonfinite.max() == 0.0
     x = X.copy()
