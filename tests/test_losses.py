@@ -113,7 +113,7 @@ def test_label_smoothing_and_probabilities_agree() -> None:
 def test_names_of_pytorchs_classes(alias: str, name: str) -> None:
     assert vg.losses.describe(alias).name == name
     assert alias in vg.losses.describe(name).aliases
-    net, z = identity(3, "float64"), np.random.default_rng(0).uniform(size=(2, 3))
+    net, z = identity(3, "float64"), np.random.default_rng(0).dirichlet(np.ones(3), size=2)
     assert net.loss(z, z, loss=alias) == net.loss(z, z, loss=name)
 
 

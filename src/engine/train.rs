@@ -365,8 +365,11 @@ fn along_time<T: Real>(net: &Network<T>, step: u64, s: &Stepper<'_, T>) -> Look 
     look
 }
 
-/// What the entries of a look belong to: names, steps and kinds, as in the figures of a pass; kind 255 is a parameter.
-pub fn units<T: Real>(net: &Network<T>) -> Result<(Vec<String>, Vec<i64>, Vec<u8>), Error> {
+/// Names, steps and kinds, as in the figures of a pass; kind 255 is a parameter.
+pub type Units = (Vec<String>, Vec<i64>, Vec<u8>);
+
+/// What the entries of a look belong to.
+pub fn units<T: Real>(net: &Network<T>) -> Result<Units, Error> {
     let Some(p) = net.program() else {
         let names: Vec<_> = net.tensors().filter(|t| learns(t)).map(|t| t.name.clone()).collect();
         let n = names.len();
