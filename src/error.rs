@@ -42,6 +42,17 @@ pub enum Error {
         /// Limit in bytes.
         limit: u64,
     },
+    /// Memory that the system did not give, whatever was allowed.
+    #[error(
+        "the system refused {} for {what}; lower depth, length, width or batch, or let the process have more memory",
+        size(*bytes)
+    )]
+    Refused {
+        /// For what.
+        what: String,
+        /// Bytes that were asked for.
+        bytes: u64,
+    },
     /// What is wanted is in use by the very thread that wants it.
     #[error("{0}")]
     Busy(String),
@@ -64,6 +75,23 @@ fn size(bytes: u64) -> String {
 
 impl From<crate::num::aligned::NoMemory> for Error {
     fn from(e: crate::num::aligned::NoMemory) -> Self {
-        Error::Memory { what: "a buffer".into(), need: e.0 as u64, limit: 0 }
+        Error::Refused { what: "a buffer".into(), bytes: e.0 as u64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_by_the_system_is_not_one_by_the_budget() {
+        let refused = Error::from(crate::num::aligned::NoMemory(160_000_000_000));
+        let want = "the system refused 149.0 GiB for a buffer; lower depth, length, width or batch, or let the process \
+                    have more memory";
+        assert_eq!(refused.to_string(), want);
+        let budget = Error::Memory { what: "a pass".into(), need: 2048, limit: 1000 };
+        let want = "a pass needs about 2.0 KiB, but 1000 B are allowed; lower depth, length, width or batch, or raise \
+                    memory_budget";
+        assert_eq!(budget.to_string(), want);
     }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -291,6 +292,36 @@ def test_a_limit_of_the_address_space_is_a_limit_of_the_memory() -> None:
     done = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, check=True)
     assert "through 10,000,000 units needs about 9.5 GiB, but " in done.stdout
     assert "are available" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the address space is limited as on Linux")
+@pytest.mark.parametrize(
+    ("work", "limit"),
+    [
+        # A result of 149 GiB; a budget that allows it does not make it fit.
+        ("vg.Network(1, [vg.Dense(200_000)]).forward(np.zeros((200_000, 1), 'f4'))", 6 * 2**30),
+        # Lists of 10,000,000 units, the first ones and those that come after the forward pass.
+        ("deep(10**7).probe(z, cotangent=z, memory_budget='1TB')", 2**30),
+        ("deep(10**6).probe(z, cotangent=z, memory_budget='1TB')", 800 * 2**20),
+    ],
+)
+def test_memory_that_the_system_refuses_is_an_error_not_an_abort(work: str, limit: int) -> None:
+    code = f"""
+import resource
+import numpy as np, vgcore as vg
+z = np.zeros((1, 4), "f4")
+def deep(n):
+    return vg.Network(4, [vg.Repeat(vg.Dense(4), n, tied=True)])
+vg.set_num_threads(1)
+resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}))
+try:
+    {work}
+except vg.MemoryBudgetError as error:
+    print(error)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert re.match(r"(the system refused \d[^;]* for|.* needs about) .*; lower ", run.stdout), run.stdout
 
 
 def test_memory_errors_are_memory_errors() -> None:

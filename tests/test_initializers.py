@@ -197,6 +197,58 @@ def test_a_network_draws_what_the_catalogue_draws(name: str, seed: int) -> None:
     assert all(again[key].tobytes() == value.tobytes() for key, value in parameters.items())
 
 
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize(
+    ("init", "got"),
+    [
+        (vg.initializers.constant(value=1e300), "inf"),
+        (vg.initializers.constant(value=-1e39), "-inf"),
+        (vg.initializers.normal(std=1e39), "-?inf"),
+        (vg.initializers.uniform(low=-1e39, high=1e39), "-?inf|NaN"),
+        (vg.initializers.orthogonal(gain=1e40), "-?inf"),
+        (vg.initializers.mean_field(sigma_w2=1e300), "-?inf"),
+        (vg.initializers.he_normal(gain=1e300), "-?inf"),
+    ],
+)
+def test_values_beyond_the_type_are_refused(init: Any, got: str, stored: bool) -> None:
+    said = (
+        r"parameter hidden\.weight: expected initial values that float32 holds "
+        r"\(up to 3\.4e38 in magnitude\), "
+        rf'got ({got}); choose smaller parameters, or dtype="float64"$'
+    )
+    with pytest.raises(vg.ArgumentError, match=said):
+        vg.mlp(5, 64, init=init, rng=0, stored=stored)
+    assert np.isfinite(vg.mlp(5, 64, init=init, rng=0, dtype="float64").parameters()["hidden.weight"]).all()
+    with pytest.raises(vg.ArgumentError, match=r"^expected initial values that float32 holds"):
+        init.sample((8, 8), dtype="float32", rng=0)
+
+
+def test_values_beyond_the_type_are_refused_wherever_they_start() -> None:
+    with pytest.raises(vg.ArgumentError, match=r"parameter hidden\.weight: .* got -?inf"):
+        vg.mlp(3, 4, sigma_w2=1e300, rng=0)
+    # The values fit, their rows' norms do not.
+    std = vg.initializers.constant(value=3e38)
+    with pytest.raises(vg.ArgumentError, match=r"parameter v\.weight_g: .* float32 holds .* got inf"):
+        vg.Network(64, [vg.Dense(4, init=std, parametrization="weight_norm", name="v")], rng=0)
+    with pytest.raises(vg.ArgumentError, match=r"parameter .*bias_ih_l0: .* float32 holds .* got inf"):
+        vg.rnn("lstm", 4, in_features=2, forget_bias=1e300, rng=0)
+    said = r"float64 holds \(up to 1\.8e308 in magnitude\), got -?inf; choose smaller parameters$"
+    with pytest.raises(vg.ArgumentError, match=said):
+        vg.mlp(3, 64, init=vg.initializers.normal(std=1.7e308), dtype="float64", rng=0)
+
+
+@pytest.mark.parametrize(
+    "name", ["lecun_normal", "lecun_uniform", "he_normal", "he_uniform", "glorot_normal"]
+)
+def test_gain_is_a_factor_of_every_entry(name: str) -> None:
+    plain, twice = sample(name, (30, 20)), sample(name, (30, 20), gain=2.0)
+    np.testing.assert_array_equal(twice, 2 * plain)
+    np.testing.assert_array_equal(sample(name, (30, 20), gain=1.0), plain)
+    init = getattr(vg.initializers, name)
+    law, wide = (vg.theory.weight_law(init(gain=gain), 30, 20) for gain in (1.0, 2.0))
+    assert wide.variance == 4 * law.variance
+
+
 def test_explicit_arrays() -> None:
     rng = np.random.default_rng(0)
     one, many = rng.normal(size=(3, 3)), rng.normal(size=(5, 3, 3))

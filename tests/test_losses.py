@@ -101,6 +101,22 @@ def test_label_smoothing_and_probabilities_agree() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        ("CrossEntropyLoss", "cross_entropy"),
+        ("MSELoss", "mse"),
+        ("BCEWithLogitsLoss", "bce_with_logits"),
+        ("SmoothL1Loss", "smooth_l1"),
+    ],
+)
+def test_names_of_pytorchs_classes(alias: str, name: str) -> None:
+    assert vg.losses.describe(alias).name == name
+    assert alias in vg.losses.describe(name).aliases
+    net, z = identity(3, "float64"), np.random.default_rng(0).dirichlet(np.ones(3), size=2)
+    assert net.loss(z, z, loss=alias) == net.loss(z, z, loss=name)
+
+
 def test_bad_targets_are_typed_errors() -> None:
     net, z = identity(3, "float64"), np.zeros((2, 3))
     with pytest.raises(vg.LabelError, match="3"):

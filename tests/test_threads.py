@@ -79,6 +79,52 @@ def test_bad_thread_counts_are_typed_errors(bad: Any) -> None:
         vg.set_num_threads(bad)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        (
+            "VGCORE_NUM_THREADS",
+            "abc",
+            'expected an integer from 1 to 1024, got "abc"; correct it, or leave it out',
+        ),
+        ("VGCORE_NUM_THREADS", "0", 'expected an integer from 1 to 1024, got "0"'),
+        ("VGCORE_NUM_THREADS", "-1", 'expected an integer from 1 to 1024, got "-1"'),
+        ("VGCORE_NUM_THREADS", "99999", 'expected an integer from 1 to 1024, got "99999"'),
+        (
+            "VGCORE_ISA",
+            "avx9",
+            'expected one of "scalar", "avx2", "avx512", got "avx9"; correct it, or leave it out',
+        ),
+        ("VGCORE_ISA", "neon", 'expected one of "scalar", "avx2", "avx512", got "neon"'),
+    ],
+)
+def test_settings_of_the_environment_that_mean_nothing_are_refused(
+    variable: str, value: str, said: str
+) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", "import vgcore"],
+        env=os.environ | {variable: value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert f"vgcore.errors.ArgumentError: {variable}: {said}" in run.stderr
+
+
+def test_settings_of_the_environment_are_read_generously() -> None:
+    code = "import vgcore as vg; print(vg.config()['isa'], vg.get_num_threads())"
+    plain = {k: v for k, v in os.environ.items() if k not in ("VGCORE_ISA", "VGCORE_NUM_THREADS")}
+
+    def answer(**env: str) -> str:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env=plain | env, capture_output=True, text=True, check=True).stdout
+
+    assert answer(VGCORE_ISA=" Scalar", VGCORE_NUM_THREADS=" 2 ") == "scalar 2\n"
+    assert answer(VGCORE_ISA="SCALAR", VGCORE_NUM_THREADS="1024") == "scalar 1024\n"
+    assert answer(VGCORE_ISA="", VGCORE_NUM_THREADS="") == answer()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child_works() -> None:
     """The pool's threads do not exist in the child; it must start its own, and get the same bits."""

@@ -156,6 +156,34 @@ def test_a_rate_of_zero_is_no_step_however_large_the_gradient() -> None:
     assert net.probe(x, y, loss="mse", lr=0.0).unchanged_share.min() == 1.0
 
 
+@pytest.mark.parametrize(("dtype", "lr"), [("float32", 1e39), ("float32", 1e300), ("float64", 1.7e308)])
+def test_a_rate_beyond_the_type_moves_nothing_where_the_gradient_is_zero(dtype: str, lr: float) -> None:
+    net = vg.mlp(4, 5, in_features=3, out_features=1, activation="relu", dtype=dtype, rng=0)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 3)).astype(dtype), rng.normal(size=(2, 1)).astype(dtype)
+    before, g = net.parameters(), net.gradients(x, y, loss="mse")
+    share = net.probe(x, y, loss="mse", lr=lr).unchanged_share
+    layers = [g["input.weight"], *np.asarray(g["hidden.weight"]), g["output.weight"]]
+    zeros = [float(np.mean(np.asarray(layer) == 0)) for layer in layers]
+    assert share.tolist() == pytest.approx(zeros)
+    assert max(zeros) > 0.0
+    net.step(x, y, loss="mse", lr=lr)
+    for key, after in net.parameters().items():
+        still = np.asarray(g[key]) == 0
+        np.testing.assert_array_equal(after[still], before[key][still])
+        assert (np.abs(after[~still]) > 1e30).all()
+
+
+@pytest.mark.parametrize("name", vg.optimizers.names())
+def test_no_optimizer_makes_nan_of_a_rate_beyond_the_type(name: str) -> None:
+    net = vg.Network(4, [vg.Dense(4)], rng=0)
+    before, zeros = net.parameters(), np.zeros((8, 4), np.float32)
+    options = {"weight_decay": 0.0} if name == "adamw" else {}
+    rule = getattr(vg.optimizers, name)(lr=1e300, **options)
+    net.fit(zeros, zeros, epochs=2, batch_size=4, loss="mse", optimizer=rule)
+    assert all((v == before[k]).all() for k, v in net.parameters().items())
+
+
 NAMES = list(vg.optimizers.names())
 
 

@@ -265,14 +265,6 @@ _LINEAR = ("gain", "std", "mean", "low", "high", "value", "noise")
 _SQUARE = ("scale", "sigma_w2")
 #: Those that find their size out from the activation where it is 0.
 _FOUND_OUT: Mapping[str, str] = {"edge_of_chaos": "sigma_w2", "looks_linear": "gain"}
-#: Initializers without one: the variance_scaling that draws by the same law, apart from he's.
-_SAME_LAW: Mapping[str, tuple[float, str]] = {
-    "lecun_normal": (1.0, "normal"),
-    "lecun_uniform": (1.0, "uniform"),
-    "he_normal": (2.0, "normal"),
-    "he_uniform": (2.0, "uniform"),
-    "standard": (1.0 / 3.0, "uniform"),
-}
 
 
 def scaled_init(init: AnyInitializer, factor: float) -> AnyInitializer:
@@ -299,17 +291,8 @@ def scaled_init(init: AnyInitializer, factor: float) -> AnyInitializer:
         )
     if init.name == "ones":
         return Initializer("constant", {"value": factor})
-    if init.name in _SAME_LAW:
-        scale, distribution = _SAME_LAW[init.name]
-        slope = float(params.get("negative_slope", 0.0))
-        return Initializer(
-            "variance_scaling",
-            {
-                "scale": scale / (1.0 + slope * slope) * factor * factor,
-                "mode": params.get("mode", "fan_in"),
-                "distribution": distribution,
-            },
-        )
+    if init.name == "standard":  # has no size of its own; this draws by the same law
+        return Initializer("lecun_uniform", {"gain": factor / math.sqrt(3.0)})
     found = {key: params[key] * factor for key in _LINEAR if key in params}
     found |= {key: params[key] * factor * factor for key in _SQUARE if key in params}
     if init.name == "truncated_normal":  # its bounds are absolute

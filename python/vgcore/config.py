@@ -52,8 +52,8 @@ def get_num_threads() -> int:
 def config() -> dict[str, Any]:
     """Return versions, instruction path and threads: what a bug report or a result's provenance needs.
 
-    Keys: ``version``, ``isa`` (path in use: "avx512", "avx2" or "scalar"; ``VGCORE_ISA`` forces one),
-    ``isa_available``, ``num_threads``, ``numpy``, ``python``, ``platform``.
+    Keys: ``version``, ``isa`` (path in use: "avx512", "avx2" or "scalar"; ``VGCORE_ISA`` forces one that the
+    processor has), ``isa_available``, ``num_threads``, ``numpy``, ``python``, ``platform``.
 
     Example:
         >>> import vgcore as vg

@@ -60,7 +60,7 @@ class ArgumentError(VgcoreError, ValueError):
 
 
 class MemoryBudgetError(VgcoreError, MemoryError):
-    """A network or a pass would not fit in memory; raised before anything is allocated."""
+    """A network or a pass does not fit in memory: by an estimate beforehand, or the system refuses."""
 
 
 class BusyError(VgcoreError, RuntimeError):

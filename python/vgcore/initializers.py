@@ -49,7 +49,7 @@ class Initializer:
         if (
             self.params
         ):  # the compiled module knows the ranges: a wrong value is said here, not at the first draw
-            _core.initialize(entry.name, checked, 1, 1, "float32", 0, 0, 0)
+            _core.initialize(entry.name, checked, 1, 1, "float64", 0, 0, 0)
 
     def __hash__(self) -> int:
         """Hash by value, so that equal initializers are one dictionary key."""

@@ -88,11 +88,11 @@ fn plans<T: Real>(
         let (plan, bytes) = match s {
             Stage::Feed(p) if backward => {
                 let plan = Plan::new(p, n, element, Some(left))
-                    .or_else(|e| if budget.is_some() { Err(e) } else { Ok(Plan::leanest(p, n, element)) })?;
+                    .or_else(|e| if budget.is_some() { Err(e) } else { Plan::leanest(p, n, element) })?;
                 let bytes = plan.bytes;
                 (Planned::Feed(plan), bytes)
             }
-            Stage::Feed(p) => (Planned::Feed(Plan::leanest(p, n, element)), 0),
+            Stage::Feed(p) => (Planned::Feed(Plan::leanest(p, n, element)?), 0),
             Stage::Recurrent(r) => {
                 let limit = if backward { left } else { 0 };
                 let plan = TimePlan::new(r, batch, steps, element, limit, backward && budget.is_some())?;
@@ -135,7 +135,7 @@ pub fn plan_text<T: Real>(
     let backward = mode.goes_back();
     match net.program() {
         Some(p) if backward => Ok(Plan::new(p, batch, size_of::<T>(), budget)?.describe()),
-        Some(p) => Ok(Plan::leanest(p, batch, size_of::<T>()).describe()),
+        Some(p) => Ok(Plan::leanest(p, batch, size_of::<T>())?.describe()),
         None => Ok(describe(net, &plans(net, batch, steps, budget, backward)?).0),
     }
 }

@@ -200,7 +200,7 @@ impl<'a, T: Real> Feed<'a, T> {
                 kept.push(keep.then(|| room(p, i)).transpose()?);
             }
         }
-        let mut stats = Stats::new(p.units, wanted.level);
+        let mut stats = Stats::new(p.units, wanted.level)?;
         let chunks = self.tape.chunks();
         for (i, s) in plan.segments.iter().enumerate().rev() {
             {

@@ -3,13 +3,14 @@
 use super::derived;
 use super::guarded::Guarded;
 use super::pass::Spare;
-use super::program::{Program, Tensor, compile};
+use super::program::{Origin, Program, Tensor, compile};
 use super::recurrent::{Recurrent, TimeSpare};
 use crate::error::Error;
-use crate::num::aligned::Buffer;
+use crate::num::aligned::{Buffer, NoMemory, filled};
 use crate::num::pool;
 use crate::num::real::Real;
 use crate::num::rng::Key;
+use crate::parts::init::{InitError, check_range};
 use crate::parts::layer::Layer;
 use std::sync::{Mutex, PoisonError};
 
@@ -67,31 +68,44 @@ impl<T: Real> Network<T> {
         let mut params = Vec::with_capacity(tensors.len());
         for t in &tensors {
             let len = if stored || !t.makes_again() { t.copies.saturating_mul(t.len()) } else { 0 };
-            let b = Buffer::zeroed(len).map_err(|e| Error::Memory {
-                what: format!("parameter {}", t.name),
-                need: e.0 as u64,
-                limit: 0,
-            })?;
-            params.push(b);
+            let refused = |e: NoMemory| Error::Refused { what: format!("parameter {}", t.name), bytes: e.0 as u64 };
+            params.push(Buffer::zeroed(len).map_err(refused)?);
         }
         for (t, b) in tensors.into_iter().zip(&mut params) {
-            if t.is_empty() || b.is_empty() {
+            if t.is_empty() {
+                continue;
+            }
+            let refused = |e: InitError| Error::Argument(format!("parameter {}: {e}", t.name));
+            let draw = |copy: &mut [T], layer: usize| {
+                let key = Key { seed, tensor: t.key, layer: layer as u32 };
+                t.init.fill(copy, t.rows, t.cols, t.fans.0, t.fans.1, key)?;
+                check_range(copy)
+            };
+            if b.is_empty() {
+                // What is not kept has one law for all its copies: the first tells whether the type holds them.
+                if matches!(t.origin, Origin::Drawn) {
+                    draw(&mut filled(T::ZERO, t.len())?, 0).map_err(refused)?;
+                }
                 continue;
             }
             // Copies small enough to cost less than handing them out go to a task together.
             let group = (16_384 / t.len()).max(1);
-            let failed = Mutex::new(None);
+            let failed: Mutex<Option<(usize, InitError)>> = Mutex::new(None);
             let chunks: Vec<_> = b.chunks_mut(group * t.len()).enumerate().collect();
             pool::each_owned(pool::num_threads(), chunks, &|_, (g, chunk)| {
                 for (i, copy) in chunk.chunks_mut(t.len()).enumerate() {
-                    let key = Key { seed, tensor: t.key, layer: (g * group + i) as u32 };
-                    if let Err(e) = t.init.fill(copy, t.rows, t.cols, t.fans.0, t.fans.1, key) {
-                        *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+                    let layer = g * group + i;
+                    if let Err(e) = draw(copy, layer) {
+                        let mut first = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                        // The same error whichever thread comes first.
+                        if first.as_ref().is_none_or(|f| layer < f.0) {
+                            *first = Some((layer, e));
+                        }
                     }
                 }
             });
-            if let Some(e) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-                return Err(Error::Argument(format!("parameter {}: {e}", t.name)));
+            if let Some((_, e)) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                return Err(refused(e));
             }
         }
         let mut at = 0;
@@ -110,7 +124,20 @@ impl<T: Real> Network<T> {
             time_spare: TimeSpare::default(),
         };
         net.restart()?;
+        net.check_made()?;
         Ok(net)
+    }
+
+    /// Refuses what other values led to, or a cell set, and the type does not hold.
+    fn check_made(&self) -> Result<(), Error> {
+        let params = self.params.read()?;
+        let timed = self.stages.iter().flat_map(|s| s.tensors().iter().map(|_| matches!(s, Stage::Recurrent(_))));
+        for ((t, b), timed) in self.tensors().zip(params.iter()).zip(timed) {
+            if timed || !matches!(t.origin, Origin::Drawn) {
+                check_range(b).map_err(|e| Error::Argument(format!("parameter {}: {e}", t.name)))?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts the vectors of parametrized weights where their matrices say they start.

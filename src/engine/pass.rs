@@ -10,6 +10,7 @@ use super::tape::Tape;
 use super::update::Stepper;
 use super::weights::{Params, ScaledGradient};
 use crate::error::Error;
+use crate::num::aligned::filled;
 use crate::num::real::Real;
 use crate::parts::loss::{Loss, Target, TargetRow};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -204,7 +205,7 @@ impl<T: Real> Network<T> {
         let plan = if backward {
             Plan::new(p, r.batch, size_of::<T>(), r.budget)?
         } else {
-            Plan::leanest(p, r.batch, size_of::<T>())
+            Plan::leanest(p, r.batch, size_of::<T>())?
         };
         let stop = Stop::new(r.poll);
         let full = r.level == Level::Full && backward;
@@ -255,7 +256,8 @@ impl<T: Real> Network<T> {
         let mut feed = Feed::new(p, plan, tape, r.x, wanted, stop)?;
         let rows = feed.rows();
         let out_width = if r.mode == Mode::Forward { p.out_features } else { 0 };
-        let (mut losses, mut output) = (vec![(0.0f64, false); r.batch], vec![T::ZERO; r.batch * out_width]);
+        let (mut losses, mut output) =
+            (filled((0.0f64, false), r.batch)?, filled(T::ZERO, r.batch.saturating_mul(out_width))?);
         let items = cut(&mut losses, &rows, 1).into_iter().zip(cut(&mut output, &rows, out_width)).collect();
         feed.forward(params.get(), items, &|scene, w, z, (losses, output): (&mut [(f64, bool)], &mut [T])| {
             output.copy_from_slice(&z[..output.len()]);

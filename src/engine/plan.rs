@@ -4,6 +4,7 @@
 use super::norm::MOMENTS;
 use super::program::{Block, Program};
 use crate::error::Error;
+use crate::num::aligned::{push, reserved};
 use crate::num::pool;
 
 /// Iterations `from..to` of one block.
@@ -51,11 +52,11 @@ impl Plan {
     pub fn new(p: &Program, batch: usize, element: usize, budget: Option<u64>) -> Result<Self, Error> {
         let limit = budget.unwrap_or(DEFAULT_BUDGET);
         let sizes = Sizes { batch: batch as u64, element: element as u64 };
-        let keep = sizes.plan(p, CACHE, true);
+        let keep = sizes.plan(p, CACHE, true)?;
         if keep.bytes <= limit {
             return Ok(keep);
         }
-        let best = Self::leanest(p, batch, element);
+        let best = Self::leanest(p, batch, element)?;
         if best.bytes > limit && budget.is_some() {
             return Err(Error::Memory { what: format!("a pass over {batch} samples"), need: best.bytes, limit });
         }
@@ -63,22 +64,22 @@ impl Plan {
     }
 
     /// The plan that needs least memory, whatever it is.
-    pub fn leanest(p: &Program, batch: usize, element: usize) -> Self {
+    pub fn leanest(p: &Program, batch: usize, element: usize) -> Result<Self, Error> {
         let sizes = Sizes { batch: batch as u64, element: element as u64 };
-        let mut best = sizes.plan(p, CACHE, false);
+        let mut best = sizes.plan(p, CACHE, false)?;
         let mut target = CACHE / 64;
         while target <= best.bytes.max(CACHE) {
-            let plan = sizes.plan(p, target, false);
+            let plan = sizes.plan(p, target, false)?;
             if plan.bytes < best.bytes {
                 best = plan;
             }
             target *= 2;
         }
-        best
+        Ok(best)
     }
 
     /// A plan that keeps everything and stops after each iteration.
-    pub fn by_step(p: &Program, batch: usize, element: usize) -> Self {
+    pub fn by_step(p: &Program, batch: usize, element: usize) -> Result<Self, Error> {
         Sizes { batch: batch as u64, element: element as u64 }.plan(p, 1, true)
     }
 
@@ -121,7 +122,7 @@ impl Sizes {
         each.saturating_mul(parts).saturating_mul(b.times as u64)
     }
 
-    fn plan(&self, p: &Program, target: u64, keep: bool) -> Plan {
+    fn plan(&self, p: &Program, target: u64, keep: bool) -> Result<Plan, Error> {
         let mut segments: Vec<Segment> = Vec::new();
         let mut filled = u64::MAX;
         for (i, b) in p.blocks.iter().enumerate() {
@@ -130,13 +131,13 @@ impl Sizes {
             let mut from = 0;
             while from < b.times {
                 if filled.saturating_add(cost) > target {
-                    segments.push(Segment { pieces: Vec::new(), width: b.widths.0 });
+                    push(&mut segments, Segment { pieces: reserved(1)?, width: b.widths.0 })?;
                     filled = 0;
                 }
                 let room = ((target - filled.min(target)) / cost).max(1);
                 let to = b.times.min(from.saturating_add(usize::try_from(room).unwrap_or(usize::MAX)));
                 if let Some(s) = segments.last_mut() {
-                    s.pieces.push(Piece { block: i, from, to });
+                    push(&mut s.pieces, Piece { block: i, from, to })?;
                 }
                 filled = filled.saturating_add(cost.saturating_mul((to - from) as u64));
                 from = to;
@@ -149,7 +150,7 @@ impl Sizes {
             bytes = bytes.saturating_add(self.tape(b).saturating_mul(kept));
             bytes = bytes.saturating_add(self.delta(b).saturating_mul(longest)).saturating_add(self.moments(b));
         }
-        Plan { segments, keep, bytes, batch: self.batch as usize }
+        Ok(Plan { segments, keep, bytes, batch: self.batch as usize })
     }
 }
 

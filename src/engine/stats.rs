@@ -3,8 +3,10 @@
 use super::op::{Kind, Op};
 use super::sweep::Level;
 use super::tape::{ChunkForward, ChunkGradient};
+use crate::error::Error;
 use crate::kernels::gradient::GradientSums;
 use crate::kernels::magnitudes::Magnitudes;
+use crate::num::aligned::{NoMemory, filled};
 use crate::num::scaled::{ScaledSum, log2_scaled};
 
 /// Bins of the exponent histogram.
@@ -122,55 +124,55 @@ impl UnitGradient {
 
 impl Stats {
     /// Room for `units` units.
-    pub fn new(units: usize, level: Level) -> Self {
+    pub fn new(units: usize, level: Level) -> Result<Self, Error> {
         if level == Level::None {
-            return Self::default();
+            return Ok(Self::default());
         }
-        let nan = || vec![f64::NAN; units];
-        let int = |k: usize| vec![0i64; units * k];
-        let full = (level == Level::Full).then(|| {
-            Box::new(FullStats {
-                grad_spread: nan(),
-                grad_zero_samples: int(1),
-                delta_log2_max: nan(),
-                delta_log2_mean_abs: nan(),
-                delta_count: int(1),
-                delta_zero: int(1),
-                delta_nan: int(1),
-                delta_inf: int(1),
-                delta_flush: int(6),
-                delta_subnormal: int(6),
-                delta_overflow: int(6),
-                delta_hist: int(BINS),
-                delta_hist_top: int(1),
-                weight_grad_log2_max: nan(),
-                weight_grad_log2_mean_abs: nan(),
-                weight_grad_count: int(1),
-                weight_grad_zero: int(1),
-                weight_grad_nonfinite: int(1),
-                weight_grad_flush: int(6),
-                weight_log2_norm: nan(),
-                weight_unchanged: int(1),
-                out_mean: nan(),
-                out_var: nan(),
-                pre_mean: nan(),
-                pre_var: nan(),
-                saturated: nan(),
-                zero_slope: nan(),
-                dead: int(1),
-            })
-        });
-        Self {
-            step: int(1),
-            kind: vec![0; units],
-            width: int(1),
-            grad_log2_norm: nan(),
-            delta_log2_norm: nan(),
-            weight_grad_log2_norm: nan(),
-            bias_grad_log2_norm: nan(),
+        let nan = || filled(f64::NAN, units);
+        let int = |k: usize| filled(0i64, units.saturating_mul(k));
+        let full = || -> Result<_, NoMemory> {
+            Ok(Box::new(FullStats {
+                grad_spread: nan()?,
+                grad_zero_samples: int(1)?,
+                delta_log2_max: nan()?,
+                delta_log2_mean_abs: nan()?,
+                delta_count: int(1)?,
+                delta_zero: int(1)?,
+                delta_nan: int(1)?,
+                delta_inf: int(1)?,
+                delta_flush: int(6)?,
+                delta_subnormal: int(6)?,
+                delta_overflow: int(6)?,
+                delta_hist: int(BINS)?,
+                delta_hist_top: int(1)?,
+                weight_grad_log2_max: nan()?,
+                weight_grad_log2_mean_abs: nan()?,
+                weight_grad_count: int(1)?,
+                weight_grad_zero: int(1)?,
+                weight_grad_nonfinite: int(1)?,
+                weight_grad_flush: int(6)?,
+                weight_log2_norm: nan()?,
+                weight_unchanged: int(1)?,
+                out_mean: nan()?,
+                out_var: nan()?,
+                pre_mean: nan()?,
+                pre_var: nan()?,
+                saturated: nan()?,
+                zero_slope: nan()?,
+                dead: int(1)?,
+            }))
+        };
+        Ok(Self {
+            step: int(1)?,
+            kind: filled(0, units)?,
+            width: int(1)?,
+            grad_log2_norm: nan()?,
+            delta_log2_norm: nan()?,
+            weight_grad_log2_norm: nan()?,
+            bias_grad_log2_norm: nan()?,
             input_grad_log2_norm: f64::NAN,
-            full,
-        }
+            full: if level == Level::Full { Some(full()?) } else { None },
+        })
     }
 
     /// Enters the backward sums of a unit.

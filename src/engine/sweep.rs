@@ -330,7 +330,9 @@ impl<T: Real> Scene<'_, T> {
                     let out = share.slopes[place.0].get_mut(place.1);
                     for (r, o) in out.iter_mut().enumerate() {
                         let row = r * n_out..(r + 1) * n_out;
-                        *o = w.g[row.clone()].iter().zip(&h[row]).map(|(g, h)| g.to_f64() * h.to_f64().min(0.0)).sum();
+                        // Not `min`, which would make nothing of NaN.
+                        let below = |h: &T| if *h > T::ZERO { 0.0 } else { h.to_f64() };
+                        *o = w.g[row.clone()].iter().zip(&h[row]).map(|(g, h)| g.to_f64() * below(h)).sum();
                     }
                 }
                 self.faint_rows(w, share, (block, index, i), op, input, (t, k));

@@ -5,7 +5,7 @@ use super::norm::{MOMENTS, chunk_rows};
 use super::plan::{Plan, longest};
 use super::program::Program;
 use crate::error::Error;
-use crate::num::aligned::Buffer;
+use crate::num::aligned::{Buffer, filled, reserved};
 use crate::num::meeting::Member;
 use crate::num::real::Real;
 use crate::num::rows::{RowShare, share_rows};
@@ -113,9 +113,9 @@ impl<T: Real> Tape<T> {
             for (j, &w) in b.deltas.iter().enumerate() {
                 deltas.push(Buffer::zeroed(size(longest, w))?);
                 delta_widths.push(w);
-                exponents.push(vec![0; longest * batch]);
+                exponents.push(filled(0, longest * batch)?);
                 let learned = b.ops.iter().any(|o| o.scalar().is_some_and(|(_, delta)| delta == j));
-                slopes.push(vec![0.0; if learned { longest * batch } else { 0 }]);
+                slopes.push(filled(0.0, if learned { longest * batch } else { 0 })?);
             }
         }
         let units: usize = plan
@@ -126,7 +126,7 @@ impl<T: Real> Tape<T> {
             .unwrap_or(0);
         // Inputs of segments, gathered by width so that there are few slots.
         let mut classes: Vec<(usize, usize)> = Vec::new();
-        let mut inputs = Vec::new();
+        let mut inputs = reserved(plan.segments.len())?;
         for s in &plan.segments {
             let c = classes.iter().position(|c| c.0 == s.width).unwrap_or_else(|| {
                 classes.push((s.width, 0));
@@ -153,8 +153,8 @@ impl<T: Real> Tape<T> {
             moments: Vec::new(),
             moment_widths: p.blocks.iter().flat_map(|b| &b.moments).copied().collect(),
             parts: 0,
-            forward: vec![ChunkForward::default(); if full { p.units * chunks } else { 0 }],
-            backward: vec![ChunkGradient::default(); units * chunks],
+            forward: filled(ChunkForward::default(), if full { p.units.saturating_mul(chunks) } else { 0 })?,
+            backward: filled(ChunkGradient::default(), units.saturating_mul(chunks))?,
             key: (batch, plan.keep, plan.segments.len(), full),
             batch,
             chunk,

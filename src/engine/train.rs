@@ -11,6 +11,7 @@ use super::sweep::Level;
 use super::update::{Memory, Rules, Stepper, learns};
 use crate::error::Error;
 use crate::kernels::update::Change;
+use crate::num::aligned::filled;
 use crate::num::pool;
 use crate::num::real::Real;
 use crate::num::rng::{Key, Law, fill};
@@ -364,16 +365,19 @@ fn along_time<T: Real>(net: &Network<T>, step: u64, s: &Stepper<'_, T>) -> Look 
     look
 }
 
-/// What the entries of a look belong to: names, steps and kinds, as in the figures of a pass; kind 255 is a parameter.
-pub fn units<T: Real>(net: &Network<T>) -> (Vec<String>, Vec<i64>, Vec<u8>) {
+/// Names, steps and kinds, as in the figures of a pass; kind 255 is a parameter.
+pub type Units = (Vec<String>, Vec<i64>, Vec<u8>);
+
+/// What the entries of a look belong to.
+pub fn units<T: Real>(net: &Network<T>) -> Result<Units, Error> {
     let Some(p) = net.program() else {
         let names: Vec<_> = net.tensors().filter(|t| learns(t)).map(|t| t.name.clone()).collect();
         let n = names.len();
-        return (names, vec![-1; n], vec![255; n]);
+        return Ok((names, vec![-1; n], vec![255; n]));
     };
-    let mut stats = Stats::new(p.units, Level::Norms);
+    let mut stats = Stats::new(p.units, Level::Norms)?;
     name_units(p, &mut stats);
-    let mut names = vec![String::new(); p.units];
+    let mut names = filled(String::new(), p.units)?;
     for b in &p.blocks {
         for (i, op) in (0..b.times).flat_map(|i| b.ops.iter().map(move |op| (i, op))) {
             let Some(u) = op.unit else { continue };
@@ -388,5 +392,5 @@ pub fn units<T: Real>(net: &Network<T>) -> (Vec<String>, Vec<i64>, Vec<u8>) {
             };
         }
     }
-    (names, stats.step, stats.kind)
+    Ok((names, stats.step, stats.kind))
 }

@@ -49,10 +49,9 @@ impl<T: Real> Memory<T> {
     /// Zeros for the tensors of a network.
     pub fn new<'a>(rules: &Rules, tensors: impl Iterator<Item = &'a Tensor> + Clone) -> Result<Self, Error> {
         let zeros = |len: usize, what: &str, t: &Tensor| {
-            Buffer::zeroed(len).map_err(|e| Error::Memory {
+            Buffer::zeroed(len).map_err(|e| Error::Refused {
                 what: format!("the optimizer's {what} of parameter {}", t.name),
-                need: e.0 as u64,
-                limit: 0,
+                bytes: e.0 as u64,
             })
         };
         let mut states = Vec::new();

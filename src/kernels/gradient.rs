@@ -55,17 +55,24 @@ pub struct Step<T> {
     pub(super) second: T,
 }
 
+/// Powers of two beyond a type's range that a step still takes into account.
+const NEAR: i64 = 60;
+
 impl<T: Real> Step<T> {
     /// The step of `rate` for a gradient that stands for itself times 2^e.
     pub fn new(rate: f64, e: i64) -> Self {
         let top = i64::from(T::BIAS) - 1;
+        let own = if rate == 0.0 { 0 } else { exponent(rate) };
+        // A rate that the type does not hold, or hardly, lends its exponent to the gradient: both factors stay finite, so
+        // that a gradient of zero moves nothing at any rate.
+        let (rate, e) = if own.abs() > top - NEAR { (mul_pow2(rate, -own), e + own) } else { (rate, e) };
         let total = if rate == 0.0 { 0 } else { exponent(rate) + e };
         if total.abs() < top {
             Self { first: T::ONE, second: T::from_f64(mul_pow2(-rate, e)) }
         } else {
             let part = e.clamp(-top, top);
             // What is still left after that factor is at an end of the range, where its exact size is past noticing.
-            Self { first: T::from_f64(pow2(part)), second: T::from_f64(-rate * pow2((e - part).clamp(-60, 60))) }
+            Self { first: T::from_f64(pow2(part)), second: T::from_f64(-rate * pow2((e - part).clamp(-NEAR, NEAR))) }
         }
     }
 }
@@ -127,7 +134,7 @@ impl<T: Real> Kernel for Block<'_, T> {
         let (mut largest, mut zeros, mut odd, mut same) = (zero, zero, zero, zero);
         let infinity = T::V::<I>::c(f64::INFINITY);
         let mut least = infinity;
-        let top = T::V::<I>::splat(T::from_f64(if n == 16 { f64::from(f32::MAX) } else { f64::MAX }));
+        let top = T::V::<I>::c(T::LARGEST);
         let (first, second) =
             self.step.map_or((one, zero), |s| (T::V::<I>::splat(s.first), T::V::<I>::splat(s.second)));
         let (stepped, full) = (self.step.is_some(), self.full);
@@ -200,7 +207,8 @@ impl<T: Real> Kernel for Block<'_, T> {
                 };
             }
             if stepped && !wr.is_null() {
-                out.unchanged = sum(same) as u64 - pad;
+                // A step that is no number leaves nothing as it was, not even there.
+                out.unchanged = (sum(same) as u64).saturating_sub(pad);
             }
             let w: &[T] = match &self.weights {
                 Weights::None => &[],
@@ -364,6 +372,26 @@ mod tests {
         assert_eq!(w[0], 1.0);
         run(&[2f32.powi(-20)], &mut w, 1.0, 140);
         assert_eq!(w[0], 1.0 - 2f32.powi(120));
+    }
+
+    /// Where the gradient is zero a weight stays as it is, and is counted as such; elsewhere it goes as far as it would.
+    #[test]
+    fn a_rate_that_the_type_does_not_hold() {
+        fn check<T: Real>(rates: &[(f64, i64, f64)]) {
+            for &(rate, e, want) in rates {
+                let mut w = [1.0, 0.0, -2.0, 1.0].map(T::from_f64);
+                let gradient = &[0.0, 0.0, -0.0, 1.0].map(T::from_f64);
+                let (weights, step) = (Weights::Write(&mut w), Some(Step::new(rate, e)));
+                let s = block(Block { gradient, weights, step, flush: [T::ZERO; 6], full: true });
+                assert_eq!(w.map(T::to_f64), [1.0, 0.0, -2.0, want], "{rate:e} 2^{e}");
+                assert_eq!(s.unchanged, if want == 1.0 { 4 } else { 3 }, "{rate:e} 2^{e}");
+            }
+        }
+        let huge = pow2(1000);
+        check::<f32>(&[(huge, 0, f64::NEG_INFINITY), (f64::MAX, 9000, f64::NEG_INFINITY), (huge, -1002, 0.75)]);
+        check::<f32>(&[(1e-300, 0, 1.0), (pow2(-1000), 1001, -1.0), (5e-324, 0, 1.0), (-huge, -1000, 2.0)]);
+        check::<f64>(&[(f64::MAX, 0, -f64::MAX), (f64::MAX, 9000, f64::NEG_INFINITY), (pow2(1023), -1024, 0.5)]);
+        check::<f64>(&[(5e-324, 1074, 0.0), (5e-324, 0, 1.0)]);
     }
 
     #[test]

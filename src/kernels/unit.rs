@@ -133,4 +133,14 @@ mod tests {
         assert_eq!((s.mean, s.dead, s.saturated, s.zero_slope), (3.5, 1, 0.5, 2.0 / 6.0));
         assert!((s.variance - 35.0 / 12.0).abs() < 1e-14);
     }
+
+    #[test]
+    fn nan_is_neither_dead_nor_zero() {
+        let n = f32::NAN;
+        let s = forward(&[n, 2.0, n, n, 5.0, 6.0], Some(&[n, 0.0, n, 0.0, 0.0, 1.0]), 3, 0.05);
+        assert!(s.mean.is_nan() && s.variance.is_nan());
+        assert_eq!((s.dead, s.saturated, s.zero_slope), (1, 0.5, 0.5));
+        let s = forward(&[n; 40], Some(&[n; 40]), 20, 0.05);
+        assert_eq!((s.dead, s.saturated, s.zero_slope), (0, 0.0, 0.0));
+    }
 }

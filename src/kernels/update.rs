@@ -133,7 +133,8 @@ impl<T: Real, R: Lanes> Kernel for Block<'_, T, R> {
         let least = T::V::<I>::c(least_normal::<T>() / step.second.to_f64().abs());
         // Far enough above the last normal number to be multiplied by what a rule keeps of it.
         let floor = T::V::<I>::c(4.0 * least_normal::<T>());
-        let numbers = self.numbers.map(T::V::<I>::c);
+        // What is beyond the type's range counts as its end: a number times a direction of zero is then zero.
+        let numbers = self.numbers.map(|x| T::V::<I>::c(x.clamp(-T::LARGEST, T::LARGEST)));
         let (len, used) = (self.gradient.len(), self.rule.used());
         let g = self.gradient.as_ptr();
         let w = self.weights.as_mut_ptr();
@@ -326,6 +327,17 @@ mod tests {
                 assert_eq!((change.weights.s, change.unchanged), (len as f64, 0));
             }
         }
+    }
+
+    #[test]
+    fn a_number_that_the_type_does_not_hold_moves_nothing_by_nothing() {
+        let (mut w, mut v) = ([1.0f32; 2], [0.0f32; 2]);
+        let numbers = std::array::from_fn(|i| [-1e300, f64::NEG_INFINITY][i % 2]);
+        let (gradient, weights, states) = (&[0.0f32, 0.0][..], &mut w[..], [&mut v[..], &mut [], &mut []]);
+        let scale = Scale::ONE;
+        let change =
+            apply(Block { rule: Momentum, numbers, gradient, scale, weights, states, count: true, direction: false });
+        assert_eq!((w, v, change.unchanged), ([1.0; 2], [0.0; 2], 2));
     }
 
     #[test]

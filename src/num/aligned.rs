@@ -67,6 +67,27 @@ impl<T: Real> Buffer<T> {
     }
 }
 
+/// An empty list with room for `len` entries, or the reason why there is none.
+pub fn reserved<X>(len: usize) -> Result<Vec<X>, NoMemory> {
+    let mut list = Vec::new();
+    list.try_reserve_exact(len).map_err(|_| NoMemory(len.saturating_mul(size_of::<X>())))?;
+    Ok(list)
+}
+
+/// A list of `len` times `x`, or the reason why there is none.
+pub fn filled<X: Clone>(x: X, len: usize) -> Result<Vec<X>, NoMemory> {
+    let mut list = reserved(len)?;
+    list.resize(len, x);
+    Ok(list)
+}
+
+/// Adds to a list that may grow long, or tells why there is no room.
+pub fn push<X>(list: &mut Vec<X>, x: X) -> Result<(), NoMemory> {
+    list.try_reserve(1).map_err(|_| NoMemory((2 * list.len() + 1).saturating_mul(size_of::<X>())))?;
+    list.push(x);
+    Ok(())
+}
+
 impl<T: Real> Drop for Buffer<T> {
     fn drop(&mut self) {
         if self.bytes == 0 {
@@ -118,5 +139,8 @@ mod tests {
         }
         assert!(Buffer::<f64>::zeroed(usize::MAX / 4).is_err());
         assert!(Buffer::<f64>::zeroed(1 << 50).is_err());
+        assert_eq!(filled(1.5, 3), Ok(vec![1.5; 3]));
+        assert_eq!(filled(0u8, usize::MAX), Err(NoMemory(usize::MAX)));
+        assert_eq!(filled(0u64, 1 << 58), Err(NoMemory(1 << 61)));
     }
 }

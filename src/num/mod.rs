@@ -13,4 +13,5 @@ pub mod rng;
 pub mod rows;
 pub mod scale;
 pub mod scaled;
+pub mod setting;
 pub mod simd;

@@ -43,7 +43,7 @@ static THREADS: AtomicUsize = AtomicUsize::new(0);
 pub fn num_threads() -> usize {
     match THREADS.load(Ordering::Relaxed) {
         0 => {
-            let asked = std::env::var("VGCORE_NUM_THREADS").ok().and_then(|s| s.trim().parse().ok());
+            let asked = super::setting::threads().ok().flatten();
             let n = asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
             let n = n.clamp(1, MAX_THREADS);
             THREADS.store(n, Ordering::Relaxed);

@@ -17,6 +17,8 @@ pub trait Real: Copy + Default + PartialOrd + Debug + Display + Send + Sync + 's
     const ZERO: Self;
     /// One.
     const ONE: Self;
+    /// The largest finite value.
+    const LARGEST: f64;
 
     /// Rounds a double to this type.
     fn from_f64(x: f64) -> Self;
@@ -39,6 +41,7 @@ macro_rules! real {
             const BIAS: i32 = $bias;
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
+            const LARGEST: f64 = <$t>::MAX as f64;
             #[inline(always)]
             fn from_f64(x: f64) -> Self {
                 x as $t

@@ -1,8 +1,10 @@
 //! py: arrays in and out, through the buffer protocol. Knows NumPy only as the maker of empty arrays.
 
-use super::door::named;
+use super::door::{named, raise};
+use crate::num::aligned::NoMemory;
 use crate::num::real::Real;
 use pyo3::buffer::{Element, PyBuffer};
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -43,7 +45,11 @@ pub fn array<'py, T: Element + Copy>(
 ) -> PyResult<Bound<'py, PyAny>> {
     // A buffer without axes has no shape to ask for, so a scalar is filled as one value and loses its axis after.
     let axes = if shape.is_empty() { &[1][..] } else { shape };
-    let a = py.import("numpy")?.call_method1("empty", (PyTuple::new(py, axes)?, dtype))?;
+    let made = py.import("numpy")?.call_method1("empty", (PyTuple::new(py, axes)?, dtype));
+    let a = made.map_err(|e| match e.is_instance_of::<PyMemoryError>(py) {
+        true => raise(py, &NoMemory(size_of_val(values)).into()),
+        false => e,
+    })?;
     if !values.is_empty() {
         PyBuffer::<T>::get(&a)?.copy_from_slice(py, values)?;
     }

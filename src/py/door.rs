@@ -11,7 +11,7 @@ pub fn raise(py: Python<'_>, e: &Error) -> PyErr {
         Error::Argument(_) => "ArgumentError",
         Error::Unknown { .. } => "UnknownNameError",
         Error::Label { .. } => "LabelError",
-        Error::Memory { .. } => "MemoryBudgetError",
+        Error::Memory { .. } | Error::Refused { .. } => "MemoryBudgetError",
         Error::Busy(_) => "BusyError",
         Error::Interrupted => "VgcoreError",
     };

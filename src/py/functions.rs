@@ -9,6 +9,7 @@ use crate::num::foreign::Foreign;
 use crate::num::rng::Key;
 use crate::num::{peak, pool, simd};
 use crate::parts::activation::Act;
+use crate::parts::init::{InitError, check_range};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -120,7 +121,9 @@ pub fn initialize<'py>(
         let len = rows.checked_mul(cols).filter(|&n| n < 1 << 40);
         let len = len.ok_or_else(|| Error::Argument(format!("a matrix of {rows} x {cols} is too large")))?;
         let mut v = vec![T::ZERO; len];
-        init.fill(&mut v, rows, cols, cols, rows, key).map_err(|e| Error::Argument(e.to_string()))?;
+        let refused = |e: InitError| Error::Argument(e.to_string());
+        init.fill(&mut v, rows, cols, cols, rows, key).map_err(refused)?;
+        check_range(&v).map_err(refused)?;
         Ok(v)
     }
     let key = Key { seed, tensor, layer };

@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    crate::num::setting::check().map_err(|e| door::named(m.py(), "ArgumentError", &e.to_string()))?;
     m.add_class::<network::Network>()?;
     m.add_class::<train::Trainer>()?;
     m.add_function(wrap_pyfunction!(functions::config, m)?)?;

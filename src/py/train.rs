@@ -193,7 +193,7 @@ impl Trainer {
     /// Names, steps and kinds of what closer looks tell about.
     fn units<'py>(&self, py: Python<'py>) -> PyResult<(Vec<String>, Bound<'py, PyAny>, Vec<u8>)> {
         with!(self, py, |n, _w| {
-            let (names, steps, kinds) = units(n);
+            let (names, steps, kinds) = units(n).map_err(|e| raise(py, &e))?;
             Ok((names, array(py, &steps, &[steps.len()], "int64")?, kinds))
         })
     }

@@ -97,7 +97,8 @@ def _fan(params: Mapping[str, Any], rows: int, cols: int) -> float:
 
 
 def _he(params: Mapping[str, Any], rows: int, cols: int) -> float:
-    return 2.0 / ((1.0 + float(params["negative_slope"]) ** 2) * _fan(params, rows, cols))
+    gain = float(params["gain"])
+    return 2.0 * gain**2 / ((1.0 + float(params["negative_slope"]) ** 2) * _fan(params, rows, cols))
 
 
 def _glorot(params: Mapping[str, Any], rows: int, cols: int) -> float:
@@ -146,8 +147,8 @@ _LAWS: dict[str, _Law] = {
     "normal": lambda p, rows, cols: WeightLaw(float(p["mean"]), float(p["std"]) ** 2),
     "uniform": lambda p, rows, cols: _uniform(float(p["low"]), float(p["high"])),
     "truncated_normal": _truncated,
-    "lecun_normal": lambda p, rows, cols: _normal(1.0 / cols),
-    "lecun_uniform": lambda p, rows, cols: _symmetric(1.0 / cols),
+    "lecun_normal": lambda p, rows, cols: _normal(float(p["gain"]) ** 2 / cols),
+    "lecun_uniform": lambda p, rows, cols: _symmetric(float(p["gain"]) ** 2 / cols),
     "glorot_normal": lambda p, rows, cols: _normal(_glorot(p, rows, cols)),
     "glorot_uniform": lambda p, rows, cols: _symmetric(_glorot(p, rows, cols)),
     "he_normal": lambda p, rows, cols: _normal(_he(p, rows, cols)),

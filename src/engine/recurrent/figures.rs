@@ -3,8 +3,10 @@
 use super::Recurrent;
 use super::forward::{Ready, Scene};
 use crate::engine::sweep::Level;
+use crate::error::Error;
 use crate::kernels::cell::{CellMath, CellVisitor, MAX, RowBack};
 use crate::kernels::cell_figures::{Figures, StepFigures, Tables as Weights, figures};
+use crate::num::aligned::filled;
 use crate::num::real::Real;
 use crate::num::scaled::{ScaledSum, log2_scaled};
 
@@ -149,27 +151,27 @@ pub struct TimeStats {
 
 impl TimeStats {
     /// Room for all cells of a layer.
-    pub fn new(r: &Recurrent, steps: usize, level: Level) -> Self {
+    pub fn new(r: &Recurrent, steps: usize, level: Level) -> Result<Self, Error> {
         let cells = r.num_layers * r.directions;
-        let nan = |yes: bool, n: usize| vec![f64::NAN; if yes { n } else { 0 }];
+        let nan = |yes: bool, n: usize| filled(f64::NAN, if yes { n } else { 0 });
         let (some, full) = (level > Level::None, level == Level::Full);
         let n = cells * steps;
         let gates = n * r.shape.gates.len();
-        Self {
+        Ok(Self {
             steps,
-            grad_log2_norm: nan(some, n),
-            cell_grad_log2_norm: nan(some && r.shape.states > r.shape.outputs, n),
-            delta_log2_norm: nan(some, n),
-            state_grad_log2_norm: nan(some, cells),
-            ih_log2_norm: nan(full, n),
-            hh_log2_norm: nan(full, n),
-            grad_spread: nan(full, n),
-            gate_mean: nan(full, gates),
-            gate_saturated: nan(full, gates),
-            jacobian_log2_norm: nan(full, n),
-            hidden_mean: nan(full, n),
-            hidden_var: nan(full, n),
-        }
+            grad_log2_norm: nan(some, n)?,
+            cell_grad_log2_norm: nan(some && r.shape.states > r.shape.outputs, n)?,
+            delta_log2_norm: nan(some, n)?,
+            state_grad_log2_norm: nan(some, cells)?,
+            ih_log2_norm: nan(full, n)?,
+            hh_log2_norm: nan(full, n)?,
+            grad_spread: nan(full, n)?,
+            gate_mean: nan(full, gates)?,
+            gate_saturated: nan(full, gates)?,
+            jacobian_log2_norm: nan(full, n)?,
+            hidden_mean: nan(full, n)?,
+            hidden_var: nan(full, n)?,
+        })
     }
 
     /// Enters a cell's figures of the step at time `t`.

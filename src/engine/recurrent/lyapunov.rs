@@ -125,7 +125,7 @@ fn deep<T: Real>(
     k: usize,
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<Vec<f64>, Error> {
-    let plan = Plan::by_step(p, k, size_of::<T>());
+    let plan = Plan::by_step(p, k, size_of::<T>())?;
     if plan.bytes > DEFAULT_BUDGET {
         let what = format!("{k} exponents through {} steps", p.steps);
         return Err(Error::Memory { what, need: plan.bytes, limit: DEFAULT_BUDGET });

@@ -290,7 +290,7 @@ impl<'a, T: Real> Run<'a, T> {
         let (batch, steps) = (plan.batch, plan.steps);
         let kinds = r.shape.states / r.shape.outputs;
         let cells = r.num_layers * r.directions;
-        let mut stats = TimeStats::new(r, steps, set.level);
+        let mut stats = TimeStats::new(r, steps, set.level)?;
         let mut gradients = Vec::new();
         let states = || Seed { g: vec![T::ZERO; cells * batch * r.hidden], e: vec![NOTHING; cells * batch] };
         let mut states: Vec<Seed<T>> = (0..kinds).map(|_| states()).collect();

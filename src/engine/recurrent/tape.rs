@@ -5,7 +5,7 @@ use super::plan::TimePlan;
 use super::{Recurrent, Stack};
 use crate::error::Error;
 use crate::kernels::cell_figures::StepFigures;
-use crate::num::aligned::Buffer;
+use crate::num::aligned::{Buffer, filled};
 use crate::num::real::Real;
 use crate::num::rows::{RowShare, share_rows};
 use std::ops::Range;
@@ -121,12 +121,12 @@ impl<T: Real> Tape<T> {
                 y: Buffer::zeroed(size(if r.residual && k > 0 { kept } else { 0 }, r.hidden))?,
                 marks: Buffer::zeroed(size(if plan.keep { 0 } else { plan.segments() }, r.state_width()))?,
                 delta: Buffer::zeroed(size(later, r.delta_width()))?,
-                exponents: vec![0; later * batch],
+                exponents: filled(0, size(later, 1))?,
                 x: Buffer::zeroed(size(if k == 0 { later } else { 0 }, c.in_width))?,
                 dx: Buffer::zeroed(size(dx, c.in_width))?,
-                dx_exponents: vec![0; dx * batch],
-                sums: vec![StepSums::default(); later * chunks],
-                figures: vec![StepFigures::default(); if full { later * chunks } else { 0 }],
+                dx_exponents: filled(0, size(dx, 1))?,
+                sums: filled(StepSums::default(), later.saturating_mul(chunks))?,
+                figures: filled(StepFigures::default(), if full { later.saturating_mul(chunks) } else { 0 })?,
             });
         }
         let widths = [r.z_width(), r.state_width(), r.hidden, r.delta_width()];

@@ -11,6 +11,7 @@ mod duo;
 mod scalar;
 
 use super::real::Real;
+use super::setting;
 use std::sync::OnceLock;
 
 #[cfg(target_arch = "x86_64")]
@@ -137,6 +138,11 @@ pub trait Vector: Copy {
     fn with_sign_of(self, s: Self) -> Self {
         self.or(s.and(Self::splat_bits(1 << (if Self::Elem::MANTISSA_BITS == 23 { 31 } else { 63 }))))
     }
+    /// `self`, but NaN where `x` is: what a comparison chose for it is not known of a NaN.
+    #[inline(always)]
+    fn unless_nan(self, x: Self) -> Self {
+        Self::select(x.is_nan(), x, self)
+    }
     /// All lanes equal to `x` rounded to the lane type.
     #[inline(always)]
     fn c(x: f64) -> Self {
@@ -169,6 +175,9 @@ pub enum Path {
 }
 
 impl Path {
+    /// All of them, plainest first.
+    pub const ALL: [Path; 3] = [Path::Scalar, Path::Avx2, Path::Avx512];
+
     /// The name that `VGCORE_ISA` takes.
     pub fn name(self) -> &'static str {
         match self {
@@ -199,13 +208,13 @@ pub fn available() -> Vec<Path> {
     v
 }
 
-/// The path in use: the widest available, or the one `VGCORE_ISA` names if the processor has it.
+/// The path in use: the one that `VGCORE_ISA` names, else the widest available. A name that means nothing here has been
+/// refused by [`setting::check`], where the library is entered.
 pub fn path() -> Path {
     static PATH: OnceLock<Path> = OnceLock::new();
     *PATH.get_or_init(|| {
         let have = available();
-        let asked = std::env::var("VGCORE_ISA").unwrap_or_default();
-        have.iter().copied().find(|p| p.name() == asked).unwrap_or(have[have.len() - 1])
+        setting::path().ok().flatten().unwrap_or(have[have.len() - 1])
     })
 }
 

@@ -15,7 +15,7 @@ impl Pointwise for Hardsigmoid {
     fn eval<V: Vector>(&self, x: V) -> (V, V) {
         let t = V::c(3.0).min(V::c(-3.0).max(x));
         let inside = V::select(x.abs().lt(V::c(3.0)), V::c(1.0 / 6.0), V::zero());
-        (t.add(V::c(3.0)).mul(V::c(1.0 / 6.0)), inside)
+        (t.add(V::c(3.0)).mul(V::c(1.0 / 6.0)), inside.unless_nan(x))
     }
 }
 

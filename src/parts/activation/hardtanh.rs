@@ -20,7 +20,7 @@ impl Pointwise for Hardtanh {
     fn eval<V: Vector>(&self, x: V) -> (V, V) {
         let (a, b) = (V::c(self.min_val), V::c(self.max_val));
         let inside = V::select(a.lt(x), V::select(x.lt(b), V::c(1.0), V::zero()), V::zero());
-        (b.min(a.max(x)), inside)
+        (b.min(a.max(x)), inside.unless_nan(x))
     }
 }
 

@@ -17,7 +17,7 @@ impl Pointwise for Prelu {
     #[inline(always)]
     fn eval<V: Vector>(&self, x: V) -> (V, V) {
         let (a, positive) = (V::c(self.slope), V::zero().lt(x));
-        (V::select(positive, x, a.mul(x)), V::select(positive, V::c(1.0), a))
+        (V::select(positive, x, a.mul(x)), V::select(positive, V::c(1.0), a).unless_nan(x))
     }
 }
 

@@ -15,7 +15,7 @@ impl Pointwise for Relu {
     fn eval<V: Vector>(&self, x: V) -> (V, V) {
         let positive = V::zero().lt(x);
         // NaN is kept: the maximum returns its second argument for it.
-        (V::zero().max(x), V::select(positive, V::c(1.0), V::zero()))
+        (V::zero().max(x), V::select(positive, V::c(1.0), V::zero()).unless_nan(x))
     }
 }
 

@@ -15,7 +15,7 @@ impl Pointwise for Relu6 {
     fn eval<V: Vector>(&self, x: V) -> (V, V) {
         let six = V::c(6.0);
         let inside = V::select(V::zero().lt(x), V::select(x.lt(six), V::c(1.0), V::zero()), V::zero());
-        (six.min(V::zero().max(x)), inside)
+        (six.min(V::zero().max(x)), inside.unless_nan(x))
     }
 }
 

@@ -168,7 +168,7 @@ fn special_values() {
     for info in Act::infos() {
         let a = act(info.name, "");
         assert!(a.value_f64(f64::NAN).0.is_nan(), "{}(NaN)", info.name);
-        assert!(a.scaled_derivative(f64::NAN).0.is_nan() || !a.tails(), "{}'(NaN)", info.name);
+        assert!(a.scaled_derivative(f64::NAN).0.is_nan() || info.name == "identity", "{}'(NaN)", info.name);
         let mut y = [0f32; 3];
         let mut d = [0f32; 3];
         a.apply(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY], &mut y, Some(&mut d));
@@ -183,6 +183,34 @@ fn special_values() {
             assert_eq!(d[i], slope[0], "{}'({})", info.name, far * f32::INFINITY);
         }
     }
+}
+
+/// Neither value nor slope of NaN is a number, wherever in a row it stands; its neighbours do not notice. The identity
+/// alone has a slope that does not depend on the argument.
+#[test]
+fn nan_stays_nan_on_every_path() {
+    fn check<T: Real>() {
+        for a in Act::infos().iter().map(|i| act(i.name, "")) {
+            let plain: Vec<T> = (0..83).map(|i| T::from_f64(f64::from(i) * 0.1 - 4.0)).collect();
+            let mut x = plain.clone();
+            x.iter_mut().step_by(3).for_each(|x| *x = T::from_f64(f64::NAN));
+            let (mut y, mut d) = (plain.clone(), plain.clone());
+            a.apply(&plain, &mut y, Some(&mut d));
+            for path in available() {
+                let (mut hy, mut slopes, mut row) = (x.clone(), x.clone(), [RowForward::default()]);
+                with!(a, a => forward_in_place_on(path, &a, &mut hy, &mut slopes, 83, &mut row, true));
+                assert!(row[0].pre_sum.is_nan() && row[0].least_slope <= 1.0, "{a:?} on {path:?}");
+                for i in 0..83 {
+                    let nan = (hy[i].to_f64().is_nan(), slopes[i].to_f64().is_nan());
+                    let want = if i % 3 == 0 { (true, a.info().name != "identity") } else { (false, false) };
+                    assert_eq!(nan, want, "{a:?} on {path:?}, entry {i}");
+                    assert!(i % 3 == 0 || (hy[i] == y[i] && slopes[i] == d[i]), "{a:?} on {path:?}, entry {i}");
+                }
+            }
+        }
+    }
+    check::<f32>();
+    check::<f64>();
 }
 
 #[test]

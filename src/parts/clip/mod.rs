@@ -9,7 +9,6 @@ use super::catalogue::{CatalogueError, Given, Info, Value};
 use crate::kernels::update::{Entries, entries};
 use crate::num::real::Real;
 use crate::num::scale::Scale;
-use crate::num::simd::Vector;
 
 /// Whose norm a clip looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,10 +155,4 @@ catalogue! {
     band::NormBand,
     unit_norm::UnitNorm,
     sign::SignGradient,
-}
-
-/// x where it is NaN, else the other.
-#[inline(always)]
-fn unless_nan<V: Vector>(x: V, other: V) -> V {
-    V::select(x.is_nan(), x, other)
 }

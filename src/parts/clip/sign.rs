@@ -1,6 +1,6 @@
 //! parts: the signs of gradients. Knows one vector of a gradient.
 
-use super::{Rule, Scope, Shown, unless_nan};
+use super::{Rule, Scope, Shown};
 use crate::kernels::update::Entries;
 use crate::num::scale::Scale;
 use crate::num::simd::Vector;
@@ -38,6 +38,6 @@ impl Entries for SignGradient {
     fn entry<V: Vector>(self, x: V, one: V) -> V {
         let zero = V::zero();
         let up = V::select(zero.lt(x), one, zero);
-        unless_nan(x, V::select(x.lt(zero), one.neg(), up))
+        V::select(x.lt(zero), one.neg(), up).unless_nan(x)
     }
 }

@@ -1,6 +1,6 @@
 //! parts: clipping by value. Knows one vector of a gradient.
 
-use super::{Rule, Scope, Shown, unless_nan};
+use super::{Rule, Scope, Shown};
 use crate::kernels::update::Entries;
 use crate::num::scale::Scale;
 use crate::num::simd::Vector;
@@ -40,6 +40,6 @@ impl Rule for ClipValue {
 impl Entries for ClipValue {
     #[inline(always)]
     fn entry<V: Vector>(self, x: V, limit: V) -> V {
-        unless_nan(x, x.min(limit).max(limit.neg()))
+        x.min(limit).max(limit.neg()).unless_nan(x)
     }
 }

@@ -73,6 +73,32 @@ pub enum InitError {
         /// Outputs of the layer.
         fan_out: usize,
     },
+    /// Values that the network's type does not hold.
+    #[error(
+        "expected initial values that {dtype} holds (up to {largest:.1e} in magnitude), got {got}; choose smaller \
+         parameters{wider}"
+    )]
+    Range {
+        /// The type.
+        dtype: &'static str,
+        /// Its largest value.
+        largest: f64,
+        /// What came of a value.
+        got: f64,
+        /// What else helps.
+        wider: &'static str,
+    },
+}
+
+/// Refuses values that left the range of their type when they were made.
+pub fn check_range<T: Real>(values: &[T]) -> Result<(), InitError> {
+    // All are looked at, because a loop without an exit takes many at a time.
+    if values.iter().fold(true, |all, x| all & x.finite()) {
+        return Ok(());
+    }
+    let got = values.iter().find(|x| !x.finite()).map_or(f64::NAN, |x| x.to_f64());
+    let wider = if T::MANTISSA_BITS == 23 { ", or dtype=\"float64\"" } else { "" };
+    Err(InitError::Range { dtype: T::NAME, largest: T::LARGEST, got, wider })
 }
 
 impl InitError {

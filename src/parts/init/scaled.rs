@@ -9,6 +9,11 @@ const MODES: &[&str] = &["fan_in", "fan_out", "fan_avg"];
 const MODE: Param =
     Param::choice("mode", "fan_in", MODES, "The fan that divides the variance: inputs, outputs or their mean.");
 const GAIN: Param = Param::number("gain", 1.0, "Factor on every entry, as torch.nn.init.calculate_gain gives.");
+const BESIDE: Param = Param::number(
+    "gain",
+    1.0,
+    "Factor on every entry, beside the sqrt(2 / (1 + negative_slope^2)) that is in the law.",
+);
 const SLOPE: Param = Param::number(
     "negative_slope",
     0.0,
@@ -101,27 +106,27 @@ macro_rules! scaled {
 
 scaled!(
     LecunNormal,
-    _given => Scaled { gain: 1.0, mode: Mode::In, shape: Shape::Normal },
+    given => Scaled { gain: given.number("gain"), mode: Mode::In, shape: Shape::Normal },
     Info {
         name: "lecun_normal",
         aliases: &["LecunNormal", "lecun"],
-        formula: "W ~ N(0, 1 / fan_in)",
+        formula: "W ~ N(0, gain^2 / fan_in)",
         summary: "Keeps the variance of a linear layer going forward; the fit for SELU.",
         reference: "LeCun, Bottou, Orr, Müller 1998, Efficient BackProp; Klambauer et al. 2017, Self-normalizing neural networks",
-        params: &[],
+        params: &[GAIN],
     }
 );
 
 scaled!(
     LecunUniform,
-    _given => Scaled { gain: 1.0, mode: Mode::In, shape: Shape::Uniform },
+    given => Scaled { gain: given.number("gain"), mode: Mode::In, shape: Shape::Uniform },
     Info {
         name: "lecun_uniform",
         aliases: &["LecunUniform"],
-        formula: "W ~ U(-b, b), b = sqrt(3 / fan_in)",
-        summary: "Uniform entries of variance 1 / fan_in.",
+        formula: "W ~ U(-b, b), b = gain sqrt(3 / fan_in)",
+        summary: "Uniform entries of variance gain^2 / fan_in.",
         reference: "LeCun, Bottou, Orr, Müller 1998, Efficient BackProp",
-        params: &[],
+        params: &[GAIN],
     }
 );
 
@@ -153,27 +158,27 @@ scaled!(
 
 scaled!(
     HeNormal,
-    given => Scaled { gain: slope_gain(given), mode: Scaled::mode(given), shape: Shape::Normal },
+    given => Scaled { gain: given.number("gain") * slope_gain(given), mode: Scaled::mode(given), shape: Shape::Normal },
     Info {
         name: "he_normal",
         aliases: &["kaiming_normal", "kaiming_normal_", "HeNormal", "he", "kaiming"],
-        formula: "W ~ N(0, 2 / ((1 + negative_slope^2) fan))",
+        formula: "W ~ N(0, 2 gain^2 / ((1 + negative_slope^2) fan))",
         summary: "Normal entries that keep the second moment of a ReLU layer going forward (fan_in) or backward (fan_out). Not truncated, unlike in Keras and JAX.",
         reference: "He, Zhang, Ren, Sun 2015, Delving deep into rectifiers",
-        params: &[MODE, SLOPE],
+        params: &[MODE, SLOPE, BESIDE],
     }
 );
 
 scaled!(
     HeUniform,
-    given => Scaled { gain: slope_gain(given), mode: Scaled::mode(given), shape: Shape::Uniform },
+    given => Scaled { gain: given.number("gain") * slope_gain(given), mode: Scaled::mode(given), shape: Shape::Uniform },
     Info {
         name: "he_uniform",
         aliases: &["kaiming_uniform", "kaiming_uniform_", "HeUniform"],
-        formula: "W ~ U(-b, b), b = sqrt(6 / ((1 + negative_slope^2) fan))",
+        formula: "W ~ U(-b, b), b = gain sqrt(6 / ((1 + negative_slope^2) fan))",
         summary: "Uniform entries that keep the second moment of a ReLU layer going forward (fan_in) or backward (fan_out). Not truncated, unlike in Keras and JAX.",
         reference: "He, Zhang, Ren, Sun 2015, Delving deep into rectifiers",
-        params: &[MODE, SLOPE],
+        params: &[MODE, SLOPE, BESIDE],
     }
 );
 

@@ -12,7 +12,7 @@ pub struct BceWithLogits;
 impl Rule for BceWithLogits {
     const INFO: &'static Info = &Info {
         name: "bce_with_logits",
-        aliases: &["binary_cross_entropy_with_logits", "bce"],
+        aliases: &["binary_cross_entropy_with_logits", "BCEWithLogitsLoss", "bce"],
         formula: "mean(log(1 + e^-|z|) + max(z, 0) - z y)",
         summary: "Binary cross entropy of sigmoid(z) against targets in [0, 1], over all elements.",
         reference: "Good 1952; torch.nn.BCEWithLogitsLoss",

@@ -14,7 +14,7 @@ pub struct CrossEntropy {
 impl Rule for CrossEntropy {
     const INFO: &'static Info = &Info {
         name: "cross_entropy",
-        aliases: &["softmax_cross_entropy", "categorical_cross_entropy", "ce"],
+        aliases: &["softmax_cross_entropy", "categorical_cross_entropy", "CrossEntropyLoss", "ce"],
         formula: "mean over samples of -sum_j q_j log softmax(z)_j, q = (1 - s) y + s / classes",
         summary: "Cross entropy of softmax(z) against class labels or probabilities.",
         reference: "Bridle 1990; Szegedy et al. 2016, sec. 7 (label smoothing); torch.nn.CrossEntropyLoss",

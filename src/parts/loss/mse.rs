@@ -11,7 +11,7 @@ pub struct Mse;
 impl Rule for Mse {
     const INFO: &'static Info = &Info {
         name: "mse",
-        aliases: &["mean_squared_error", "mse_loss", "l2"],
+        aliases: &["mean_squared_error", "MSELoss", "l2"],
         formula: "mean((z - y)^2)",
         summary: "Mean squared error over all elements.",
         reference: "Gauss 1809; torch.nn.MSELoss",

@@ -13,7 +13,7 @@ pub struct SmoothL1 {
 impl Rule for SmoothL1 {
     const INFO: &'static Info = &Info {
         name: "smooth_l1",
-        aliases: &["smooth_l1_loss", "huber"],
+        aliases: &["SmoothL1Loss", "huber"],
         formula: "mean(d^2 / (2 beta) if |d| < beta else |d| - beta/2), d = z - y",
         summary: "Absolute error, rounded off to a square near the target.",
         reference: "Girshick 2015, Fast R-CNN, eq. 3; torch.nn.SmoothL1Loss",
