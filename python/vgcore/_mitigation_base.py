@@ -79,8 +79,7 @@ class Draft:
     name it had, and which copies of a Repeat are its own. `derived`: parameters that are
     worked out from one there was, beside which new one, and how. `settled`: places whose initializer a cure
     wrote down to keep it, not the user.
-    `fresh`: parameters that start anew whatever they were. `after`: what runs on the built network and the
-    data. `x`: the data, if there are any.
+    `fresh`: parameters that start anew whatever they were. `x`: the data, if there are any.
     """
 
     layers: tuple[Layer, ...]
@@ -91,7 +90,6 @@ class Draft:
     derived: Mapping[str, tuple[str, Callable[[Any], Any]]] = field(default_factory=dict)
     settled: frozenset[str] = frozenset()
     fresh: frozenset[str] = frozenset()
-    after: tuple[Callable[[Any, Any], Any], ...] = ()
     x: Any = None
 
     @property
@@ -126,7 +124,6 @@ class Order(IntEnum):
     CELL = auto()
     ACTIVATION = auto()
     START = auto()
-    PRETRAINING = auto()
     BIAS = auto()
     GATE = auto()
     WEIGHT = auto()
@@ -134,6 +131,8 @@ class Order(IntEnum):
     BLOCK = auto()
     LONG = auto()
     DEPTH = auto()
+    MEASURED = auto()
+    PRETRAINING = auto()
     CONSTRAINT = auto()
     OPTIMIZER = auto()
     CLIP = auto()
@@ -150,8 +149,10 @@ class Entry:
     """One line of the catalogue: all that anybody knows of a cure.
 
     `apply` takes a draft and the parameters and returns the cured draft, or raises `DoesNotApply`. `changes`
-    says in words what is different then. Two cures of one group in `EXCLUSIVE` are refused, and so are those
-    named in `conflicts`, by name or group, with the reason. `refits`: the cure gives weights a new start.
+    says in words what is different then. `procedure` takes the network that this describes, the data and the
+    parameters, and returns what later cures start from. Two cures of one group in `EXCLUSIVE` are refused,
+    and so are those named in `conflicts`, by name or group, with the reason; those in `undone_by` only where
+    they come later (the reason says what they do then). `refits`: the cure gives weights a new start.
     `order`: its place in a pair. `of_training`: it changes the training and leaves the network as it is.
     `needs_data`: it wants ``net.mitigate(..., x=x)``; the name of a parameter: where that is not given.
     `tried_as`: the parameters at which the doctor tries it on a draft; none where it is not worth a trial.
@@ -170,6 +171,8 @@ class Entry:
     aliases: tuple[str, ...] = ()
     needs: str = ""
     conflicts: Mapping[str, str] = field(default_factory=dict)
+    undone_by: Mapping[str, str] = field(default_factory=dict)
+    procedure: Callable[..., Any] | None = None
     refits: bool = False
     of_training: bool = False
     needs_data: bool | str = False
@@ -186,6 +189,8 @@ class Entry:
             against = {f"another {EXCLUSIVE[self.group][0]}": EXCLUSIVE[self.group][1]} | against
         if against:
             extra["not_with"] = "; ".join(f"{_title(other)} ({why})" for other, why in against.items())
+        if self.undone_by:
+            extra["not_before"] = "; ".join(f"{_title(key)} ({why})" for key, why in self.undone_by.items())
         return Description(
             kind="mitigation",
             name=self.name,

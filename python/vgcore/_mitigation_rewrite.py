@@ -216,7 +216,7 @@ def same_start(a: Any, b: Any) -> bool:
 
 def same_description(a: Draft, b: Draft) -> bool:
     """Whether two drafts are one network with one training, however their starts are written down."""
-    if a.after != b.after or a.training != b.training:
+    if a.training != b.training:
         return False
     specs = (chain_specs(draft.layers, Context(draft.in_features, draft.dtype)) for draft in (a, b))
     return same_start(*specs)

@@ -309,16 +309,16 @@ def _pretraining(draft: Draft, epochs: int, corruption: float) -> Draft:
         raise nothing_to_change(what, "it pretrains layer by layer; for sequences there is vg.chunker")
     if draft.x is None:
         raise DoesNotApply(f"{what} trains each layer on the data: give them, net.mitigate(..., x=x)")
+    return draft
 
-    def procedure(net: Any, x: Any) -> Any:
-        from .pretraining import greedy
 
-        try:
-            return greedy(net, x, epochs=epochs, corruption=corruption, rng=net.seed)
-        except ArgumentError as error:
-            raise nothing_to_change(what, str(error)) from error
+def _pretrained(net: Any, x: Any, epochs: int, corruption: float) -> Any:
+    from .pretraining import greedy
 
-    return replace(draft, after=(*draft.after, procedure))
+    try:
+        return greedy(net, x, epochs=epochs, corruption=corruption, rng=net.seed)
+    except ArgumentError as error:
+        raise nothing_to_change("layerwise_pretraining()", str(error)) from error
 
 
 def _lsuv(draft: Draft, tolerance: float) -> Draft:
@@ -330,12 +330,11 @@ def _lsuv(draft: Draft, tolerance: float) -> Draft:
         raise DoesNotApply(
             "lsuv() scales each layer by what the data make of it: give them, net.mitigate(..., x=x)"
         )
-    started = _orthogonal(draft)
+    return _orthogonal(draft)
 
-    def procedure(net: Any, x: Any) -> Any:
-        return net.lsuv(x, tolerance=tolerance)
 
-    return replace(started, after=(*started.after, procedure))
+def _scaled_on(net: Any, x: Any, tolerance: float) -> Any:
+    return net.lsuv(x, tolerance=tolerance)
 
 
 def _worth_trying(draft: Draft) -> list[dict[str, Any]]:
@@ -441,11 +440,12 @@ ENTRIES: tuple[Entry, ...] = (
         "every weight starts orthogonal and is scaled on the data given as x",
         "Mishkin & Matas 2016, arXiv:1511.06422",
         _lsuv,
-        Order.START,
+        Order.MEASURED,
         (Setting("tolerance", 0.1, "how far from 1 the variance may be"),),
         needs="data: net.mitigate(..., x=x)",
         needs_data=True,
         conflicts={"weight": "it scales the weights that their parametrisation makes"},
+        procedure=_scaled_on,
         refits=True,
     ),
     Entry(
@@ -469,6 +469,12 @@ ENTRIES: tuple[Entry, ...] = (
             "long": "it pretrains plain layers",
             "norm": "it pretrains plain layers",
         },
+        undone_by={
+            "start": "draws anew the weights that were trained",
+            "activation": "draws anew the weights that were trained, for another activation",
+            "zero_bias": "takes away the biases that were trained",
+        },
+        procedure=_pretrained,
     ),
     Entry(
         "zero_bias",

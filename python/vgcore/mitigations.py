@@ -155,6 +155,15 @@ class Mitigation:
         cured = self.entry.apply(draft, **values)
         return cured if self.entry.refits else settle(draft, cured)
 
+    def run(self, net: Any, x: Any) -> Any:
+        """Return what the cure makes, on the data, of the network that it described; most leave it so.
+
+        Raises:
+            DoesNotApply: the network is of a kind that it cannot run on.
+        """
+        procedure = self.entry.procedure
+        return net if procedure is None else procedure(net, x, **describe(self.name).check_params(self.params))
+
 
 def names(group: str | None = None) -> list[str]:
     """Return the canonical names of all cures, or of one group.
@@ -267,6 +276,13 @@ a block, and each decides what goes around a layer and its shortcut; leave one o
                 raise ArgumentError(
                     f"{earlier!r} and {later!r} do not go together: {why}; leave one of them out"
                 )
+            by = earlier.entry.undone_by
+            why = by.get(later.name) or by.get(later.group) or ""
+            if why:
+                raise ArgumentError(
+                    f"{earlier!r} and {later!r} do not go together in this order: the second {why}; turn them "
+                    f"around, or leave one of them out"
+                )
 
 
 def _reason(one: Mitigation, other: Mitigation) -> str:
@@ -291,22 +307,31 @@ class Idle:
         return nothing_to_change(repr(self.cure), "everything that it would set is so already")
 
 
-def compose(
-    draft: Draft, cures: Sequence[Mitigation], earlier: Sequence[Mitigation] = ()
-) -> tuple[Draft, tuple[Idle, ...]]:
+def stretches(cures: Sequence[Mitigation]) -> list[tuple[Mitigation, ...]]:
+    """Return cures cut behind each that runs on a built network: those after it start from what it made.
+
+    Example:
+        >>> stretches(as_cures("residual+lsuv+adam"))
+        [(residual(), lsuv()), (adam(),)]
+    """
+    found: list[tuple[Mitigation, ...]] = [()]
+    for at, cure in enumerate(cures):
+        found[-1] = (*found[-1], cure)
+        if cure.entry.procedure is not None and at + 1 < len(cures):
+            found.append(())
+    return found
+
+
+def compose(draft: Draft, cures: Sequence[Mitigation]) -> tuple[Draft, tuple[Idle, ...]]:
     """Return the draft after all cures, in order, and those that left it as it was.
 
-    `earlier` ones were applied before.
-
     Raises:
-        ArgumentError: two that do not go together.
         DoesNotApply: one that has nothing to change.
     """
-    check_together([*earlier, *cures])
     idle = []
     for cure in cures:
         cured = cure.transform(draft)
-        if same_description(draft, cured):
+        if cure.entry.procedure is None and same_description(draft, cured):
             idle.append(Idle(cure, cured.fresh - draft.fresh))
         draft = cured
     return draft, tuple(idle)
