@@ -51,7 +51,9 @@ def test_pretrained_layers_may_take_another_form_afterwards() -> None:
     ],
 )
 def test_what_a_later_cure_would_undo_is_refused_in_that_order(later: str, why: str) -> None:
-    text = rf"layerwise_pretraining\(2\) and .* do not go together in this order: the second {why}; turn them "
+    text = (
+        rf"layerwise_pretraining\(2\) and .* do not go together in this order: the second {why}; turn them "
+    )
     with pytest.raises(vg.ArgumentError, match=text + "around, or leave one of them out$"):
         deep().mitigate("layerwise_pretraining:2", later, x=X)
     with pytest.raises(vg.ArgumentError, match="in this order"):
@@ -75,3 +77,33 @@ def test_in_a_pair_of_the_doctor_what_looks_at_data_comes_when_the_layers_stand(
         "layerwise_pretraining",
         "adam",
     ]
+
+
+def test_pretraining_takes_the_optimizer_that_was_set_before_it_at_a_rate_of_its_own() -> None:
+    net = deep(depth=3, activation="sigmoid")
+
+    def by_hand(**fit: object) -> dict[str, bytes]:
+        return owners(vg.pretraining.greedy(net, X, epochs=2, rng=net.seed, **fit))
+
+    def by_cure(*cures: str) -> dict[str, bytes]:
+        return owners(net.mitigate(*cures, x=X))
+
+    assert by_cure("layerwise_pretraining:2") == by_hand() == by_hand(optimizer=vg.Adam(0.003))
+    assert by_cure("layerwise_pretraining:2:lr=0.01") == by_hand(optimizer=vg.Adam(0.01))
+    assert by_cure("sgd:0.5", "layerwise_pretraining:2") == by_hand(optimizer=vg.SGD(0.5))
+    assert by_cure("sgd:0.5", "layerwise_pretraining:2:lr=0.2") == by_hand(optimizer=vg.SGD(0.2))
+    assert by_cure("clip_norm:0.1", "layerwise_pretraining:2") == by_hand(clip=vg.ClipNorm(0.1))
+    assert by_cure("layerwise_pretraining:2", "sgd:0.5") == by_hand()
+
+
+def test_a_network_that_stays_at_chance_trains_after_the_cure() -> None:
+    pytest.importorskip("sklearn")
+    x, y = vg.datasets.digits()
+    net = vg.mlp(8, 64, in_features=64, out_features=10, activation="sigmoid", rng=0)
+
+    def accuracy(trained: vg.Network) -> float:
+        trained.fit(x[:1400], y[:1400], epochs=20, optimizer=vg.SGD(0.1, momentum=0.9), rng=0, stats="none")
+        return float((trained.predict(x[1400:]).argmax(1) == y[1400:]).mean())
+
+    assert accuracy(net.mitigate("layerwise_pretraining", x=x[:1400])) > 0.9
+    assert accuracy(net.copy()) < 0.2

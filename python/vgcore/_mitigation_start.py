@@ -303,7 +303,7 @@ def _delta(draft: Draft) -> Draft:
     return start_dense(draft, choose, "delta()")
 
 
-def _pretraining(draft: Draft, epochs: int, corruption: float) -> Draft:
+def _pretraining(draft: Draft, **how: Any) -> Draft:
     what = "layerwise_pretraining()"
     if draft.axis == "time":
         raise nothing_to_change(what, "it pretrains layer by layer; for sequences there is vg.chunker")
@@ -312,11 +312,13 @@ def _pretraining(draft: Draft, epochs: int, corruption: float) -> Draft:
     return draft
 
 
-def _pretrained(net: Any, x: Any, epochs: int, corruption: float) -> Any:
+def _pretrained(net: Any, x: Any, epochs: int, corruption: float, lr: float | None) -> Any:
+    from .optimizers import Adam
     from .pretraining import greedy
 
+    fit = {} if lr is None else {"optimizer": net.training_defaults.get("optimizer", Adam()).at(lr)}
     try:
-        return greedy(net, x, epochs=epochs, corruption=corruption, rng=net.seed)
+        return greedy(net, x, epochs=epochs, corruption=corruption, rng=net.seed, **fit)
     except ArgumentError as error:
         raise nothing_to_change("layerwise_pretraining()", str(error)) from error
 
@@ -453,13 +455,20 @@ ENTRIES: tuple[Entry, ...] = (
         "pretraining",
         "h_l = phi(W_l h_(l-1) + b_l), W_l trained to give h_(l-1) back",
         "Layers that learn one by one what their input looks like, before any gradient comes down to them.",
-        "every weight and bias in front of an activation is trained on x, without labels; then fit",
+        "every weight and bias in front of an activation is trained on x, without labels, by the optimizer "
+        "that cures before it have set, else by Adam; then fit",
         "Hinton, Osindero & Teh 2006; Bengio et al. 2007; Vincent et al. 2008",
         _pretraining,
         Order.PRETRAINING,
         (
             Setting("epochs", 10, "passes over the data for each layer", kind="size"),
             Setting("corruption", 0.0, "share of each input that is masked"),
+            Setting(
+                "lr",
+                None,
+                "learning rate of the optimizer that cures before it have set, else of Adam; "
+                "None: that optimizer's own, else 0.003",
+            ),
         ),
         aliases=("pretraining", "greedy", "stacked_autoencoders"),
         needs="data: net.mitigate(..., x=x); Dense layers with activations, without shortcuts or norms",

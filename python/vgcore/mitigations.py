@@ -162,7 +162,9 @@ class Mitigation:
             DoesNotApply: the network is of a kind that it cannot run on.
         """
         procedure = self.entry.procedure
-        return net if procedure is None else procedure(net, x, **describe(self.name).check_params(self.params))
+        return (
+            net if procedure is None else procedure(net, x, **describe(self.name).check_params(self.params))
+        )
 
 
 def names(group: str | None = None) -> list[str]:
