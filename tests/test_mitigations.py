@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import vgcore as vg
-from helpers_cures import X, Y, along_time, deep, flat, owners, sequences
+from helpers_cures import X, Y, along_time, deep, flat, owners, sequences, tied
 from vgcore._layer_values import changed
 from vgcore.constraints import as_constraints
 from vgcore.mitigations import DoesNotApply, as_cures, get
@@ -32,6 +32,7 @@ def held() -> vg.Network:
 
 NETWORKS = {"deep": deep, "flat": flat, "relu": lambda: deep(activation="relu"), "time": along_time}
 NETWORKS |= {"lstm": lambda: along_time("lstm"), "biased": held, "blocks": lambda: deep(skip="residual")}
+NETWORKS |= {"tied": tied}
 #: These start some weights anew, by their own rule or because their input is wider.
 REDRAWN = ("fixup", "deepnorm", "dense_skip")
 

@@ -1,4 +1,4 @@
-"""Tests of cures in a row: each works on what those before it made, and what a later one undoes is refused."""
+"""Tests of cures in a row: each works on what those before it made; what a later one undoes is refused."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def cut_repeats(layers: Sequence[Layer], size: int, what: str) -> tuple[Layer, .
         return tuple(layers)
     result: list[Layer] = []
     for layer in layers:
-        if isinstance(layer, Repeat) and not layer.tied and activated(layer.body):
+        if isinstance(layer, Repeat) and activated(layer.body):
             if layer.n % size:
                 raise nothing_to_change(
                     what,
@@ -145,7 +145,8 @@ def cut_repeats(layers: Sequence[Layer], size: int, what: str) -> tuple[Layer, .
                 )
             # Copies are counted through both: each layer keeps the weights that it is drawn by.
             rows = np.arange(layer.n).reshape(-1, size)
-            inner = Repeat(tuple(cut(one, layer.n, rows, 1) for one in layer.body), size, name="")
+            body = layer.body if layer.tied else tuple(cut(one, layer.n, rows, 1) for one in layer.body)
+            inner = Repeat(body, size, tied=layer.tied, name="")
             layer = changed(layer, body=(inner,), n=layer.n // size)
         result.append(layer)
     return tuple(result)
@@ -211,11 +212,16 @@ def residual_of(block: Block, body: Sequence[Layer] | None = None, **options: An
     return Residual(block.body if body is None else tuple(body), name=block.name, **options)
 
 
-def written_out(block: Block) -> tuple[Layer, ...]:
-    """Return the copies of a block's Repeat, which `cut_repeats` made, as layers layer0, layer1, ..."""
+def written_out(block: Block, what: str, why: str) -> tuple[Layer, ...]:
+    """Return the copies of a block's Repeat, which `cut_repeats` made, as layers layer0, layer1, ...
+
+    `why`: what keeps these layers from sharing their weights.
+    """
     only = block.body[0]
     if len(block.body) != 1 or not isinstance(only, Repeat):
         return block.body
+    if only.tied:
+        raise nothing_to_change(what, f"the layers of its Repeat share their weights (tied=True), and {why}")
     result: list[Layer] = []
     for copy in range(only.n):
         for index, layer in enumerate(only.body):

@@ -109,7 +109,8 @@ def _fixup(draft: Draft, layers: int) -> Draft:
         )
 
     def wrap(block: Block) -> list[Layer]:
-        body = _fixup_starts(turned(written_out(block)), block.count)
+        apart = written_out(block, "fixup()", "the last of a branch starts at 0, the others do not")
+        body = _fixup_starts(turned(apart), block.count)
         return [residual_of(block, body, learned=True)]
 
     return wrap_blocks(draft, "fixup()", layers, wrap)
@@ -167,7 +168,8 @@ def _dense_skip(draft: Draft, block: int) -> Draft:
         raise nothing_to_change(what, "a block of one layer has nothing to pass on; take block=2 or more")
 
     def wrap(found: Block) -> list[Layer]:
-        pieces = list(runs(written_out(found), found.in_features))
+        apart = written_out(found, what, "each layer of a dense block has a wider input")
+        pieces = list(runs(apart, found.in_features))
         if any(isinstance(run.dense.init, FromArray) for run in pieces[1:]):
             raise nothing_to_change(
                 what, "its weights were given as arrays, and the layers of a dense block have wider inputs"
@@ -203,7 +205,13 @@ def _unet(draft: Draft, levels: int, join: str) -> Draft:
         square = [run for run in runs(chain, place.in_features, blocks=True) if run.activated and run.square]
         while at < len(chain):
             layer = chain[at]
-            if isinstance(layer, Repeat) and not layer.tied and activated(layer.body) and layer.n >= count:
+            if isinstance(layer, Repeat) and activated(layer.body) and layer.n >= count:
+                if layer.tied:
+                    raise nothing_to_change(
+                        what,
+                        "the layers of its Repeat share their weights (tied=True), "
+                        "and each part of a U has its own",
+                    )
                 result += fold(_pieces(layer, count, renamed), width)
                 found += 1
             elif square and square[0].start == at and len(square) >= count and adjoining(square):

@@ -282,8 +282,8 @@ a block, and each decides what goes around a layer and its shortcut; leave one o
             why = by.get(later.name) or by.get(later.group) or ""
             if why:
                 raise ArgumentError(
-                    f"{earlier!r} and {later!r} do not go together in this order: the second {why}; turn them "
-                    f"around, or leave one of them out"
+                    f"{earlier!r} and {later!r} do not go together in this order: the second {why}; turn "
+                    f"them around, or leave one of them out"
                 )
 
 
