@@ -186,6 +186,7 @@ class Cured(Running):
     def _hand_over(self, net: Self, before: Draft, after: Draft) -> None:
         """Copy every parameter that the cures left as it was: its shape, and how it starts."""
         old, new = starts(before), starts(after)
+        net._touched = self._touched
         shapes = self.parameter_shapes() | dict(self._core.buffers())
         wanted = [*net.parameter_shapes().items(), *net._core.buffers()]
         for name, shape in ((name, tuple(shape)) for name, shape in wanted):

@@ -355,7 +355,10 @@ def worth_trying(draft: Draft) -> list[Mitigation]:
 
 
 def predict(net: Network, x: Any = None) -> tuple[Prediction | None, str]:
-    """Return the gradient curve that theory expects of fresh weights, or None and why there is none.
+    """Return the gradient curve that theory expects of a network, or None and why there is none.
+
+    Weights that LSUV, a file or a training made are taken by the variances that they have, as
+    ``vg.theory.predict`` takes them; ``curve.notes`` says so.
 
     `x` gives the mean square and the mean of the input and, along time, the number of steps.
 
