@@ -110,24 +110,16 @@ def _optimizers() -> Iterator[Entry]:
             conflicts=against if name == "scale_free" else {},
         )
     sgd = optimizers.describe("sgd")
-    for name, summary, fixed, reference in (
-        ("momentum", "Along a decaying sum of past gradients.", {"momentum": 0.9}, "Polyak 1964"),
-        (
-            "nesterov",
-            "Momentum that looks a step ahead.",
-            {"momentum": 0.9, "nesterov": True},
-            "Nesterov 1983; Sutskever et al. 2013",
-        ),
-    ):
-        settings = tuple(s for s in _settings(sgd) if s.name in ("lr", "weight_decay"))
+    settings = tuple(s for s in _settings(sgd) if s.name in ("lr", "weight_decay"))
+    for name, variant in optimizers.VARIANTS.items():
         yield Entry(
             name,
             "optimizer",
-            "v = 0.9 v + g, w -= lr v" if name == "momentum" else "v = 0.9 v + g, w -= lr (g + 0.9 v)",
-            summary,
+            variant.formula,
+            variant.summary,
             "the optimizer that net.fit takes where none is given",
-            reference,
-            _optimizer("sgd", fixed),
+            variant.reference,
+            _optimizer(variant.of, variant.params),
             Order.OPTIMIZER,
             settings,
             of_training=True,
