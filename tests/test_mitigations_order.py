@@ -107,3 +107,46 @@ def test_a_network_that_stays_at_chance_trains_after_the_cure() -> None:
 
     assert accuracy(net.mitigate("layerwise_pretraining", x=x[:1400])) > 0.9
     assert accuracy(net.copy()) < 0.2
+
+
+CLIPS = [name for name in vg.mitigations.names("clip") if name != "sign_gradient"]
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_no_clip_comes_before_the_signs_which_it_does_not_change(clip: str) -> None:
+    text = r"in this order: the second keeps the sign of each entry alone, which no clip changes"
+    with pytest.raises(vg.ArgumentError, match=text):
+        deep().mitigate(clip, "sign_gradient")
+    deep().mitigate("sign_gradient", clip)
+    gradients = deep().gradients(X, cotangent=np.ones((128, 3), np.float32))
+    clips = deep().mitigate(clip).training_defaults["clip"]
+    both, sign = (vg.clips.apply(c, gradients, deep().parameters()) for c in ([*clips, "sign"], "sign"))
+    assert all((both[name] == sign[name]).all() for name in gradients)
+
+
+@pytest.mark.parametrize("clip", ["clip_norm", "clip_layer", "norm_band"])
+def test_no_scaling_of_whole_layers_comes_before_their_norm_is_set(clip: str) -> None:
+    with pytest.raises(vg.ArgumentError, match=r"the second gives every layer the norm 1, whatever it was"):
+        deep().mitigate(clip, "unit_norm")
+    deep().mitigate("unit_norm", clip)
+    deep().mitigate("clip_value", "unit_norm")
+
+
+@pytest.mark.parametrize("other", ["spectral_constraint", "max_norm_constraint"])
+def test_orthogonal_weights_take_no_other_limit(other: str) -> None:
+    for pair in ((other, "orthogonal_constraint"), ("orthogonal_constraint", other)):
+        with pytest.raises(
+            vg.ArgumentError, match=r"do not go together: orthogonal weights have the singular"
+        ):
+            deep().mitigate(*pair)
+    deep().mitigate("spectral_constraint", "max_norm_constraint")
+
+
+def test_settings_that_make_no_sense_for_any_network_are_refused_where_the_cure_is_made() -> None:
+    with pytest.raises(vg.ArgumentError, match=r"band: expected floor to be at most the ceiling, 1; got 2"):
+        vg.mitigations.get("norm_band:floor=2:ceiling=1")
+    with pytest.raises(
+        vg.ArgumentError,
+        match=r"^mitigation 'weight_standardized': gain: expected a number above 0, got 0; with weights of",
+    ):
+        vg.mitigations.get("weight_standardized:0")

@@ -5,6 +5,7 @@ Knows layers as values; no cure in particular, and no network that runs. The cat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, auto
@@ -30,12 +31,17 @@ class Setting(Parameter):
 
     `kind`: "real", "size" (a positive integer), "name" (text), "choice" (one of `choices`), "flag", or "text"
     for a word or a number as text. A default of None means that the cure finds the value; `may_be_none`: None
-    is a value like others.
+    is a value like others. Numbers lie from `least` to `most`; with `open_ends` these two are none of them.
+    `otherwise`: what a value out of this range would be.
     """
 
     kind: str = "real"
     choices: tuple[str, ...] = ()
     may_be_none: bool = False
+    least: float = -math.inf
+    most: float = math.inf
+    open_ends: bool = False
+    otherwise: str = ""
 
     def check(self, value: Any, owner: str) -> Any:
         """Return `value` in this parameter's type, or raise ArgumentError naming `owner`."""
@@ -45,7 +51,7 @@ class Setting(Parameter):
         if self.kind == "size":
             if isinstance(value, float) and value.is_integer():
                 value = int(value)  # "long_skip:4" from a command line is a number like any other
-            return as_size(value, where)
+            return self._ranged(as_size(value, where), where)
         if self.kind == "choice":
             return as_choice(value, where, self.choices)
         if self.kind == "name" and not isinstance(value, str):
@@ -59,7 +65,18 @@ class Setting(Parameter):
             return value if isinstance(value, str) else f"{value:g}"
         if self.kind == "flag":
             return as_flag(value, where)
-        return as_real(value, where)
+        return self._ranged(as_real(value, where), where)
+
+    def _ranged(self, value: Any, where: str) -> Any:
+        """Return a number of the range; others are wrong for every network."""
+        if self.least <= value <= self.most and not (self.open_ends and value in (self.least, self.most)):
+            return value
+        low, high = ("above", "below") if self.open_ends else ("of at least", "of at most")
+        ends = [f"{low} {self.least:g}"] if self.least > -math.inf else []
+        ends += [f"{high} {self.most:g}"] if self.most < math.inf else []
+        number = "an integer" if self.kind == "size" else "a number"
+        why = f"; {self.otherwise}" if self.otherwise else ""
+        raise ArgumentError(f"{where}: expected {number} {' and '.join(ends)}, got {value:g}{why}")
 
 
 class Origin(NamedTuple):

@@ -238,7 +238,16 @@ ENTRIES: tuple[Entry, ...] = (
         "Qiao et al. 2019, arXiv:1903.10520; Brock, De & Smith 2021, arXiv:2101.08692",
         _weight_standardized,
         Order.WEIGHT,
-        (Setting("gain", None, "length of a row; None: 1 / std of the activation of a normal number"),),
+        (
+            Setting(
+                "gain",
+                None,
+                "length of a row; None: 1 / std of the activation of a normal number",
+                least=0.0,
+                open_ends=True,
+                otherwise="with weights of length 0 every unit puts out 0",
+            ),
+        ),
         aliases=("weight_standardization", "weight_standardisation"),
         conflicts={"start": "it takes away the size that a start gives the weights"},
     ),

@@ -33,6 +33,14 @@ _NAMES: Final[Mapping[str, str]] = {
 }
 #: Clips that multiply whole layers, or all of them, by a number.
 _SCALING: Final = ("clip_norm", "clip_layer", "norm_band", "unit_norm")
+#: What a clip or a constraint does not go with, whatever its parameters.
+_AGAINST: Final[Mapping[str, Mapping[str, str]]] = {
+    "orthogonal_constraint": dict.fromkeys(
+        ("spectral_constraint", "max_norm_constraint"),
+        "orthogonal weights have the singular values and lengths that their gain says, so another limit of "
+        "them does nothing or is undone",
+    ),
+}
 
 
 def _settings(entry: Description) -> tuple[Setting, ...]:
@@ -151,6 +159,16 @@ def _part(kind: str, name: str) -> Callable[..., Draft]:
     return apply
 
 
+def _undone(clip: str) -> dict[str, str]:
+    """Return the clips after which this one has changed nothing."""
+    found = {}
+    if clip in _SCALING and clip != "unit_norm":
+        found["unit_norm"] = "gives every layer the norm 1, whatever it was scaled to before"
+    if clip != "sign_gradient":
+        found["sign_gradient"] = "keeps the sign of each entry alone, which no clip changes"
+    return found
+
+
 def _parts() -> Iterator[Entry]:
     for kind, part, module, changes in (
         (
@@ -163,11 +181,12 @@ def _parts() -> Iterator[Entry]:
     ):
         for name in module.names():
             entry = module.describe(name)
-            conflicts = {}
+            called = _NAMES.get(name, name)
+            conflicts = dict(_AGAINST.get(called, {}))
             if kind == "constraint":
-                conflicts = {"weight": "it holds the weights themselves, which are made from others here"}
+                conflicts["weight"] = "it holds the weights themselves, which are made from others here"
             yield Entry(
-                _NAMES.get(name, name),
+                called,
                 kind,
                 entry.formula,
                 entry.summary,
@@ -177,6 +196,7 @@ def _parts() -> Iterator[Entry]:
                 Order.CLIP if kind == "clip" else Order.CONSTRAINT,
                 _settings(entry),
                 conflicts=conflicts,
+                undone_by=_undone(called) if kind == "clip" else {},
                 of_training=True,
                 check=_check(part, name),
             )
