@@ -44,7 +44,7 @@ def test_a_dense_block_is_not_for_weights_that_were_given_as_arrays() -> None:
     step = [vg.Dense(8, init=STACKED, name=""), vg.Activation("tanh")]
     net = vg.Network(8, [vg.Repeat(step, 12, name="hidden")], rng=0)
     with pytest.raises(
-        DoesNotApply, match=r"dense_skip\(\) does not apply to this network: its weights were gi"
+        DoesNotApply, match=r"dense_skip\(2\) does not apply to this network: its weights were gi"
     ):
         net.mitigate("dense_skip:2")
 

@@ -22,7 +22,10 @@ __all__ = ["EXCLUSIVE", "Applied", "DoesNotApply", "Draft", "Entry", "Order", "O
 
 
 class DoesNotApply(ArgumentError):
-    """A cure that would change nothing in this network, or cannot be fitted into it; the text says why."""
+    """A cure that would change nothing in this network, or cannot be fitted into it; the text says why.
+
+    A cure raises it with what there is to say of it, without its own name: "does not apply ...".
+    """
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class Setting(Parameter):
 
     `kind`: "real", "size" (a positive integer), "name" (text), "choice" (one of `choices`), "flag", or "text"
     for a word or a number as text. A default of None means that the cure finds the value; `may_be_none`: None
-    is a value like others. Numbers lie from `least` to `most`; with `open_ends` these two are none of them.
-    `otherwise`: what a value out of this range would be.
+    is a value like others. Numbers lie from `least` to `most` and strictly between `above` and `below`.
+    `otherwise`: why not out of this range.
     """
 
     kind: str = "real"
@@ -40,7 +43,8 @@ class Setting(Parameter):
     may_be_none: bool = False
     least: float = -math.inf
     most: float = math.inf
-    open_ends: bool = False
+    above: float = -math.inf
+    below: float = math.inf
     otherwise: str = ""
 
     def check(self, value: Any, owner: str) -> Any:
@@ -69,11 +73,15 @@ class Setting(Parameter):
 
     def _ranged(self, value: Any, where: str) -> Any:
         """Return a number of the range; others are wrong for every network."""
-        if self.least <= value <= self.most and not (self.open_ends and value in (self.least, self.most)):
+        if self.least <= value <= self.most and self.above < value < self.below:
             return value
-        low, high = ("above", "below") if self.open_ends else ("of at least", "of at most")
-        ends = [f"{low} {self.least:g}"] if self.least > -math.inf else []
-        ends += [f"{high} {self.most:g}"] if self.most < math.inf else []
+        words = (
+            ("of at least", self.least),
+            ("above", self.above),
+            ("of at most", self.most),
+            ("below", self.below),
+        )
+        ends = [f"{word} {end:g}" for word, end in words if math.isfinite(end)]
         number = "an integer" if self.kind == "size" else "a number"
         why = f"; {self.otherwise}" if self.otherwise else ""
         raise ArgumentError(f"{where}: expected {number} {' and '.join(ends)}, got {value:g}{why}")

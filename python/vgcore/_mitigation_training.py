@@ -74,7 +74,9 @@ def _optimizer(name: str, fixed: Mapping[str, Any]) -> Callable[..., Draft]:
         decay = float(earlier.params.get("weight_decay", 0.0)) if earlier is not None else 0.0
         if decay > 0.0 and "weight_decay" not in params:
             if "weight_decay" not in optimizers.describe(name).defaults:
-                raise nothing_to_change("weight_decay()", f"the optimizer {name} has no weight decay")
+                raise nothing_to_change(
+                    f"the optimizer {name} has no weight decay, which a cure before it has set"
+                )
             params["weight_decay"] = decay  # what an earlier cure has set stays
         return draft.with_training(optimizer=Optimizer(name, params))
 
@@ -83,9 +85,8 @@ def _optimizer(name: str, fixed: Mapping[str, Any]) -> Callable[..., Draft]:
 
 def _weight_decay(draft: Draft, value: float) -> Draft:
     now = draft.training.get("optimizer") or optimizers.as_optimizer("sgd")
-    what = f"weight_decay({value:g})"
     if "weight_decay" not in now.params:
-        raise nothing_to_change(what, f"the optimizer {now.name} has no weight decay")
+        raise nothing_to_change(f"the optimizer {now.name} has no weight decay")
     return draft.with_training(optimizer=Optimizer(now.name, {**now.params, "weight_decay": value}))
 
 
@@ -131,6 +132,7 @@ def _optimizers() -> Iterator[Entry]:
             Order.OPTIMIZER,
             settings,
             of_training=True,
+            check=_check(Optimizer, name),
         )
     yield Entry(
         "weight_decay",
@@ -141,7 +143,7 @@ def _optimizers() -> Iterator[Entry]:
         "Krogh & Hertz 1991; Loshchilov & Hutter 2019, arXiv:1711.05101",
         _weight_decay,
         Order.TRAINING,
-        (Setting("value", 1e-4, "the decay"),),
+        (Setting("value", 1e-4, "the decay", least=0.0),),
         of_training=True,
     )
 
@@ -204,7 +206,7 @@ def _parts() -> Iterator[Entry]:
 
 def _truncate(draft: Draft, steps: int) -> Draft:
     if not any(isinstance(layer, Recurrent) for layer in draft.layers):
-        raise nothing_to_change(f"truncate({steps})", "it has no recurrent layer")
+        raise nothing_to_change("it has no recurrent layer")
     return draft.with_training(truncate=steps)
 
 

@@ -13,10 +13,11 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -152,7 +153,8 @@ class Mitigation:
             DoesNotApply: the cure has nothing to change there, or does not fit.
         """
         values = describe(self.name).check_params(self.params)
-        cured = self.entry.apply(draft, **values)
+        with self._named():
+            cured = self.entry.apply(draft, **values)
         return cured if self.entry.refits else settle(draft, cured)
 
     def run(self, net: Any, x: Any) -> Any:
@@ -162,9 +164,18 @@ class Mitigation:
             DoesNotApply: the network is of a kind that it cannot run on.
         """
         procedure = self.entry.procedure
-        return (
-            net if procedure is None else procedure(net, x, **describe(self.name).check_params(self.params))
-        )
+        if procedure is None:
+            return net
+        with self._named():
+            return procedure(net, x, **describe(self.name).check_params(self.params))
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Put the cure, with the parameters that it was given, in front of what it says of a network."""
+        try:
+            yield
+        except DoesNotApply as error:
+            raise DoesNotApply(f"{self!r} {error}") from error.__cause__
 
 
 def names(group: str | None = None) -> list[str]:
@@ -306,7 +317,9 @@ class Idle:
 
     def error(self) -> DoesNotApply:
         """Return the error to raise when none does."""
-        return nothing_to_change(repr(self.cure), "everything that it would set is so already")
+        return DoesNotApply(
+            f"{self.cure!r} {nothing_to_change('everything that it would set is so already')}"
+        )
 
 
 def stretches(cures: Sequence[Mitigation]) -> list[tuple[Mitigation, ...]]:
