@@ -187,8 +187,13 @@ def test_projection_is_named_by_the_cure_that_has_it_where_it_would_help() -> No
     narrowing = vg.Network(6, [vg.Dense(8), vg.Activation("relu"), vg.Dense(3)], rng=0)
     with pytest.raises(DoesNotApply, match=r"shortcut around; projection=True also takes those that change"):
         narrowing.mitigate("residual")
-    narrowing.mitigate("residual:projection=true")
-    for name in ("rezero", "pre_activation", "highway", "skipinit", "fixup", "deepnorm"):
+    for name in ("residual", "pre_activation", "scaled_residual", "rezero", "skipinit"):
+        with pytest.raises(DoesNotApply, match=r"; projection=True also takes those that change the width$"):
+            narrowing.mitigate(name)
+        made = narrowing.mitigate(f"{name}:projection=true")
+        assert any("shortcut" in parameter for parameter in made.parameter_shapes())
+        assert np.isfinite(made.forward(X)).all()
+    for name in ("highway", "fixup", "deepnorm"):
         with pytest.raises(DoesNotApply, match=r"to put a shortcut around$"):
             narrowing.mitigate(name)
     for name in ("residual", "rezero"):

@@ -110,3 +110,16 @@ def test_the_doctor_tries_cures_on_layers_that_share_their_weights() -> None:
     found = tied().doctor(X, Y, candidates=["fixup", "residual:2", "rezero"], steps=2)
     assert {trial.name for trial in found.trials} >= {"residual:2", "rezero"}
     assert "share their weights" in found.refused["fixup"]
+
+
+def test_pre_activation_blocks_take_the_factors_that_residual_ones_take() -> None:
+    net = deep()
+    p = {name: value.astype(float) for name, value in net.parameters().items()}
+    h = np.tanh(X @ p["input.weight"].T + p["input.bias"])
+    for weight, bias in zip(p["hidden.weight"], p["hidden.bias"], strict=True):
+        h = 0.9 * h + 0.5 * (np.tanh(h) @ weight.T + bias)
+    got = net.mitigate("pre_activation:scale=0.5:shortcut=0.9")
+    assert owners(got) == owners(net)
+    np.testing.assert_allclose(
+        got.forward(X), h @ p["output.weight"].T + p["output.bias"], rtol=1e-4, atol=1e-5
+    )

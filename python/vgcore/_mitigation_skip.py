@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from . import activations
 from ._layer_values import changed
@@ -39,38 +38,43 @@ __all__ = ["ENTRIES"]
 
 
 def _residual(draft: Draft, layers: int, scale: float, shortcut: float, projection: bool) -> Draft:
-    options: dict[str, Any] = {} if scale == 1.0 else {"scale": scale}
-    if shortcut != 1.0:
-        options["shortcut"] = shortcut
+    options = _factors(scale, shortcut)
     return wrap_blocks(draft, layers, lambda block: [residual_of(block, **options)], projection)
 
 
-def _pre_activation(draft: Draft, layers: int) -> Draft:
+def _factors(scale: float, shortcut: float) -> dict[str, float]:
+    """Return the factors of branch and shortcut that are none of 1."""
+    return {key: value for key, value in (("scale", scale), ("shortcut", shortcut)) if value != 1.0}
+
+
+def _pre_activation(draft: Draft, layers: int, scale: float, shortcut: float, projection: bool) -> Draft:
+    options = _factors(scale, shortcut)
+
     def wrap(block: Block) -> list[Layer]:
-        return [residual_of(block, turned(block.body))]
+        return [residual_of(block, turned(block.body), **options)]
 
-    return wrap_blocks(draft, layers, wrap)
+    return wrap_blocks(draft, layers, wrap, projection)
 
 
-def _rezero(draft: Draft, layers: int) -> Draft:
+def _rezero(draft: Draft, layers: int, projection: bool) -> Draft:
     def wrap(block: Block) -> list[Layer]:
         return [residual_of(block, scale=0.0, learned=True)]
 
-    return wrap_blocks(draft, layers, wrap)
+    return wrap_blocks(draft, layers, wrap, projection)
 
 
-def _skipinit(draft: Draft, layers: int) -> Draft:
+def _skipinit(draft: Draft, layers: int, projection: bool) -> Draft:
     def wrap(block: Block) -> list[Layer]:
         return [residual_of(block, turned(block.body), scale=0.0, learned=True)]
 
-    return wrap_blocks(draft, layers, wrap)
+    return wrap_blocks(draft, layers, wrap, projection)
 
 
-def _scaled(draft: Draft, layers: int) -> Draft:
+def _scaled(draft: Draft, layers: int, projection: bool) -> Draft:
     def wrap(block: Block) -> list[Layer]:
         return [residual_of(block, scale=1.0 / math.sqrt(block.count))]
 
-    return wrap_blocks(draft, layers, wrap)
+    return wrap_blocks(draft, layers, wrap, projection)
 
 
 def _long_skip(draft: Draft, every: int) -> Draft:
@@ -227,6 +231,13 @@ def _pieces(repeat: Repeat, count: int, renamed: Renamed) -> list[list[Layer]]:
 
 
 _LAYERS = Setting("layers", 1, "how many layers a block has", kind="size")
+_FACTORS = (
+    Setting("scale", 1.0, "s, what the branch is multiplied by"),
+    Setting("shortcut", 1.0, "c, what the shortcut is multiplied by"),
+)
+_PROJECTION = Setting(
+    "projection", False, "also around layers that change the width, with weights", kind="flag"
+)
 
 ENTRIES: tuple[Entry, ...] = (
     Entry(
@@ -238,26 +249,19 @@ ENTRIES: tuple[Entry, ...] = (
         "He et al. 2016, arXiv:1512.03385; Yang & Schoenholz 2017, arXiv:1712.08969",
         _residual,
         Order.BLOCK,
-        (
-            _LAYERS,
-            Setting("scale", 1.0, "s, what the branch is multiplied by"),
-            Setting("shortcut", 1.0, "c, what the shortcut is multiplied by"),
-            Setting(
-                "projection", False, "also around layers that change the width, with weights", kind="flag"
-            ),
-        ),
+        (_LAYERS, *_FACTORS, _PROJECTION),
         aliases=("skip", "post_activation", "resnet"),
     ),
     Entry(
         "pre_activation",
         "block",
-        "x -> x + W phi(x)",
+        "x -> c x + s W phi(x)",
         "Residual blocks with the activation first: the sum of branches meets no activation on its way.",
         "each step [Dense, activation] becomes x + [activation, Dense](x)",
         "He et al. 2016, arXiv:1603.05027",
         _pre_activation,
         Order.BLOCK,
-        (_LAYERS,),
+        (_LAYERS, *_FACTORS, _PROJECTION),
         aliases=("preact",),
     ),
     Entry(
@@ -269,7 +273,7 @@ ENTRIES: tuple[Entry, ...] = (
         "Hanin & Rolnick 2018, arXiv:1803.01719; Yang & Schoenholz 2017, arXiv:1712.08969",
         _scaled,
         Order.BLOCK,
-        (_LAYERS,),
+        (_LAYERS, _PROJECTION),
         aliases=("scaled",),
     ),
     Entry(
@@ -281,7 +285,7 @@ ENTRIES: tuple[Entry, ...] = (
         "Bachlechner et al. 2021, arXiv:2003.04887",
         _rezero,
         Order.BLOCK,
-        (_LAYERS,),
+        (_LAYERS, _PROJECTION),
     ),
     Entry(
         "skipinit",
@@ -292,7 +296,7 @@ ENTRIES: tuple[Entry, ...] = (
         "De & Smith 2020, arXiv:2002.10444",
         _skipinit,
         Order.BLOCK,
-        (_LAYERS,),
+        (_LAYERS, _PROJECTION),
     ),
     Entry(
         "fixup",
