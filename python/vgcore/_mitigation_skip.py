@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from . import activations
 from ._layer_values import changed
@@ -42,7 +43,7 @@ def _residual(draft: Draft, layers: int, scale: float, shortcut: float, projecti
     return wrap_blocks(draft, layers, lambda block: [residual_of(block, **options)], projection)
 
 
-def _factors(scale: float, shortcut: float) -> dict[str, float]:
+def _factors(scale: float, shortcut: float) -> dict[str, Any]:
     """Return the factors of branch and shortcut that are none of 1."""
     return {key: value for key, value in (("scale", scale), ("shortcut", shortcut)) if value != 1.0}
 
