@@ -19,6 +19,12 @@ def flat() -> vg.Network:
     return vg.Network(6, layers, rng=0)
 
 
+def tied(n: int = 6) -> vg.Network:
+    step = [vg.Dense(8), vg.Activation("tanh")]
+    layers = [vg.Dense(8), vg.Activation("tanh"), vg.Repeat(step, n, tied=True, name="hidden"), vg.Dense(3)]
+    return vg.Network(6, layers, rng=0)
+
+
 def along_time(cell: str = "rnn", **options: object) -> vg.Network:
     return vg.rnn(cell, 8, in_features=3, out_features=2, rng=0, **options)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import vgcore as vg
-from helpers_cures import X, Y, along_time, deep, flat, owners, sequences
+from helpers_cures import X, Y, along_time, deep, flat, owners, sequences, tied
 from vgcore._layer_values import changed
 from vgcore.constraints import as_constraints
 from vgcore.mitigations import DoesNotApply, as_cures, get
@@ -32,6 +32,7 @@ def held() -> vg.Network:
 
 NETWORKS = {"deep": deep, "flat": flat, "relu": lambda: deep(activation="relu"), "time": along_time}
 NETWORKS |= {"lstm": lambda: along_time("lstm"), "biased": held, "blocks": lambda: deep(skip="residual")}
+NETWORKS |= {"tied": tied}
 #: These start some weights anew, by their own rule or because their input is wider.
 REDRAWN = ("fixup", "deepnorm", "dense_skip")
 
@@ -186,8 +187,13 @@ def test_projection_is_named_by_the_cure_that_has_it_where_it_would_help() -> No
     narrowing = vg.Network(6, [vg.Dense(8), vg.Activation("relu"), vg.Dense(3)], rng=0)
     with pytest.raises(DoesNotApply, match=r"shortcut around; projection=True also takes those that change"):
         narrowing.mitigate("residual")
-    narrowing.mitigate("residual:projection=true")
-    for name in ("rezero", "pre_activation", "highway", "skipinit", "fixup", "deepnorm"):
+    for name in ("residual", "pre_activation", "scaled_residual", "rezero", "skipinit"):
+        with pytest.raises(DoesNotApply, match=r"; projection=True also takes those that change the width$"):
+            narrowing.mitigate(name)
+        made = narrowing.mitigate(f"{name}:projection=true")
+        assert any("shortcut" in parameter for parameter in made.parameter_shapes())
+        assert np.isfinite(made.forward(X)).all()
+    for name in ("highway", "fixup", "deepnorm"):
         with pytest.raises(DoesNotApply, match=r"to put a shortcut around$"):
             narrowing.mitigate(name)
     for name in ("residual", "rezero"):

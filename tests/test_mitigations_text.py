@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import vgcore as vg
 from helpers_cures import X, Y, deep
-from vgcore.mitigations import as_cures, as_text, get
+from vgcore.mitigations import DoesNotApply, as_cures, as_text, get
 
 
 @pytest.mark.parametrize("name", vg.mitigations.names())
@@ -104,3 +104,67 @@ def test_wrong_names_and_parameters_are_said() -> None:
         get(vg.mitigations.residual)
     with pytest.raises(vg.ArgumentError, match=r'expected a name such as "residual"'):
         get(7)
+
+
+@pytest.mark.parametrize(
+    ("cure", "why"),
+    [
+        ("residual:layers=5", "blocks of 5 layers do not divide the 12"),
+        ("dense_skip:100", "blocks of 100 layers do not divide the 12"),
+        ("activation:tanh", "it has no activation other than tanh"),
+        ("lstm", "it has no recurrent layer"),
+        ("truncate:7", "it has no recurrent layer"),
+        ("stochastic_depth:0.3", "it has no residual blocks to leave out"),
+        ("group_norm:3", "3 groups do not divide a layer of 8 units"),
+        ("zero_bias", "everything that it would set is so already"),
+    ],
+)
+def test_what_does_not_apply_is_named_with_the_parameters_that_were_given(cure: str, why: str) -> None:
+    with pytest.raises(DoesNotApply) as caught:
+        deep().mitigate(cure)
+    assert str(caught.value).startswith(f"{get(cure)!r} does not apply to this network: {why}")
+
+
+def test_a_cure_that_needs_data_is_named_with_its_parameters() -> None:
+    with pytest.raises(
+        DoesNotApply, match=r"^lsuv\(0\.2\) scales each layer by what the data make of it: give "
+    ):
+        deep().mitigate("lsuv:0.2")
+    with pytest.raises(
+        DoesNotApply, match=r"^layerwise_pretraining\(3\) trains each layer on the data: give"
+    ):
+        deep().mitigate("layerwise_pretraining:3")
+    text = r"^layerwise_pretraining\(3\) does not apply to this network: net: expected Dense layers with"
+    with pytest.raises(DoesNotApply, match=text):
+        deep(skip="residual").mitigate("layerwise_pretraining:3", x=X)
+    with pytest.raises(
+        DoesNotApply, match=r"^scale_free\(\) does not .* no weight decay, which a cure before"
+    ):
+        deep().mitigate("weight_decay", "scale_free")
+
+
+@pytest.mark.parametrize(
+    ("cure", "text"),
+    [
+        ("fewer_layers:2", "keep: expected a number above 0 and below 1, got 2"),
+        ("stochastic_depth:1.5", "last: expected a number of at least 0 and of at most 1, got 1.5"),
+        (
+            "layerwise_pretraining:corruption=2",
+            "corruption: expected a number of at least 0 and below 1, got 2",
+        ),
+        ("lsuv:-1", "tolerance: expected a number of at least 0, got -1"),
+        ("edge_of_chaos:-1", "sigma_b2: expected a number of at least 0, got -1"),
+        ("weight_decay:-1", "value: expected a number of at least 0, got -1"),
+        (
+            "long_skip:1",
+            "every: expected an integer of at least 2, got 1; a skip over one layer is a residual",
+        ),
+        ("dense_skip:1", "block: expected an integer of at least 2, got 1; a block of one layer has nothing"),
+        ("fixup:1", "layers: expected an integer of at least 2, got 1; of a branch's layers the last starts"),
+    ],
+)
+def test_a_value_that_no_network_can_take_is_refused_before_there_is_one(cure: str, text: str) -> None:
+    with pytest.raises(vg.ArgumentError) as caught:
+        get(cure)
+    assert not isinstance(caught.value, DoesNotApply)
+    assert str(caught.value).startswith(f"mitigation {cure.split(':')[0]!r}: {text}")

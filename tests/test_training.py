@@ -392,7 +392,11 @@ def gradients() -> vg.Gradients:
     [
         (lambda: vg.SGD(-1.0), ("sgd: expected lr to be a finite number of at least 0; got -1",)),
         (lambda: vg.SGD(0.1, momentum=1.5), ("sgd: expected momentum to be a number from 0 to 1; got 1.5",)),
-        (lambda: vg.SGD(0.1, nesterov=True), ("nesterov: expected a momentum above 0",)),
+        (
+            lambda: vg.SGD(0.1, nesterov=True),
+            ("sgd: expected momentum to be above 0 where nesterov is on", "; got 0. Change"),
+        ),
+        (lambda: vg.optimizers.nesterov(momentum=0.0), ("sgd: expected momentum to be above 0 where",)),
         (lambda: vg.Adam(betas=(0.9, 1.0)), ("adam: expected beta2 to be",)),
         (lambda: vg.Adam(betas=0.9), ("betas: expected two numbers",)),  # type: ignore[arg-type]  # reason: wrong on purpose
         (lambda: vg.ClipNorm(0.0), ("norm: expected max_norm to be a finite number above 0; got 0",)),
@@ -402,7 +406,11 @@ def gradients() -> vg.Gradients:
         (lambda: vg.ClipNorm(1.0, norm_type=True), ("norm_type: expected 1, 2 or infinity, got True",)),
         (lambda: vg.clips.apply("sign", {"a": 1}), ("gradients: expected what net.gradients(...) returns",)),  # type: ignore[arg-type]  # reason: wrong on purpose
         (lambda: vg.clips.apply("sign", gradients(), 5), ("parameters: expected None or net.parameters()",)),  # type: ignore[arg-type]  # reason: wrong on purpose
-        (lambda: vg.NormBand(2.0, 1.0), ("floor: expected at most the ceiling, 1, got 2",)),
+        (
+            lambda: vg.NormBand(2.0, 1.0),
+            ("band: expected floor to be at most the ceiling, 1; got 2. Change floor",),
+        ),
+        (lambda: vg.clips.band(floor=2.0), ("band: expected floor to be at most the ceiling, 1; got 2",)),
         (lambda: vg.SpectralConstraint(0.0), ("spectral: expected limit to be a finite number above 0",)),
         (lambda: vg.MaxNormConstraint(1.0, only=3), ("only: expected a pattern",)),  # type: ignore[arg-type]  # reason: wrong on purpose
         (lambda: vg.optimizers.sgd(rate=0.1), ("optimizer 'sgd': no parameter 'rate'",)),
@@ -412,6 +420,26 @@ def gradients() -> vg.Gradients:
 def test_parts_check_their_numbers_when_they_are_made(make: Any, words: tuple[str, ...]) -> None:
     with refused(vg.ArgumentError, *words):
         make()
+
+
+def test_momentum_and_nesterov_are_optimizers_with_a_momentum() -> None:
+    as_optimizer = vg.optimizers.as_optimizer
+    assert as_optimizer("momentum") == vg.SGD(momentum=0.9) == vg.optimizers.momentum()
+    assert as_optimizer("Nesterov") == vg.SGD(momentum=0.9, nesterov=True) == vg.optimizers.nesterov()
+    assert vg.optimizers.momentum(lr=0.1, momentum=0.5) == vg.SGD(0.1, momentum=0.5)
+    assert vg.optimizers.describe("momentum").defaults["momentum"] == 0.9
+    assert vg.optimizers.describe("nesterov").defaults["nesterov"] is True
+    assert "momentum" not in vg.optimizers.describe("sgd").aliases
+    assert "momentum" not in vg.mitigations.describe("sgd").aliases
+    x = samples()
+    ends = []
+    for optimizer in ("momentum", vg.SGD(momentum=0.9), "sgd"):
+        net = network()
+        net.fit(x, np.arange(len(x)) % CLASSES, epochs=2, optimizer=optimizer)
+        ends.append(b"".join(value.tobytes() for value in net.parameters().values()))
+    assert ends[0] == ends[1] != ends[2]
+    for name in ("momentum", "nesterov"):
+        assert net.mitigate(name).training_defaults["optimizer"] == as_optimizer(name)
 
 
 def test_parts_are_values() -> None:
@@ -428,7 +456,7 @@ def test_parts_are_values() -> None:
     assert repr(vg.ClipNorm(1.0, norm_type=1)) == "ClipNorm(norm_type=1)"
     assert vg.MaxNormConstraint(1.0) != vg.MaxNormConstraint(1.0, only="*hh*")
     assert vg.optimizers.describe("AdamW").name == "adamw"
-    assert "torch.optim.SGD" in str(vg.optimizers.describe("momentum"))
+    assert "torch.optim.SGD" in str(vg.optimizers.describe("gradient_descent"))
     for registry in (vg.optimizers, vg.clips, vg.constraints):
         for name in registry.names():
             entry = registry.describe(name)

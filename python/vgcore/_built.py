@@ -44,6 +44,7 @@ class Built:
         "_seed",
         "_shapes",
         "_stored",
+        "_touched",
     )
 
     def __init__(
@@ -66,6 +67,8 @@ class Built:
         self._seed = seed
         self._stored = as_flag(stored, "stored")
         self._shapes: dict[str, tuple[int, ...]] | None = None
+        #: Whether parameters may be others than those that the seed draws.
+        self._touched = False
         #: The cures that made this network, and what a training takes from them.
         self._applied = Applied()
 
@@ -100,14 +103,19 @@ class Built:
         seed: int,
         parameters: Mapping[str, Any] | None,
         applied: Applied | None = None,
+        touched: bool = True,
     ) -> Self:
-        """Build a network whose parameters are given (without drawing them first), or are not stored."""
+        """Build a network whose parameters are given (without drawing them first), or are not stored.
+
+        `touched`: whether the given ones may be others than those that a seed draws.
+        """
         self = cls.__new__(cls)
         self._describe(in_features, layers, dtype, seed, parameters is not None)
         specs = chain_specs(self._layers, Context(in_features, self._dtype))
         self._compile(specs if parameters is None else [with_zeros(spec) for spec in specs])
         if parameters is not None:
             self.load_parameters(parameters)
+            self._touched = touched
         if applied is not None:
             self._applied = applied
         return self
@@ -163,6 +171,20 @@ class Built:
         A network along time has as many steps as its input: here only the layers are counted.
         """
         return self._core.num_steps
+
+    @property
+    def touched(self) -> bool:
+        """Whether parameters may be others than those that the seed draws: loaded, scaled on data or trained.
+
+        Example:
+            >>> import vgcore as vg
+            >>> net = vg.mlp(depth=3, width=4, rng=0)
+            >>> twin = net.copy()
+            >>> twin.load_parameters(net.parameters())
+            >>> net.touched, twin.touched
+            (False, True)
+        """
+        return self._touched
 
     def summary(self) -> str:
         """Return a table of the layers, their widths and parameters, as text; a Repeat's body appears once.
@@ -292,6 +314,7 @@ class Built:
             name: as_float_array(parameters[name], name=name, dtype=self._dtype, shape=shape, finite=False)
             for name, shape in (shapes | buffers).items()
         }
+        self._touched = True
         for name, array in arrays.items():
             self._core.set(name, array)
 
@@ -324,7 +347,7 @@ class Built:
         """Let a process pool send the network to its workers."""
         state = (self._in_features, self._layers, self._dtype.name, self._seed)
         kept = self.parameters() | self.buffers() if self._stored else None
-        return type(self)._restore, (*state, kept, self._applied)
+        return type(self)._restore, (*state, kept, self._applied, self._touched)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save structure and parameters as a safetensors file, which ``vg.load(path)`` reads; no pickle.
@@ -354,4 +377,5 @@ class Built:
             self._seed,
             version,
             self._applied.to_dict(),
+            self._touched,
         )

@@ -58,7 +58,9 @@ class Cured(Running):
 
         Args:
             *cures: names (``"residual"``), texts with parameters (``"activation:selu"``), or objects from
-                ``vg.mitigations``. Order matters: ``"activation:relu", "edge_of_chaos"`` solves for relu.
+                ``vg.mitigations``. Order matters: ``"activation:relu", "edge_of_chaos"`` solves for relu, and
+                ``"lsuv", "residual"`` scales layers before they have shortcuts. Each works on what those
+                before it made, so that one call does what several would.
             x: data, for cures that look at them (lsuv) or at their length (chrono).
 
         Raises:
@@ -81,6 +83,17 @@ class Cured(Running):
 
         chosen = mitigations.as_cures(cures)
         data = None if x is None else self._door.open(x).x
+        # A pair that is refused is refused before anything is trained.
+        mitigations.check_together((*self._applied.cures, *chosen))
+        net = self
+        for stretch in mitigations.stretches(chosen):
+            net = net._after(stretch, data)
+        return net
+
+    def _after(self, chosen: Sequence[Mitigation], data: Any) -> Self:
+        """Return the network after cures of which only the last may run on it."""
+        from . import mitigations
+
         applied = self._applied
         before = Draft(
             named(self._layers),
@@ -90,7 +103,7 @@ class Cured(Running):
             settled=applied.settled,
             x=data,
         )
-        after, idle = mitigations.compose(before, chosen, applied.cures)
+        after, idle = mitigations.compose(before, chosen)
         net = type(self)(
             self._in_features, after.layers, dtype=self._dtype, rng=self._seed, stored=self._stored
         )
@@ -101,10 +114,8 @@ class Cured(Running):
                 self._core.get(name).tobytes() == net._core.get(name).tobytes() for name in cure.fresh
             ):
                 raise cure.error()
-        for procedure in after.after:
-            net = procedure(net, data)
         net._applied = Applied((*applied.cures, *chosen), after.training, after.settled)
-        return net
+        return cast("Self", chosen[-1].run(net, data)) if chosen else net
 
     def doctor(
         self,
@@ -175,6 +186,7 @@ class Cured(Running):
     def _hand_over(self, net: Self, before: Draft, after: Draft) -> None:
         """Copy every parameter that the cures left as it was: its shape, and how it starts."""
         old, new = starts(before), starts(after)
+        net._touched = self._touched
         shapes = self.parameter_shapes() | dict(self._core.buffers())
         wanted = [*net.parameter_shapes().items(), *net._core.buffers()]
         for name, shape in ((name, tuple(shape)) for name, shape in wanted):

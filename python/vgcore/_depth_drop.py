@@ -88,7 +88,9 @@ def stochastic(net: Network, last: float = 0.5, *, rule: str = "linear") -> Netw
             "vg.Residual([...]), as vg.mlp(..., skip='residual') does"
         )
     arrays = _surgery.arrays_of(net)
-    return Network._restore(net.in_features, layers, net.dtype.name, net.seed, arrays, net._applied)
+    return Network._restore(
+        net.in_features, layers, net.dtype.name, net.seed, arrays, net._applied, net._touched
+    )
 
 
 def _thinned(layer: Layer, survival: float) -> Layer:

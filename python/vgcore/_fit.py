@@ -99,6 +99,7 @@ def without_single(rows: int, batch_size: int) -> int:
 def fit(net: Network, x: Any, y: Any, lengths: Any, o: Options) -> History:
     """Train; `Network.fit` documents it."""
     run = _Run.prepare(net, x, y, lengths, o)
+    net._touched = True
     started: list[Callback] = []
     told = False
     try:

@@ -31,5 +31,11 @@ def load(path: str | os.PathLike[str]) -> Network:
     structure, layers, parameters = _saving.read(path)
     applied = Applied.from_dict(structure.get("applied", {}))
     return Network._restore(
-        structure["in_features"], layers, structure["dtype"], structure["seed"], parameters, applied
+        structure["in_features"],
+        layers,
+        structure["dtype"],
+        structure["seed"],
+        parameters,
+        applied,
+        bool(structure.get("touched", True)),
     )

@@ -5,6 +5,7 @@ Knows layers as values; no cure in particular, and no network that runs. The cat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, auto
@@ -21,7 +22,10 @@ __all__ = ["EXCLUSIVE", "Applied", "DoesNotApply", "Draft", "Entry", "Order", "O
 
 
 class DoesNotApply(ArgumentError):
-    """A cure that would change nothing in this network, or cannot be fitted into it; the text says why."""
+    """A cure that would change nothing in this network, or cannot be fitted into it; the text says why.
+
+    A cure raises it with what there is to say of it, without its own name: "does not apply ...".
+    """
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,18 @@ class Setting(Parameter):
 
     `kind`: "real", "size" (a positive integer), "name" (text), "choice" (one of `choices`), "flag", or "text"
     for a word or a number as text. A default of None means that the cure finds the value; `may_be_none`: None
-    is a value like others.
+    is a value like others. Numbers lie from `least` to `most` and strictly between `above` and `below`.
+    `otherwise`: why not out of this range.
     """
 
     kind: str = "real"
     choices: tuple[str, ...] = ()
     may_be_none: bool = False
+    least: float = -math.inf
+    most: float = math.inf
+    above: float = -math.inf
+    below: float = math.inf
+    otherwise: str = ""
 
     def check(self, value: Any, owner: str) -> Any:
         """Return `value` in this parameter's type, or raise ArgumentError naming `owner`."""
@@ -45,7 +55,7 @@ class Setting(Parameter):
         if self.kind == "size":
             if isinstance(value, float) and value.is_integer():
                 value = int(value)  # "long_skip:4" from a command line is a number like any other
-            return as_size(value, where)
+            return self._ranged(as_size(value, where), where)
         if self.kind == "choice":
             return as_choice(value, where, self.choices)
         if self.kind == "name" and not isinstance(value, str):
@@ -59,7 +69,22 @@ class Setting(Parameter):
             return value if isinstance(value, str) else f"{value:g}"
         if self.kind == "flag":
             return as_flag(value, where)
-        return as_real(value, where)
+        return self._ranged(as_real(value, where), where)
+
+    def _ranged(self, value: Any, where: str) -> Any:
+        """Return a number of the range; others are wrong for every network."""
+        if self.least <= value <= self.most and self.above < value < self.below:
+            return value
+        words = (
+            ("of at least", self.least),
+            ("above", self.above),
+            ("of at most", self.most),
+            ("below", self.below),
+        )
+        ends = [f"{word} {end:g}" for word, end in words if math.isfinite(end)]
+        number = "an integer" if self.kind == "size" else "a number"
+        why = f"; {self.otherwise}" if self.otherwise else ""
+        raise ArgumentError(f"{where}: expected {number} {' and '.join(ends)}, got {value:g}{why}")
 
 
 class Origin(NamedTuple):
@@ -79,8 +104,7 @@ class Draft:
     name it had, and which copies of a Repeat are its own. `derived`: parameters that are
     worked out from one there was, beside which new one, and how. `settled`: places whose initializer a cure
     wrote down to keep it, not the user.
-    `fresh`: parameters that start anew whatever they were. `after`: what runs on the built network and the
-    data. `x`: the data, if there are any.
+    `fresh`: parameters that start anew whatever they were. `x`: the data, if there are any.
     """
 
     layers: tuple[Layer, ...]
@@ -91,7 +115,6 @@ class Draft:
     derived: Mapping[str, tuple[str, Callable[[Any], Any]]] = field(default_factory=dict)
     settled: frozenset[str] = frozenset()
     fresh: frozenset[str] = frozenset()
-    after: tuple[Callable[[Any, Any], Any], ...] = ()
     x: Any = None
 
     @property
@@ -126,7 +149,6 @@ class Order(IntEnum):
     CELL = auto()
     ACTIVATION = auto()
     START = auto()
-    PRETRAINING = auto()
     BIAS = auto()
     GATE = auto()
     WEIGHT = auto()
@@ -134,6 +156,8 @@ class Order(IntEnum):
     BLOCK = auto()
     LONG = auto()
     DEPTH = auto()
+    MEASURED = auto()
+    PRETRAINING = auto()
     CONSTRAINT = auto()
     OPTIMIZER = auto()
     CLIP = auto()
@@ -150,8 +174,10 @@ class Entry:
     """One line of the catalogue: all that anybody knows of a cure.
 
     `apply` takes a draft and the parameters and returns the cured draft, or raises `DoesNotApply`. `changes`
-    says in words what is different then. Two cures of one group in `EXCLUSIVE` are refused, and so are those
-    named in `conflicts`, by name or group, with the reason. `refits`: the cure gives weights a new start.
+    says in words what is different then. `procedure` takes the network that this describes, the data and the
+    parameters, and returns what later cures start from. Two cures of one group in `EXCLUSIVE` are refused,
+    and so are those named in `conflicts`, by name or group, with the reason; those in `undone_by` only where
+    they come later (the reason says what they do then). `refits`: the cure gives weights a new start.
     `order`: its place in a pair. `of_training`: it changes the training and leaves the network as it is.
     `needs_data`: it wants ``net.mitigate(..., x=x)``; the name of a parameter: where that is not given.
     `tried_as`: the parameters at which the doctor tries it on a draft; none where it is not worth a trial.
@@ -170,6 +196,8 @@ class Entry:
     aliases: tuple[str, ...] = ()
     needs: str = ""
     conflicts: Mapping[str, str] = field(default_factory=dict)
+    undone_by: Mapping[str, str] = field(default_factory=dict)
+    procedure: Callable[..., Any] | None = None
     refits: bool = False
     of_training: bool = False
     needs_data: bool | str = False
@@ -186,6 +214,8 @@ class Entry:
             against = {f"another {EXCLUSIVE[self.group][0]}": EXCLUSIVE[self.group][1]} | against
         if against:
             extra["not_with"] = "; ".join(f"{_title(other)} ({why})" for other, why in against.items())
+        if self.undone_by:
+            extra["not_before"] = "; ".join(f"{_title(key)} ({why})" for key, why in self.undone_by.items())
         return Description(
             kind="mitigation",
             name=self.name,

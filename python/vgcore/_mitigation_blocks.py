@@ -58,7 +58,7 @@ class Block:
 Wrap = Callable[[Block], Sequence[Layer]]
 
 
-def wrap_blocks(draft: Draft, what: str, size: int, wrap: Wrap, projection: bool | None = None) -> Draft:
+def wrap_blocks(draft: Draft, size: int, wrap: Wrap, projection: bool | None = None) -> Draft:
     """Return the draft with `wrap` around every block of `size` layers with an activation.
 
     `projection`: also around those that change the width; None where the cure has no such parameter. Wrappers
@@ -66,7 +66,7 @@ def wrap_blocks(draft: Draft, what: str, size: int, wrap: Wrap, projection: bool
     """
     if any(isinstance(layer, Residual) or layer.kind == "highway" for layer in every(draft.layers)):
         raise nothing_to_change(
-            what, "its blocks have a shortcut already; a cure that goes around several blocks comes after"
+            "its blocks have a shortcut already; a cure that goes around several blocks comes after"
         )
     count = 0
     wider: list[list[Run]] = []
@@ -82,12 +82,11 @@ def wrap_blocks(draft: Draft, what: str, size: int, wrap: Wrap, projection: bool
             wider.extend(groups(chain, place.in_features, size, True))
         return chain
 
-    layers = cut_repeats(draft.layers, size, what)
+    layers = cut_repeats(draft.layers, size)
     rewrite(layers, Place((), draft.in_features), measure)
     if count == 0:
         hint = projection is False and wider
         raise nothing_to_change(
-            what,
             "it has no layer with an activation that is as wide as its input, to put a shortcut around"
             + (" (a recurrent layer has its own: residual=True)" if draft.axis == "time" else "")
             + ("; projection=True also takes those that change the width" if hint else ""),
@@ -131,21 +130,21 @@ def _named_block(body: tuple[Layer, ...], number: int, renamed: Renamed) -> tupl
     return body, name
 
 
-def cut_repeats(layers: Sequence[Layer], size: int, what: str) -> tuple[Layer, ...]:
+def cut_repeats(layers: Sequence[Layer], size: int) -> tuple[Layer, ...]:
     """Return the layers with every Repeat of single layers cut into blocks of `size` iterations."""
     if size == 1:
         return tuple(layers)
     result: list[Layer] = []
     for layer in layers:
-        if isinstance(layer, Repeat) and not layer.tied and activated(layer.body):
+        if isinstance(layer, Repeat) and activated(layer.body):
             if layer.n % size:
                 raise nothing_to_change(
-                    what,
                     f"blocks of {size} layers do not divide the {layer.n} of its Repeat; take another size",
                 )
             # Copies are counted through both: each layer keeps the weights that it is drawn by.
             rows = np.arange(layer.n).reshape(-1, size)
-            inner = Repeat(tuple(cut(one, layer.n, rows, 1) for one in layer.body), size, name="")
+            body = layer.body if layer.tied else tuple(cut(one, layer.n, rows, 1) for one in layer.body)
+            inner = Repeat(body, size, tied=layer.tied, name="")
             layer = changed(layer, body=(inner,), n=layer.n // size)
         result.append(layer)
     return tuple(result)
@@ -211,11 +210,16 @@ def residual_of(block: Block, body: Sequence[Layer] | None = None, **options: An
     return Residual(block.body if body is None else tuple(body), name=block.name, **options)
 
 
-def written_out(block: Block) -> tuple[Layer, ...]:
-    """Return the copies of a block's Repeat, which `cut_repeats` made, as layers layer0, layer1, ..."""
+def written_out(block: Block, why: str) -> tuple[Layer, ...]:
+    """Return the copies of a block's Repeat, which `cut_repeats` made, as layers layer0, layer1, ...
+
+    `why`: what keeps these layers from sharing their weights.
+    """
     only = block.body[0]
     if len(block.body) != 1 or not isinstance(only, Repeat):
         return block.body
+    if only.tied:
+        raise nothing_to_change(f"the layers of its Repeat share their weights (tied=True), and {why}")
     result: list[Layer] = []
     for copy in range(only.n):
         for index, layer in enumerate(only.body):

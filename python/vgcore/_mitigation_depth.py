@@ -20,9 +20,6 @@ __all__ = ["ENTRIES"]
 
 
 def _fewer_layers(draft: Draft, keep: float) -> Draft:
-    what = f"fewer_layers({keep:g})"
-    if not 0.0 < keep < 1.0:
-        raise nothing_to_change(what, "the share to keep lies between 0 and 1")
     dropped = 0
 
     def edit(chain: tuple[Layer, ...], place: Place) -> Sequence[Layer]:
@@ -45,23 +42,20 @@ def _fewer_layers(draft: Draft, keep: float) -> Draft:
 
     layers = rewrite(draft.layers, Place((), draft.in_features), edit)
     if not dropped:
-        raise nothing_to_change(what, "it has no layers in a row that could be left out")
+        raise nothing_to_change("it has no layers in a row that could be left out")
     return replace(draft, layers=layers)
 
 
 def _stochastic_depth(draft: Draft, last: float) -> Draft:
-    what = f"stochastic_depth({last:g})"
     blocks = [
         placed for placed in walk(draft.layers, draft.in_features) if isinstance(placed.layer, Residual)
     ]
     count = sum(placed.times for placed in blocks)
     if not count:
-        raise nothing_to_change(
-            what, "it has no residual blocks to leave out; put a cure that makes them first"
-        )
+        raise nothing_to_change("it has no residual blocks to leave out; put a cure that makes them first")
     if len({placed.path for placed in blocks}) < len(blocks):
         raise nothing_to_change(
-            what, "of its shortcuts some lie across others and have no name of their own, by which to draw"
+            "of its shortcuts some lie across others and have no name of their own, by which to draw"
         )
     survival = linear_survival(count, last)
     done = 0
@@ -91,7 +85,7 @@ ENTRIES: tuple[Entry, ...] = (
         "Hochreiter 1991; Glorot & Bengio 2010",
         _fewer_layers,
         Order.DEPTH,
-        (Setting("keep", 0.5, "share of the layers that stays, between 0 and 1"),),
+        (Setting("keep", 0.5, "share of the layers that stays, between 0 and 1", above=0.0, below=1.0),),
         aliases=("truncate_depth", "reduced_depth"),
         tried_as=lambda draft: ({"keep": 0.1},),
     ),
@@ -104,7 +98,7 @@ ENTRIES: tuple[Entry, ...] = (
         "Huang et al. 2016, arXiv:1603.09382",
         _stochastic_depth,
         Order.DEPTH,
-        (Setting("last", 0.5, "probability that the last block is there"),),
+        (Setting("last", 0.5, "probability that the last block is there", least=0.0, most=1.0),),
         needs="residual blocks, so after a cure that makes them",
     ),
 )

@@ -25,16 +25,14 @@ __all__ = ["ENTRIES"]
 _POSITIONS = ("before", "after")
 
 
-def _insert(
-    draft: Draft, what: str, make: Callable[..., Normalisation], position: str, **options: Any
-) -> Draft:
+def _insert(draft: Draft, make: Callable[..., Normalisation], position: str, **options: Any) -> Draft:
     """Return the draft with a norm before or behind every activation."""
     found = 0
 
     def edit(chain: tuple[Layer, ...], place: Place) -> Sequence[Layer]:
         nonlocal found
         if any(isinstance(layer, Normalisation) for layer in chain):
-            raise nothing_to_change(what, "its activations are normalised already")
+            raise nothing_to_change("its activations are normalised already")
         result: list[Layer] = []
         taken = {layer.name for layer in chain}
         owner = ""
@@ -52,9 +50,7 @@ def _insert(
 
     layers = rewrite(draft.layers, Place((), draft.in_features), edit)
     if not found:
-        raise nothing_to_change(
-            what, "it has no activation to normalise for; a recurrent cell's own are inside"
-        )
+        raise nothing_to_change("it has no activation to normalise for; a recurrent cell's own are inside")
     return replace(draft, layers=layers)
 
 
@@ -69,32 +65,27 @@ def _free(name: str, taken: set[str | None]) -> str:
 
 
 def _batch_norm(draft: Draft, position: str, online: bool, momentum: float | None) -> Draft:
-    return _insert(draft, "batch_norm()", BatchNorm, position, online=online, momentum=momentum)
+    return _insert(draft, BatchNorm, position, online=online, momentum=momentum)
 
 
 def _layer_norm(draft: Draft, position: str) -> Draft:
-    return _insert(draft, "layer_norm()", LayerNorm, position)
+    return _insert(draft, LayerNorm, position)
 
 
 def _rms_norm(draft: Draft, position: str) -> Draft:
-    return _insert(draft, "rms_norm()", RMSNorm, position)
+    return _insert(draft, RMSNorm, position)
 
 
 def _group_norm(draft: Draft, groups: int, position: str) -> Draft:
-    what = f"group_norm({groups})"
     for placed in walk(draft.layers, draft.in_features):
         if isinstance(placed.layer, Activation) and placed.in_features % groups:
-            raise nothing_to_change(
-                what, f"{groups} groups do not divide a layer of {placed.in_features} units"
-            )
+            raise nothing_to_change(f"{groups} groups do not divide a layer of {placed.in_features} units")
         if isinstance(placed.layer, Activation) and placed.in_features == groups:
-            raise nothing_to_change(what, "groups of one unit have no variance: they would be 0 for ever")
-    return _insert(draft, what, GroupNorm, position, groups=groups)
+            raise nothing_to_change("groups of one unit have no variance: they would be 0 for ever")
+    return _insert(draft, GroupNorm, position, groups=groups)
 
 
-def _parametrized(
-    draft: Draft, what: str, choose: Callable[[Activation | None], Parametrization | None]
-) -> Draft:
+def _parametrized(draft: Draft, choose: Callable[[Activation | None], Parametrization | None]) -> Draft:
     """Return the draft with the weights of Dense layers made in another way."""
     following = next_activations(draft)
     renamed, derived = dict(draft.renamed), dict(draft.derived)
@@ -106,7 +97,7 @@ def _parametrized(
         for index, layer in enumerate(chain):
             if isinstance(layer, Dense):
                 if layer.parametrization is not None:
-                    raise nothing_to_change(what, "its weights are made from others already")
+                    raise nothing_to_change("its weights are made from others already")
                 path = place.name_of(layer, index)
                 made = choose(following.get(f"{path}weight"))
                 if made is not None:
@@ -124,7 +115,7 @@ def _parametrized(
 
     layers = rewrite(draft.layers, Place((), draft.in_features), edit)
     if not found:
-        raise nothing_to_change(what, "it has no Dense layer with an activation behind it")
+        raise nothing_to_change("it has no Dense layer with an activation behind it")
     return replace(draft, layers=layers, renamed=renamed, derived=derived)
 
 
@@ -134,7 +125,7 @@ def _lengths(weights: Any) -> Any:
 
 def _weight_norm(draft: Draft) -> Draft:
     made = Parametrization("weight_norm")
-    return _parametrized(draft, "weight_norm()", lambda following: made)
+    return _parametrized(draft, lambda following: made)
 
 
 def _weight_standardized(draft: Draft, gain: float | None) -> Draft:
@@ -143,7 +134,7 @@ def _weight_standardized(draft: Draft, gain: float | None) -> Draft:
             return None  # the last layer has no activation whose variance its weights should make up for
         return Parametrization("weight_standardized", {"gain": _gain(following) if gain is None else gain})
 
-    return _parametrized(draft, "weight_standardized()", choose)
+    return _parametrized(draft, choose)
 
 
 def _gain(following: Activation) -> float:
@@ -238,7 +229,15 @@ ENTRIES: tuple[Entry, ...] = (
         "Qiao et al. 2019, arXiv:1903.10520; Brock, De & Smith 2021, arXiv:2101.08692",
         _weight_standardized,
         Order.WEIGHT,
-        (Setting("gain", None, "length of a row; None: 1 / std of the activation of a normal number"),),
+        (
+            Setting(
+                "gain",
+                None,
+                "length of a row; None: 1 / std of the activation of a normal number",
+                above=0.0,
+                otherwise="with weights of length 0 every unit puts out 0",
+            ),
+        ),
         aliases=("weight_standardization", "weight_standardisation"),
         conflicts={"start": "it takes away the size that a start gives the weights"},
     ),

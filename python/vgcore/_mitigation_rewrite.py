@@ -216,7 +216,7 @@ def same_start(a: Any, b: Any) -> bool:
 
 def same_description(a: Draft, b: Draft) -> bool:
     """Whether two drafts are one network with one training, however their starts are written down."""
-    if a.after != b.after or a.training != b.training:
+    if a.training != b.training:
         return False
     specs = (chain_specs(draft.layers, Context(draft.in_features, draft.dtype)) for draft in (a, b))
     return same_start(*specs)
@@ -275,6 +275,6 @@ def following(chain: Sequence[Layer], index: int) -> Activation | None:
     return leading_activation(chain[index + 1]) if index + 1 < len(chain) else None
 
 
-def nothing_to_change(what: str, why: str) -> DoesNotApply:
-    """Return the error of a cure that finds nothing to do."""
-    return DoesNotApply(f"{what} does not apply to this network: {why}")
+def nothing_to_change(why: str) -> DoesNotApply:
+    """Return the error of a cure that finds nothing to do; its name is put in front where it is applied."""
+    return DoesNotApply(f"does not apply to this network: {why}")

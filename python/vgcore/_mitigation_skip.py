@@ -39,45 +39,47 @@ __all__ = ["ENTRIES"]
 
 
 def _residual(draft: Draft, layers: int, scale: float, shortcut: float, projection: bool) -> Draft:
-    options: dict[str, Any] = {} if scale == 1.0 else {"scale": scale}
-    if shortcut != 1.0:
-        options["shortcut"] = shortcut
-    return wrap_blocks(draft, "residual()", layers, lambda block: [residual_of(block, **options)], projection)
+    options = _factors(scale, shortcut)
+    return wrap_blocks(draft, layers, lambda block: [residual_of(block, **options)], projection)
 
 
-def _pre_activation(draft: Draft, layers: int) -> Draft:
+def _factors(scale: float, shortcut: float) -> dict[str, Any]:
+    """Return the factors of branch and shortcut that are none of 1."""
+    return {key: value for key, value in (("scale", scale), ("shortcut", shortcut)) if value != 1.0}
+
+
+def _pre_activation(draft: Draft, layers: int, scale: float, shortcut: float, projection: bool) -> Draft:
+    options = _factors(scale, shortcut)
+
     def wrap(block: Block) -> list[Layer]:
-        return [residual_of(block, turned(block.body))]
+        return [residual_of(block, turned(block.body), **options)]
 
-    return wrap_blocks(draft, "pre_activation()", layers, wrap)
+    return wrap_blocks(draft, layers, wrap, projection)
 
 
-def _rezero(draft: Draft, layers: int) -> Draft:
+def _rezero(draft: Draft, layers: int, projection: bool) -> Draft:
     def wrap(block: Block) -> list[Layer]:
         return [residual_of(block, scale=0.0, learned=True)]
 
-    return wrap_blocks(draft, "rezero()", layers, wrap)
+    return wrap_blocks(draft, layers, wrap, projection)
 
 
-def _skipinit(draft: Draft, layers: int) -> Draft:
+def _skipinit(draft: Draft, layers: int, projection: bool) -> Draft:
     def wrap(block: Block) -> list[Layer]:
         return [residual_of(block, turned(block.body), scale=0.0, learned=True)]
 
-    return wrap_blocks(draft, "skipinit()", layers, wrap)
+    return wrap_blocks(draft, layers, wrap, projection)
 
 
-def _scaled(draft: Draft, layers: int) -> Draft:
+def _scaled(draft: Draft, layers: int, projection: bool) -> Draft:
     def wrap(block: Block) -> list[Layer]:
         return [residual_of(block, scale=1.0 / math.sqrt(block.count))]
 
-    return wrap_blocks(draft, "scaled_residual()", layers, wrap)
+    return wrap_blocks(draft, layers, wrap, projection)
 
 
 def _long_skip(draft: Draft, every: int) -> Draft:
-    what = f"long_skip({every})"
-    if every < 2:
-        raise nothing_to_change(what, "a skip over one layer is a residual block; take every=2 or more")
-    layers = cut_repeats(draft.layers, every, what)
+    layers = cut_repeats(draft.layers, every)
     found = 0
 
     def edit(chain: tuple[Layer, ...], place: Place) -> Sequence[Layer]:
@@ -98,21 +100,17 @@ def _long_skip(draft: Draft, every: int) -> Draft:
 
     cured = rewrite(layers, Place((), draft.in_features), edit)
     if not found:
-        raise nothing_to_change(what, f"it has no {every} layers of one width in a row")
+        raise nothing_to_change(f"it has no {every} layers of one width in a row")
     return replace(draft, layers=cured)
 
 
 def _fixup(draft: Draft, layers: int) -> Draft:
-    if layers < 2:
-        raise nothing_to_change(
-            "fixup()", "its branches have two layers or more, of which the last starts at 0; take layers=2"
-        )
-
     def wrap(block: Block) -> list[Layer]:
-        body = _fixup_starts(turned(written_out(block)), block.count)
+        apart = written_out(block, "the last of a branch starts at 0, the others do not")
+        body = _fixup_starts(turned(apart), block.count)
         return [residual_of(block, body, learned=True)]
 
-    return wrap_blocks(draft, "fixup()", layers, wrap)
+    return wrap_blocks(draft, layers, wrap)
 
 
 def _fixup_starts(body: tuple[Layer, ...], count: int) -> tuple[Layer, ...]:
@@ -136,7 +134,7 @@ def _deepnorm(draft: Draft, layers: int) -> Draft:
         norm = f"{block.name}_norm" if block.name else "norm"
         return [residual_of(block, _smaller(block.body, beta), shortcut=alpha), LayerNorm(name=norm)]
 
-    return wrap_blocks(draft, "deepnorm()", layers, wrap)
+    return wrap_blocks(draft, layers, wrap)
 
 
 def _smaller(body: Sequence[Layer], factor: float) -> tuple[Layer, ...]:
@@ -158,28 +156,25 @@ def _highway(draft: Draft, bias: float, coupled: bool) -> Draft:
     def wrap(block: Block) -> list[Layer]:
         return [Highway(block.body, transform_bias=bias, coupled=coupled, name=block.name)]
 
-    return wrap_blocks(draft, "highway()", 1, wrap)
+    return wrap_blocks(draft, 1, wrap)
 
 
 def _dense_skip(draft: Draft, block: int) -> Draft:
-    what = "dense_skip()"
-    if block < 2:
-        raise nothing_to_change(what, "a block of one layer has nothing to pass on; take block=2 or more")
 
     def wrap(found: Block) -> list[Layer]:
-        pieces = list(runs(written_out(found), found.in_features))
+        apart = written_out(found, "each layer of a dense block has a wider input")
+        pieces = list(runs(apart, found.in_features))
         if any(isinstance(run.dense.init, FromArray) for run in pieces[1:]):
             raise nothing_to_change(
-                what, "its weights were given as arrays, and the layers of a dense block have wider inputs"
+                "its weights were given as arrays, and the layers of a dense block have wider inputs"
             )
         narrow = f"{pieces[0].dense.name or ''}_narrow".lstrip("_")
         return [*(Concat(run.layers, name="") for run in pieces), Dense(found.out_features, name=narrow)]
 
-    return wrap_blocks(draft, what, block, wrap)
+    return wrap_blocks(draft, block, wrap)
 
 
 def _unet(draft: Draft, levels: int, join: str) -> Draft:
-    what = f"unet({levels})"
     renamed: Renamed = {}
     found, count = 0, 2 * levels + 1
 
@@ -203,7 +198,12 @@ def _unet(draft: Draft, levels: int, join: str) -> Draft:
         square = [run for run in runs(chain, place.in_features, blocks=True) if run.activated and run.square]
         while at < len(chain):
             layer = chain[at]
-            if isinstance(layer, Repeat) and not layer.tied and activated(layer.body) and layer.n >= count:
+            if isinstance(layer, Repeat) and activated(layer.body) and layer.n >= count:
+                if layer.tied:
+                    raise nothing_to_change(
+                        "the layers of its Repeat share their weights (tied=True), "
+                        "and each part of a U has its own",
+                    )
                 result += fold(_pieces(layer, count, renamed), width)
                 found += 1
             elif square and square[0].start == at and len(square) >= count and adjoining(square):
@@ -218,7 +218,7 @@ def _unet(draft: Draft, levels: int, join: str) -> Draft:
 
     layers = rewrite(draft.layers, Place((), draft.in_features), edit)
     if not found:
-        raise nothing_to_change(what, f"it has no {count} layers of one width in a row")
+        raise nothing_to_change(f"it has no {count} layers of one width in a row")
     return replace(draft.moved(renamed), layers=layers)
 
 
@@ -232,6 +232,13 @@ def _pieces(repeat: Repeat, count: int, renamed: Renamed) -> list[list[Layer]]:
 
 
 _LAYERS = Setting("layers", 1, "how many layers a block has", kind="size")
+_FACTORS = (
+    Setting("scale", 1.0, "s, what the branch is multiplied by"),
+    Setting("shortcut", 1.0, "c, what the shortcut is multiplied by"),
+)
+_PROJECTION = Setting(
+    "projection", False, "also around layers that change the width, with weights", kind="flag"
+)
 
 ENTRIES: tuple[Entry, ...] = (
     Entry(
@@ -243,26 +250,19 @@ ENTRIES: tuple[Entry, ...] = (
         "He et al. 2016, arXiv:1512.03385; Yang & Schoenholz 2017, arXiv:1712.08969",
         _residual,
         Order.BLOCK,
-        (
-            _LAYERS,
-            Setting("scale", 1.0, "s, what the branch is multiplied by"),
-            Setting("shortcut", 1.0, "c, what the shortcut is multiplied by"),
-            Setting(
-                "projection", False, "also around layers that change the width, with weights", kind="flag"
-            ),
-        ),
+        (_LAYERS, *_FACTORS, _PROJECTION),
         aliases=("skip", "post_activation", "resnet"),
     ),
     Entry(
         "pre_activation",
         "block",
-        "x -> x + W phi(x)",
+        "x -> c x + s W phi(x)",
         "Residual blocks with the activation first: the sum of branches meets no activation on its way.",
         "each step [Dense, activation] becomes x + [activation, Dense](x)",
         "He et al. 2016, arXiv:1603.05027",
         _pre_activation,
         Order.BLOCK,
-        (_LAYERS,),
+        (_LAYERS, *_FACTORS, _PROJECTION),
         aliases=("preact",),
     ),
     Entry(
@@ -274,7 +274,7 @@ ENTRIES: tuple[Entry, ...] = (
         "Hanin & Rolnick 2018, arXiv:1803.01719; Yang & Schoenholz 2017, arXiv:1712.08969",
         _scaled,
         Order.BLOCK,
-        (_LAYERS,),
+        (_LAYERS, _PROJECTION),
         aliases=("scaled",),
     ),
     Entry(
@@ -286,7 +286,7 @@ ENTRIES: tuple[Entry, ...] = (
         "Bachlechner et al. 2021, arXiv:2003.04887",
         _rezero,
         Order.BLOCK,
-        (_LAYERS,),
+        (_LAYERS, _PROJECTION),
     ),
     Entry(
         "skipinit",
@@ -297,7 +297,7 @@ ENTRIES: tuple[Entry, ...] = (
         "De & Smith 2020, arXiv:2002.10444",
         _skipinit,
         Order.BLOCK,
-        (_LAYERS,),
+        (_LAYERS, _PROJECTION),
     ),
     Entry(
         "fixup",
@@ -308,7 +308,16 @@ ENTRIES: tuple[Entry, ...] = (
         "Zhang, Dauphin & Ma 2019, arXiv:1901.09321",
         _fixup,
         Order.BLOCK,
-        (Setting("layers", 2, "m, how many layers a branch has", kind="size"),),
+        (
+            Setting(
+                "layers",
+                2,
+                "m, how many layers a branch has",
+                kind="size",
+                least=2,
+                otherwise="of a branch's layers the last starts at 0, the others do not",
+            ),
+        ),
         conflicts={
             "norm": "it is made to do without, and a norm takes away the scales that it sets",
             "start": "it says itself how its weights start",
@@ -352,7 +361,16 @@ ENTRIES: tuple[Entry, ...] = (
         "Huang et al. 2017, arXiv:1608.06993",
         _dense_skip,
         Order.LONG,
-        (Setting("block", 4, "how many layers a block has", kind="size"),),
+        (
+            Setting(
+                "block",
+                4,
+                "how many layers a block has",
+                kind="size",
+                least=2,
+                otherwise="a block of one layer has nothing to pass on",
+            ),
+        ),
         aliases=("dense", "densenet", "dense_connectivity"),
         conflicts={"block": "its layers are wider than they put out, so no shortcut fits around them"},
     ),
@@ -386,7 +404,11 @@ ENTRIES: tuple[Entry, ...] = (
         "Srivastava et al. 2015, arXiv:1507.06228; He et al. 2016, arXiv:1512.03385",
         _long_skip,
         Order.LONG,
-        (Setting("every", 4, "k", kind="size"),),
+        (
+            Setting(
+                "every", 4, "k", kind="size", least=2, otherwise="a skip over one layer is a residual block"
+            ),
+        ),
         aliases=("long_skips",),
     ),
 )

@@ -58,7 +58,7 @@ def next_activations(draft: Draft) -> dict[str, Activation | None]:
     return found
 
 
-def start_dense(draft: Draft, choose: Start, what: str) -> Draft:
+def start_dense(draft: Draft, choose: Start) -> Draft:
     """Return the draft with the weights of each Dense for which `choose` returns an initializer starting so.
 
     `choose` gets the layer, the width of its input and the activation that comes next.
@@ -80,7 +80,7 @@ def start_dense(draft: Draft, choose: Start, what: str) -> Draft:
 
     layers = rewrite(draft.layers, Place((), draft.in_features), edit)
     if not fresh:
-        raise nothing_to_change(what, "it has no Dense layer whose weights it could start")
+        raise nothing_to_change("it has no Dense layer whose weights it could start")
     return replace(draft, layers=layers, fresh=draft.fresh | fresh)
 
 
@@ -95,7 +95,6 @@ def _parameter(place: Place, layer: Dense, index: int, leaf: str) -> str:
 
 def _activation(draft: Draft, function: str, init: str | None) -> Draft:
     entry = activations.describe(function)
-    what = f"activation({function!r})"
     seen = 0
 
     def swap(layer: Layer, path: str, width: int) -> Layer:
@@ -112,9 +111,7 @@ def _activation(draft: Draft, function: str, init: str | None) -> Draft:
 
     swapped = edit_layers(draft, swap)
     if not seen:
-        raise nothing_to_change(
-            what, f"it has no activation other than {entry.name}, or none that can be swapped"
-        )
+        raise nothing_to_change(f"it has no activation other than {entry.name}, or none that can be swapped")
 
     fits = str(entry.extra["fits"])
     start = Initializer(fits if init is None or init == "fits" else init)
@@ -142,7 +139,7 @@ def _known(name: str) -> Initializer:
     return Initializer(name)
 
 
-def _recurrent_start(draft: Draft, what: str, start: Callable[[Recurrent], Initializer | None]) -> Draft:
+def _recurrent_start(draft: Draft, start: Callable[[Recurrent], Initializer | None]) -> Draft:
     fresh: set[str] = set()
 
     def edit(layer: Layer, path: str, width: int) -> Layer:
@@ -156,15 +153,15 @@ def _recurrent_start(draft: Draft, what: str, start: Callable[[Recurrent], Initi
 
     cured = edit_layers(draft, edit)
     if not fresh:
-        raise nothing_to_change(what, "it has no recurrent layer with recurrent weights that could start so")
+        raise nothing_to_change("it has no recurrent layer with recurrent weights that could start so")
     return replace(cured, fresh=cured.fresh | fresh)
 
 
 def _init(draft: Draft, name: str) -> Draft:
     begin = _known(name)
     if draft.axis == "time":
-        return _recurrent_start(draft, f"init({name!r})", lambda layer: begin)
-    return start_dense(draft, lambda layer, width, following: begin, f"init({name!r})")
+        return _recurrent_start(draft, lambda layer: begin)
+    return start_dense(draft, lambda layer, width, following: begin)
 
 
 def _zero_bias(draft: Draft) -> Draft:
@@ -179,7 +176,7 @@ def _zero_bias(draft: Draft) -> Draft:
 
     cured = edit_layers(draft, edit)
     if not fresh:
-        raise nothing_to_change("zero_bias()", "it has no Dense layer with a bias")
+        raise nothing_to_change("it has no Dense layer with a bias")
     return replace(cured, fresh=cured.fresh | fresh)
 
 
@@ -193,13 +190,13 @@ def _weight_gain(following: Activation | None) -> float:
 
 def _orthogonal(draft: Draft) -> Draft:
     if draft.axis == "time":
-        return _recurrent_start(draft, "orthogonal()", lambda layer: Initializer("orthogonal"))
+        return _recurrent_start(draft, lambda layer: Initializer("orthogonal"))
 
     def choose(layer: Dense, width: int, following: Activation | None) -> Initializer:
         gain = _weight_gain(following)
         return Initializer("orthogonal", {} if gain == 1.0 else {"gain": gain})
 
-    return start_dense(draft, choose, "orthogonal()")
+    return start_dense(draft, choose)
 
 
 @functools.lru_cache(maxsize=512)
@@ -225,9 +222,8 @@ def _edge(
 
 
 def _edge_of_chaos(draft: Draft, sigma_b2: float | None) -> Draft:
-    what = "edge_of_chaos()"
     if draft.axis == "time":
-        return _recurrent_start(draft, what, _edge_of_cell)
+        return _recurrent_start(draft, _edge_of_cell)
     fresh: set[str] = set()
 
     def edit(chain: tuple[Layer, ...], place: Place) -> list[Layer]:
@@ -238,12 +234,11 @@ def _edge_of_chaos(draft: Draft, sigma_b2: float | None) -> Draft:
                 point = _edge(following.function, tuple(sorted(following.params.items())), sigma_b2)
                 if point is None:
                     raise nothing_to_change(
-                        what,
                         f"{following.function} has no critical point: no weights keep the gradient's norm",
                     )
                 if point[1] > 0.0 and not layer.bias:
                     raise nothing_to_change(
-                        what, f"{following.function} needs biases of variance {point[1]:g}, but bias=False"
+                        f"{following.function} needs biases of variance {point[1]:g}, but bias=False"
                     )
                 fresh.update(_parameter(place, layer, index, leaf) for leaf in ("weight", "bias"))
                 bias = (
@@ -258,7 +253,7 @@ def _edge_of_chaos(draft: Draft, sigma_b2: float | None) -> Draft:
 
     layers = rewrite(draft.layers, Place((), draft.in_features), edit)
     if not fresh:
-        raise nothing_to_change(what, "it has no Dense layer with an activation behind it")
+        raise nothing_to_change("it has no Dense layer with an activation behind it")
     return replace(draft, layers=layers, fresh=draft.fresh | fresh)
 
 
@@ -270,14 +265,13 @@ def _edge_of_cell(layer: Recurrent) -> Initializer | None:
 
 
 def _looks_linear(draft: Draft) -> Draft:
-    what = "looks_linear()"
     bent = [layer.function for layer in _activations(draft.layers) if not adds_up(layer)]
     if bent:
         raise nothing_to_change(
-            what, f"a pair of {bent[0]} units of opposite signs does not add up to a straight line"
+            f"a pair of {bent[0]} units of opposite signs does not add up to a straight line"
         )
     # Which sides of a weight are mirrored follows from what stands around it.
-    return start_dense(draft, lambda layer, width, following: Initializer("looks_linear"), what)
+    return start_dense(draft, lambda layer, width, following: Initializer("looks_linear"))
 
 
 def _activations(layers: Sequence[Layer]) -> list[Activation]:
@@ -293,49 +287,44 @@ def _delta(draft: Draft) -> Draft:
     if draft.axis == "time":
         return _recurrent_start(
             draft,
-            "delta()",
             lambda layer: Initializer("identity") if len(layer.unit.gates) == 1 else None,
         )
 
     def choose(layer: Dense, width: int, following: Activation | None) -> Initializer | None:
         return Initializer("identity") if layer.features == width else None
 
-    return start_dense(draft, choose, "delta()")
+    return start_dense(draft, choose)
 
 
-def _pretraining(draft: Draft, epochs: int, corruption: float) -> Draft:
-    what = "layerwise_pretraining()"
+def _pretraining(draft: Draft, **how: Any) -> Draft:
     if draft.axis == "time":
-        raise nothing_to_change(what, "it pretrains layer by layer; for sequences there is vg.chunker")
+        raise nothing_to_change("it pretrains layer by layer; for sequences there is vg.chunker")
     if draft.x is None:
-        raise DoesNotApply(f"{what} trains each layer on the data: give them, net.mitigate(..., x=x)")
+        raise DoesNotApply("trains each layer on the data: give them, net.mitigate(..., x=x)")
+    return draft
 
-    def procedure(net: Any, x: Any) -> Any:
-        from .pretraining import greedy
 
-        try:
-            return greedy(net, x, epochs=epochs, corruption=corruption, rng=net.seed)
-        except ArgumentError as error:
-            raise nothing_to_change(what, str(error)) from error
+def _pretrained(net: Any, x: Any, epochs: int, corruption: float, lr: float | None) -> Any:
+    from .optimizers import Adam
+    from .pretraining import greedy
 
-    return replace(draft, after=(*draft.after, procedure))
+    fit = {} if lr is None else {"optimizer": net.training_defaults.get("optimizer", Adam()).at(lr)}
+    try:
+        return greedy(net, x, epochs=epochs, corruption=corruption, rng=net.seed, **fit)
+    except ArgumentError as error:
+        raise nothing_to_change(str(error)) from error
 
 
 def _lsuv(draft: Draft, tolerance: float) -> Draft:
     if draft.axis == "time":
-        raise nothing_to_change(
-            "lsuv()", "it scales layers one after the other; a recurrent layer has one set"
-        )
+        raise nothing_to_change("it scales layers one after the other; a recurrent layer has one set")
     if draft.x is None:
-        raise DoesNotApply(
-            "lsuv() scales each layer by what the data make of it: give them, net.mitigate(..., x=x)"
-        )
-    started = _orthogonal(draft)
+        raise DoesNotApply("scales each layer by what the data make of it: give them, net.mitigate(..., x=x)")
+    return _orthogonal(draft)
 
-    def procedure(net: Any, x: Any) -> Any:
-        return net.lsuv(x, tolerance=tolerance)
 
-    return replace(started, after=(*started.after, procedure))
+def _scaled_on(net: Any, x: Any, tolerance: float) -> Any:
+    return net.lsuv(x, tolerance=tolerance)
 
 
 def _worth_trying(draft: Draft) -> list[dict[str, Any]]:
@@ -405,7 +394,14 @@ ENTRIES: tuple[Entry, ...] = (
         "Poole et al. 2016, arXiv:1606.05340; Schoenholz et al. 2017, arXiv:1611.01232",
         _edge_of_chaos,
         Order.START,
-        (Setting("sigma_b2", None, "variance of the biases; None takes the least that has a stable point"),),
+        (
+            Setting(
+                "sigma_b2",
+                None,
+                "variance of the biases; None takes the least that has a stable point",
+                least=0.0,
+            ),
+        ),
         aliases=("critical", "mean_field"),
         refits=True,
     ),
@@ -441,11 +437,12 @@ ENTRIES: tuple[Entry, ...] = (
         "every weight starts orthogonal and is scaled on the data given as x",
         "Mishkin & Matas 2016, arXiv:1511.06422",
         _lsuv,
-        Order.START,
-        (Setting("tolerance", 0.1, "how far from 1 the variance may be"),),
+        Order.MEASURED,
+        (Setting("tolerance", 0.1, "how far from 1 the variance may be", least=0.0),),
         needs="data: net.mitigate(..., x=x)",
         needs_data=True,
         conflicts={"weight": "it scales the weights that their parametrisation makes"},
+        procedure=_scaled_on,
         refits=True,
     ),
     Entry(
@@ -453,13 +450,21 @@ ENTRIES: tuple[Entry, ...] = (
         "pretraining",
         "h_l = phi(W_l h_(l-1) + b_l), W_l trained to give h_(l-1) back",
         "Layers that learn one by one what their input looks like, before any gradient comes down to them.",
-        "every weight and bias in front of an activation is trained on x, without labels; then fit",
+        "every weight and bias in front of an activation is trained on x, without labels, by the optimizer "
+        "that cures before it have set, else by Adam; then fit",
         "Hinton, Osindero & Teh 2006; Bengio et al. 2007; Vincent et al. 2008",
         _pretraining,
         Order.PRETRAINING,
         (
             Setting("epochs", 10, "passes over the data for each layer", kind="size"),
-            Setting("corruption", 0.0, "share of each input that is masked"),
+            Setting("corruption", 0.0, "share of each input that is masked", least=0.0, below=1.0),
+            Setting(
+                "lr",
+                None,
+                "learning rate of the optimizer that cures before it have set, else of Adam; "
+                "None: that optimizer's own, else 0.003",
+                least=0.0,
+            ),
         ),
         aliases=("pretraining", "greedy", "stacked_autoencoders"),
         needs="data: net.mitigate(..., x=x); Dense layers with activations, without shortcuts or norms",
@@ -469,6 +474,12 @@ ENTRIES: tuple[Entry, ...] = (
             "long": "it pretrains plain layers",
             "norm": "it pretrains plain layers",
         },
+        undone_by={
+            "start": "draws anew the weights that were trained",
+            "activation": "draws anew the weights that were trained, for another activation",
+            "zero_bias": "takes away the biases that were trained",
+        },
+        procedure=_pretrained,
     ),
     Entry(
         "zero_bias",

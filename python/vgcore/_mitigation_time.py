@@ -20,7 +20,7 @@ from .recurrent import Recurrent
 __all__ = ["ENTRIES"]
 
 
-def _recurrent(draft: Draft, what: str, edit: Callable[[Recurrent], Recurrent], without: str = "") -> Draft:
+def _recurrent(draft: Draft, edit: Callable[[Recurrent], Recurrent], without: str = "") -> Draft:
     """Return the draft with `edit` done to every recurrent layer; `without`: why it may do nothing."""
     seen = found = 0
     fresh: set[str] = set()
@@ -41,9 +41,9 @@ def _recurrent(draft: Draft, what: str, edit: Callable[[Recurrent], Recurrent], 
 
     result = edit_layers(draft, each)
     if not seen:
-        raise nothing_to_change(what, "it has no recurrent layer")
+        raise nothing_to_change("it has no recurrent layer")
     if not found:
-        raise nothing_to_change(what, without.lstrip("="))
+        raise nothing_to_change(without.lstrip("="))
     return replace(result, fresh=result.fresh | fresh)
 
 
@@ -56,7 +56,7 @@ def _cell(name: str) -> Callable[..., Draft]:
             cured: Recurrent = changed(layer, cell=Cell(name), gate_bias=gates)
             return cured
 
-        return _recurrent(draft, f"{name}()", edit, f"its cell is {name} already")
+        return _recurrent(draft, edit, f"its cell is {name} already")
 
     return apply
 
@@ -72,7 +72,7 @@ def _irnn(draft: Draft) -> Draft:
         )
         return cured
 
-    return _recurrent(draft, "irnn()", edit, "its cell is irnn already")
+    return _recurrent(draft, edit, "its cell is irnn already")
 
 
 def _orthogonal_rnn(draft: Draft) -> Draft:
@@ -85,42 +85,42 @@ def _orthogonal_rnn(draft: Draft) -> Draft:
         )
         return cured
 
-    return _recurrent(draft, "orthogonal_rnn()", edit, "its cell is orthogonal_rnn already")
+    return _recurrent(draft, edit, "its cell is orthogonal_rnn already")
 
 
-def _gates(draft: Draft, what: str, bias: GateBias) -> Draft:
+def _gates(draft: Draft, bias: GateBias) -> Draft:
     def edit(layer: Recurrent) -> Recurrent:
         if not cells.is_gated(layer.unit):
             raise nothing_to_change(
-                what, f"the cell {layer.unit.name!r} has no gates; put a gated one in first: lstm, gru"
+                f"the cell {layer.unit.name!r} has no gates; put a gated one in first: lstm, gru"
             )
         if not layer.bias:
-            raise nothing_to_change(what, "its recurrent layer has no biases")
+            raise nothing_to_change("its recurrent layer has no biases")
         cured: Recurrent = changed(layer, gate_bias=bias)
         return cured
 
     # "=": also where it starts so already: biases that were loaded or trained start anew.
-    return _recurrent(draft, what, edit, "=")
+    return _recurrent(draft, edit, "=")
 
 
 def _forget_bias(draft: Draft, value: float) -> Draft:
-    return _gates(draft, f"forget_bias({value:g})", cells.forget_bias(value))
+    return _gates(draft, cells.forget_bias(value))
 
 
 def _chrono(draft: Draft, T: int | None) -> Draft:
     if T is None and any(isinstance(layer, Recurrent) for layer in draft.layers):
         if draft.x is None:
             raise DoesNotApply(
-                "chrono() needs the longest lag in steps: chrono(T), or the data, net.mitigate(..., x=x), "
+                "needs the longest lag in steps: chrono(T), or the data, net.mitigate(..., x=x), "
                 "whose length it then takes"
             )
         T = int(draft.x.shape[1])
     lag = max(T or 0, 3)
-    return _gates(draft, f"chrono({lag})", cells.chrono(lag))
+    return _gates(draft, cells.chrono(lag))
 
 
 def _uniform_gates(draft: Draft) -> Draft:
-    return _gates(draft, "uniform_gates()", cells.uniform_gates())
+    return _gates(draft, cells.uniform_gates())
 
 
 ENTRIES: tuple[Entry, ...] = (

@@ -33,6 +33,14 @@ _NAMES: Final[Mapping[str, str]] = {
 }
 #: Clips that multiply whole layers, or all of them, by a number.
 _SCALING: Final = ("clip_norm", "clip_layer", "norm_band", "unit_norm")
+#: What a clip or a constraint does not go with, whatever its parameters.
+_AGAINST: Final[Mapping[str, Mapping[str, str]]] = {
+    "orthogonal_constraint": dict.fromkeys(
+        ("spectral_constraint", "max_norm_constraint"),
+        "orthogonal weights have the singular values and lengths that their gain says, so another limit of "
+        "them does nothing or is undone",
+    ),
+}
 
 
 def _settings(entry: Description) -> tuple[Setting, ...]:
@@ -66,7 +74,9 @@ def _optimizer(name: str, fixed: Mapping[str, Any]) -> Callable[..., Draft]:
         decay = float(earlier.params.get("weight_decay", 0.0)) if earlier is not None else 0.0
         if decay > 0.0 and "weight_decay" not in params:
             if "weight_decay" not in optimizers.describe(name).defaults:
-                raise nothing_to_change("weight_decay()", f"the optimizer {name} has no weight decay")
+                raise nothing_to_change(
+                    f"the optimizer {name} has no weight decay, which a cure before it has set"
+                )
             params["weight_decay"] = decay  # what an earlier cure has set stays
         return draft.with_training(optimizer=Optimizer(name, params))
 
@@ -75,9 +85,8 @@ def _optimizer(name: str, fixed: Mapping[str, Any]) -> Callable[..., Draft]:
 
 def _weight_decay(draft: Draft, value: float) -> Draft:
     now = draft.training.get("optimizer") or optimizers.as_optimizer("sgd")
-    what = f"weight_decay({value:g})"
     if "weight_decay" not in now.params:
-        raise nothing_to_change(what, f"the optimizer {now.name} has no weight decay")
+        raise nothing_to_change(f"the optimizer {now.name} has no weight decay")
     return draft.with_training(optimizer=Optimizer(now.name, {**now.params, "weight_decay": value}))
 
 
@@ -110,27 +119,20 @@ def _optimizers() -> Iterator[Entry]:
             conflicts=against if name == "scale_free" else {},
         )
     sgd = optimizers.describe("sgd")
-    for name, summary, fixed, reference in (
-        ("momentum", "Along a decaying sum of past gradients.", {"momentum": 0.9}, "Polyak 1964"),
-        (
-            "nesterov",
-            "Momentum that looks a step ahead.",
-            {"momentum": 0.9, "nesterov": True},
-            "Nesterov 1983; Sutskever et al. 2013",
-        ),
-    ):
-        settings = tuple(s for s in _settings(sgd) if s.name in ("lr", "weight_decay"))
+    settings = tuple(s for s in _settings(sgd) if s.name in ("lr", "weight_decay"))
+    for name, variant in optimizers.VARIANTS.items():
         yield Entry(
             name,
             "optimizer",
-            "v = 0.9 v + g, w -= lr v" if name == "momentum" else "v = 0.9 v + g, w -= lr (g + 0.9 v)",
-            summary,
+            variant.formula,
+            variant.summary,
             "the optimizer that net.fit takes where none is given",
-            reference,
-            _optimizer("sgd", fixed),
+            variant.reference,
+            _optimizer(variant.of, variant.params),
             Order.OPTIMIZER,
             settings,
             of_training=True,
+            check=_check(Optimizer, name),
         )
     yield Entry(
         "weight_decay",
@@ -141,7 +143,7 @@ def _optimizers() -> Iterator[Entry]:
         "Krogh & Hertz 1991; Loshchilov & Hutter 2019, arXiv:1711.05101",
         _weight_decay,
         Order.TRAINING,
-        (Setting("value", 1e-4, "the decay"),),
+        (Setting("value", 1e-4, "the decay", least=0.0),),
         of_training=True,
     )
 
@@ -159,6 +161,16 @@ def _part(kind: str, name: str) -> Callable[..., Draft]:
     return apply
 
 
+def _undone(clip: str) -> dict[str, str]:
+    """Return the clips after which this one has changed nothing."""
+    found = {}
+    if clip in _SCALING and clip != "unit_norm":
+        found["unit_norm"] = "gives every layer the norm 1, whatever it was scaled to before"
+    if clip != "sign_gradient":
+        found["sign_gradient"] = "keeps the sign of each entry alone, which no clip changes"
+    return found
+
+
 def _parts() -> Iterator[Entry]:
     for kind, part, module, changes in (
         (
@@ -171,11 +183,12 @@ def _parts() -> Iterator[Entry]:
     ):
         for name in module.names():
             entry = module.describe(name)
-            conflicts = {}
+            called = _NAMES.get(name, name)
+            conflicts = dict(_AGAINST.get(called, {}))
             if kind == "constraint":
-                conflicts = {"weight": "it holds the weights themselves, which are made from others here"}
+                conflicts["weight"] = "it holds the weights themselves, which are made from others here"
             yield Entry(
-                _NAMES.get(name, name),
+                called,
                 kind,
                 entry.formula,
                 entry.summary,
@@ -185,6 +198,7 @@ def _parts() -> Iterator[Entry]:
                 Order.CLIP if kind == "clip" else Order.CONSTRAINT,
                 _settings(entry),
                 conflicts=conflicts,
+                undone_by=_undone(called) if kind == "clip" else {},
                 of_training=True,
                 check=_check(part, name),
             )
@@ -192,7 +206,7 @@ def _parts() -> Iterator[Entry]:
 
 def _truncate(draft: Draft, steps: int) -> Draft:
     if not any(isinstance(layer, Recurrent) for layer in draft.layers):
-        raise nothing_to_change(f"truncate({steps})", "it has no recurrent layer")
+        raise nothing_to_change("it has no recurrent layer")
     return draft.with_training(truncate=steps)
 
 

@@ -19,6 +19,8 @@ from .losses import Loss, as_loss, names
 from .normalisation import Normalisation
 from .recurrent import Recurrent
 
+#: What a result records of weights that may be others than those that the seed draws.
+TOUCHED = "touched"
 #: Bytes of figures that a pass returns for each unit, by `stats`.
 _UNIT_FIGURES = {"none": 16, "norms": 96, "full": 1024}
 #: The same for each step of each layer and direction along time, besides two for each gate with "full".

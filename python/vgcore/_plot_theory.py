@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _saving
 from ._checks import shown
+from ._passes import TOUCHED
 from .errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -19,13 +20,17 @@ __all__ = ["draw_theory", "expected"]
 
 
 def expected(flow: GradientFlow, theory: Any = True) -> Prediction:
-    """Return what theory expects of fresh weights for `flow`, moved so that it starts where the flow starts.
+    """Return what theory expects for `flow`, moved so that it starts where the flow starts.
 
-    `theory`: True takes the layers and the input's mean square that the flow remembers; a Network those
-    layers instead; a Prediction is taken as it is.
+    `theory`: True takes the layers and the input's mean square that the flow remembers, with fresh weights; a
+    Network its layers and weights instead; a Prediction is taken as it is.
+
+    Raises:
+        ArgumentError: True for a flow whose weights were no longer fresh, or that has no layers; something
+            else than these; what theory cannot predict.
     """
     from .network import Network
-    from .theory import Prediction, predict_layers
+    from .theory import Prediction, predict, predict_layers
 
     if isinstance(theory, Prediction):
         return theory.anchored(flow)
@@ -34,11 +39,16 @@ def expected(flow: GradientFlow, theory: Any = True) -> Prediction:
     known["batch"] = meta.get("batch")
     steps = flow.steps if flow.axis == "time" else None
     if isinstance(theory, Network):
-        found = predict_layers(theory.layers, theory.in_features, steps=steps, **known)
-        return found.anchored(flow)
+        return predict(theory, steps=steps, **known).anchored(flow)
     if theory is not True:
         raise ArgumentError(
             f"theory: expected True, a vg.Network or a Prediction of vg.theory.predict, got {shown(theory)}"
+        )
+    if meta.get("weights") == TOUCHED:
+        raise ArgumentError(
+            "theory: this flow was measured with weights that were loaded, scaled or trained since they were "
+            "drawn, and remembers the layers alone; give the network, flow.plot(theory=net), whose weights "
+            "are then taken as they are"
         )
     recipe = meta.get("recipe")
     if recipe is None:

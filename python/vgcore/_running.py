@@ -17,7 +17,7 @@ from ._built import Built
 from ._checks import as_choice, as_flag, as_real, as_size
 from ._inputs import Inputs, StateLike
 from ._memory import NEGLIGIBLE, available_memory, ensure_fits, parse_bytes
-from ._passes import chosen_loss, figure_bytes, forward_bytes, input_moments, kept_bytes
+from ._passes import TOUCHED, chosen_loss, figure_bytes, forward_bytes, input_moments, kept_bytes
 from ._rng import key_of
 from .errors import ArgumentError
 from .flow import GradientFlow
@@ -443,6 +443,7 @@ class Running(Built):
             direction = self._door.read_cotangent(cotangent, inputs)
         budget = self._budget(inputs, mode, stats, memory_budget)
         series = inputs.series
+        self._touched |= mode == "step"
         along: dict[str, Any] = {}
         if self._door.recurrent:
             along = {"lengths": series.lengths, "state": series.state, "truncate": series.truncate}
@@ -465,6 +466,7 @@ class Running(Built):
     ) -> GradientFlow:
         detail = as_choice(stats, "stats", _STATS)
         chosen = chosen_loss(y, loss, cotangent, needs_target=False)
+        touched = self._touched
         raw = self._run(
             inputs, y, chosen, cotangent, mode=mode, lr=lr, stats=detail,
             memory_budget=memory_budget, training=training,
@@ -478,6 +480,8 @@ class Running(Built):
             }
             | input_moments(inputs.x)
         )
+        if touched:
+            meta["weights"] = TOUCHED
         if inputs.series.truncate is not None:
             meta["truncate"] = inputs.series.truncate
         if inputs.series.lengths is not None:

@@ -42,8 +42,12 @@ def write(
     seed: int,
     version: str,
     applied: Mapping[str, Any],
+    touched: bool,
 ) -> None:
-    """Write a network and the cures that made it; the file appears whole or not at all."""
+    """Write a network and the cures that made it; the file appears whole or not at all.
+
+    `touched`: whether parameters may be others than those that the seed draws.
+    """
     numpy_io = _safetensors("saving a network").numpy
     initial: Tensors = {}
     structure = {
@@ -52,6 +56,7 @@ def write(
         "dtype": dtype,
         "seed": str(seed),  # as text: JSON readers elsewhere may hold numbers as floats
         "layers": [_encode(layer, initial) for layer in layers],
+        "touched": touched,
     } | ({"applied": dict(applied)} if applied else {})
     metadata = {"vgcore": version, "vgcore_network": json.dumps(structure, separators=(",", ":"))}
     target = Path(path)

@@ -135,7 +135,9 @@ def without(net: N, removed: Iterable[int]) -> N:
         for name, value in arrays.items():
             if first <= _owner(name, owners) < first + count:
                 result[name] = value if rows is None else np.ascontiguousarray(value[rows])
-    return type(net)._restore(net.in_features, kept, net.dtype.name, net.seed, result, net._applied)
+    return type(net)._restore(
+        net.in_features, kept, net.dtype.name, net.seed, result, net._applied, net._touched
+    )
 
 
 def extended(net: N, index: int, n: int) -> tuple[N, Arrays]:
@@ -198,7 +200,7 @@ def unrolled(net: N, wanted: Callable[[Repeat], bool]) -> N:
                 if name in net._applied.settled:
                     settled.add(new)
     applied = replace(net._applied, settled=frozenset(settled))
-    return type(net)._restore(net.in_features, flat, net.dtype.name, net.seed, result, applied)
+    return type(net)._restore(net.in_features, flat, net.dtype.name, net.seed, result, applied, net._touched)
 
 
 def _part(layer: Layer, index: int) -> str:

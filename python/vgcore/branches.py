@@ -227,8 +227,8 @@ class Highway(Container):
         """Build the layer from the values of its fields, where no layers are no body."""
         return cls(**{**values, "body": values["body"] or None})
 
-    def _parts(self, in_features: int) -> dict[str, tuple[Layer, ...]]:
-        """The chains of layers that it is made of, those of a body apart."""
+    def parts(self, in_features: int) -> dict[str, tuple[Layer, ...]]:
+        """Return the chains of layers that it is made of, those of a body apart: gate, carry, body."""
 
         def gate(name: str, start: float) -> tuple[Layer, ...]:
             bias = Initializer("constant", {"value": start})
@@ -252,7 +252,7 @@ class Highway(Container):
         """Return the parameters of the gates, and of the transform unless it is a body."""
         return {
             f"{layer.name}.{leaf}": shape
-            for layers in self._parts(in_features).values()
+            for layers in self.parts(in_features).values()
             for layer in layers
             for leaf, shape in layer.own_parameters(in_features).items()
         }
@@ -260,7 +260,7 @@ class Highway(Container):
     def to_spec(self, context: Context) -> dict[str, Any]:
         """Return the description that the compiled module takes."""
         inner = replace(context, inside="Highway", following=None)
-        parts = {"carry": (), "body": self.body, **self._parts(context.in_features)}
+        parts = {"carry": (), "body": self.body, **self.parts(context.in_features)}
         wheres = {"body": f"{context.where}.body"} if self.body else {}
         specs = {
             key: chain_specs(layers, replace(inner, where=wheres.get(key, context.where)))

@@ -169,8 +169,6 @@ class NormBand(Clip):
     def __init__(self, floor: float = 1e-3, ceiling: float = 1.0, scope: str = "layer") -> None:
         """Check the arguments."""
         super().__init__("band", {"floor": floor, "ceiling": ceiling, "scope": scope})
-        if floor > ceiling:
-            raise ArgumentError(f"floor: expected at most the ceiling, {ceiling:g}, got {floor:g}")
 
 
 class UnitNorm(Clip):

@@ -13,10 +13,11 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -152,8 +153,29 @@ class Mitigation:
             DoesNotApply: the cure has nothing to change there, or does not fit.
         """
         values = describe(self.name).check_params(self.params)
-        cured = self.entry.apply(draft, **values)
+        with self._named():
+            cured = self.entry.apply(draft, **values)
         return cured if self.entry.refits else settle(draft, cured)
+
+    def run(self, net: Any, x: Any) -> Any:
+        """Return what the cure makes, on the data, of the network that it described; most leave it so.
+
+        Raises:
+            DoesNotApply: the network is of a kind that it cannot run on.
+        """
+        procedure = self.entry.procedure
+        if procedure is None:
+            return net
+        with self._named():
+            return procedure(net, x, **describe(self.name).check_params(self.params))
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Put the cure, with the parameters that it was given, in front of what it says of a network."""
+        try:
+            yield
+        except DoesNotApply as error:
+            raise DoesNotApply(f"{self!r} {error}") from error.__cause__
 
 
 def names(group: str | None = None) -> list[str]:
@@ -251,6 +273,13 @@ a block, and each decides what goes around a layer and its shortcut; leave one o
                 raise ArgumentError(
                     f"{earlier!r} and {later!r} do not go together: {why}; leave one of them out"
                 )
+            by = earlier.entry.undone_by
+            why = by.get(later.name) or by.get(later.group) or ""
+            if why:
+                raise ArgumentError(
+                    f"{earlier!r} and {later!r} do not go together in this order: the second {why}; turn "
+                    f"them around, or leave one of them out"
+                )
 
 
 def _reason(one: Mitigation, other: Mitigation) -> str:
@@ -272,25 +301,36 @@ class Idle:
 
     def error(self) -> DoesNotApply:
         """Return the error to raise when none does."""
-        return nothing_to_change(repr(self.cure), "everything that it would set is so already")
+        return DoesNotApply(
+            f"{self.cure!r} {nothing_to_change('everything that it would set is so already')}"
+        )
 
 
-def compose(
-    draft: Draft, cures: Sequence[Mitigation], earlier: Sequence[Mitigation] = ()
-) -> tuple[Draft, tuple[Idle, ...]]:
+def stretches(cures: Sequence[Mitigation]) -> list[tuple[Mitigation, ...]]:
+    """Return cures cut behind each that runs on a built network: those after it start from what it made.
+
+    Example:
+        >>> stretches(as_cures("residual+lsuv+adam"))
+        [(residual(), lsuv()), (adam(),)]
+    """
+    found: list[tuple[Mitigation, ...]] = [()]
+    for at, cure in enumerate(cures):
+        found[-1] = (*found[-1], cure)
+        if cure.entry.procedure is not None and at + 1 < len(cures):
+            found.append(())
+    return found
+
+
+def compose(draft: Draft, cures: Sequence[Mitigation]) -> tuple[Draft, tuple[Idle, ...]]:
     """Return the draft after all cures, in order, and those that left it as it was.
 
-    `earlier` ones were applied before.
-
     Raises:
-        ArgumentError: two that do not go together.
         DoesNotApply: one that has nothing to change.
     """
-    check_together([*earlier, *cures])
     idle = []
     for cure in cures:
         cured = cure.transform(draft)
-        if same_description(draft, cured):
+        if cure.entry.procedure is None and same_description(draft, cured):
             idle.append(Idle(cure, cured.fresh - draft.fresh))
         draft = cured
     return draft, tuple(idle)
@@ -312,7 +352,10 @@ def worth_trying(draft: Draft) -> list[Mitigation]:
 
 
 def predict(net: Network, x: Any = None) -> tuple[Prediction | None, str]:
-    """Return the gradient curve that theory expects of fresh weights, or None and why there is none.
+    """Return the gradient curve that theory expects of a network, or None and why there is none.
+
+    Weights that LSUV, a file or a training made are taken by the variances that they have, as
+    ``vg.theory.predict`` takes them; ``curve.notes`` says so.
 
     `x` gives the mean square and the mean of the input and, along time, the number of steps.
 

@@ -10,12 +10,14 @@ Example:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final
 
-from ._checks import as_flag, as_real, shown
+from ._checks import as_real, shown
 from ._part import Part
-from ._registry import Description, Registry
+from ._registry import Description, Registry, fold
 from .errors import ArgumentError
 
 __all__ = [
@@ -33,13 +35,80 @@ __all__ = [
     "names",
 ]
 
-_registry = Registry("optimizer", "vg.optimizers.names()")
+
+@dataclass(frozen=True)
+class Variant:
+    """A name of its own for an optimizer with some of its parameters set."""
+
+    of: str
+    params: Mapping[str, Any]
+    formula: str
+    summary: str
+    reference: str
+
+
+#: Names that stand for a rule with parameters: the rule alone would be another optimizer.
+VARIANTS: Final[Mapping[str, Variant]] = {
+    "momentum": Variant(
+        "sgd",
+        {"momentum": 0.9},
+        "v = 0.9 v + g, w -= lr v",
+        "Along a decaying sum of past gradients.",
+        "Polyak 1964",
+    ),
+    "nesterov": Variant(
+        "sgd",
+        {"momentum": 0.9, "nesterov": True},
+        "v = 0.9 v + g, w -= lr (g + 0.9 v)",
+        "Momentum that looks a step ahead.",
+        "Nesterov 1983; Sutskever et al. 2013",
+    ),
+}
+
+
+class _Registry(Registry):
+    """The optimizers of the compiled module, and their variants, which have no line of their own there."""
+
+    @functools.cached_property
+    def _index(self) -> dict[str, str]:
+        index = {fold(alias): entry.name for entry in self._entries.values() for alias in entry.aliases}
+        return index | {fold(name): name for name in (*self._entries, *VARIANTS)}
+
+    def describe(self, name: str) -> Description:
+        """Return the entry for a name or an alias; of a variant with its own defaults."""
+        variant = VARIANTS.get(self._index.get(fold(name), "")) if isinstance(name, str) else None
+        if variant is None:
+            return super().describe(name)
+        entry = super().describe(variant.of)
+        return replace(
+            entry,
+            name=self._index[fold(name)],
+            aliases=(),
+            formula=variant.formula,
+            summary=variant.summary,
+            reference=variant.reference,
+            params=tuple(replace(p, default=variant.params.get(p.name, p.default)) for p in entry.params),
+        )
+
+
+_registry = _Registry("optimizer", "vg.optimizers.names()")
 
 
 class Optimizer(Part):
-    """A rule that turns gradients into steps: ``vg.SGD(0.1)``, or ``vg.optimizers.sgd(lr=0.1)`` by name."""
+    """A rule that turns gradients into steps: ``vg.SGD(0.1)``, or ``vg.optimizers.sgd(lr=0.1)`` by name.
+
+    "momentum" and "nesterov" are sgd with a momentum of 0.9.
+    """
 
     registry: ClassVar[Registry] = _registry
+
+    def __post_init__(self) -> None:
+        """Resolve the name, also that of a variant, and check the parameters."""
+        variant = VARIANTS.get(self.describe().name)
+        if variant is not None:
+            object.__setattr__(self, "name", variant.of)
+            object.__setattr__(self, "params", {**variant.params, **self.params})
+        super().__post_init__()
 
     @property
     def lr(self) -> float:
@@ -83,7 +152,7 @@ class SGD(Optimizer):
         weight_decay: this much of the weight is added to its gradient.
 
     Raises:
-        ArgumentError: a value out of range, or `nesterov` without momentum.
+        ArgumentError: a value out of range, or `nesterov` with a momentum of 0.
 
     Example:
         >>> import vgcore as vg
@@ -97,8 +166,6 @@ class SGD(Optimizer):
         self, lr: float = 0.01, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
     ) -> None:
         """Check the arguments."""
-        if as_flag(nesterov, "nesterov") and momentum == 0:
-            raise ArgumentError("nesterov: expected a momentum above 0 to look ahead along, got momentum=0")
         params = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
         super().__init__("sgd", params)
 
@@ -339,7 +406,7 @@ class ScaleFree(Optimizer):
 
 
 def as_optimizer(value: Any, name: str = "optimizer") -> Optimizer:
-    """Return `value` (a name or an Optimizer) as an Optimizer.
+    """Return `value` (a name, also "momentum" or "nesterov", or an Optimizer) as an Optimizer.
 
     Raises:
         UnknownNameError: a name that is in no catalogue.
@@ -378,8 +445,8 @@ def describe(name: str) -> Description:
         UnknownNameError: no optimizer has this name or alias.
 
     Example:
-        >>> describe("momentum").name
-        'sgd'
+        >>> describe("adamw").name, describe("momentum").defaults["momentum"]
+        ('adamw', 0.9)
     """
     return _registry.describe(name)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +27,7 @@ from ._training import check_options
 from .errors import ArgumentError
 from .layers import Activation, Dense, Layer, Repeat, replace_name
 from .network import Network
+from .optimizers import Adam
 
 if TYPE_CHECKING:
     from ._callback import EpochEnd
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pretraining", "Stage", "autoencoders", "greedy"]
 
+#: Learning rate of Adam where nothing else is asked for.
+RATE: Final = 0.003
 _LOSSES = ("auto", "mse", "bce")
 #: Why a training ends behind each epoch but the last.
 _PAUSED = "corrupted anew"
@@ -216,7 +219,8 @@ def autoencoders(
             input lies within 0 and 1, as behind sigmoid, else mse.
         layers: which Dense layers, 0 nearest the input; None takes all that have an activation.
         rng: seed of decoders, corruption and order of samples.
-        fit: what else `Network.fit` takes: optimizer, batch_size, clip, ...
+        fit: what else `Network.fit` takes: optimizer, batch_size, clip, ... What is not given is as
+            ``net.training_defaults`` has it; without an optimizer there, Adam at a rate of 0.003.
 
     Raises:
         ArgumentError: layers of another kind below the last one that is pretrained, tied ones, `corruption`
@@ -243,6 +247,8 @@ def autoencoders(
         raise ArgumentError(f"corruption: expected a share from 0 to below 1, got {masked:g}")
     kind, passes, seed = as_choice(loss, "loss", _LOSSES), as_size(epochs, "epochs"), seed_of(rng)
     check_options(fit, "autoencoders", "each layer is trained on its own here")
+    # Plain gradient descent at its usual rate leaves saturating layers where they are.
+    fit = {"optimizer": Adam(RATE), **net.training_defaults, **fit}
     maps, wanted = _chosen(net, layers)
     below = as_float_array(x, name="x", dtype=net.dtype, shape=("batch", net.in_features))
     arrays = arrays_of(net)

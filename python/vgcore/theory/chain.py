@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..layers import Activation
+from .copies import at_copy
 from .gaussian import Phi, as_phi
 from .maps import shared_table
 from .moments import moments_of
@@ -131,8 +132,8 @@ class Chain:
         n = int(layer["n"])
         self._check_tied(layer, where)
         for done in range(n):
-            after, effect = self.through(layer["body"], state, f"{where}.body")
-            same = _same(after, state)
+            after, effect = self.through(_body(layer, done), state, f"{where}.body")
+            same = _same(after, state) and not layer.get("by_copy")
             found.append(Step(effect, n - done if same else 1, after.width))
             state = after
             if same:
@@ -162,9 +163,9 @@ class Chain:
             self._check_tied(layer, where)
             total = Effect()
             for done in range(int(layer["n"])):
-                after, effect = self.through(layer["body"], state, f"{where}.body")
+                after, effect = self.through(_body(layer, done), state, f"{where}.body")
                 left = int(layer["n"]) - done
-                if _same(after, state):
+                if _same(after, state) and not layer.get("by_copy"):
                     return after, _joined(total, _power(effect, left))
                 state, total = after, _joined(total, effect) if done else effect
             return state, total
@@ -176,7 +177,9 @@ class Chain:
 
     def _dense(self, layer: Mapping[str, Any], state: State, where: str) -> tuple[State, Effect]:
         rows, cols = int(layer["features"]), state.width
-        law = _made(layer.get("parametrization"), law_of(layer["init"], rows, cols, f"{where}.init"), cols)
+        law = law_of(layer["init"], rows, cols, f"{where}.init")
+        if "laws" not in layer["init"]:
+            law = _made(layer.get("parametrization"), law, cols)
         if law.mean != 0.0:
             raise ArgumentError(
                 f"{where}.init: theory cannot predict weights of mean {law.mean:g}, only of mean 0; "
@@ -437,6 +440,12 @@ def _power(effect: Effect, times: int) -> Effect:
     for _ in range(times - 1):
         total = _joined(effect, total)
     return total
+
+
+def _body(layer: Mapping[str, Any], copy: int) -> Sequence[Mapping[str, Any]]:
+    """Return the body of a Repeat in one of its copies: weights as they are differ from copy to copy."""
+    found: Sequence[Mapping[str, Any]] = layer["body"]
+    return at_copy(found, copy) if layer.get("by_copy") else found
 
 
 def _is_standardized(layer: Mapping[str, Any]) -> bool:

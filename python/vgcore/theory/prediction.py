@@ -22,6 +22,7 @@ from ..flow import GradientFlow
 from ..layers import Context, Layer, as_layers, chain_specs
 from ..network import Network
 from . import chain_gates as _chain_gates  # noqa: F401  reason: enters gates and norms into the chain
+from . import measured
 from .chain import Chain, State, Step, layer_moments, phi_of
 from .gaussian import FloatArray, as_variance
 from .weight_law import law_of
@@ -43,7 +44,7 @@ _QUANTITIES = (
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
-    """Gradient norms of every step that theory expects of fresh weights: what `predict` returns.
+    """Gradient norms of every step that theory expects of random weights: what `predict` returns.
 
     Arrays have shape (steps,), step 0 nearest the input, and match those of a GradientFlow of the same name
     up to one number: here ``log10_grad_norm`` is 0 at the last step (`anchored` moves it onto a flow).
@@ -205,7 +206,10 @@ def predict(
     steps: int | None = None,
     batch: int | None = None,
 ) -> Prediction:
-    """Return the gradient norm that theory expects at every step of a network with fresh weights.
+    """Return the gradient norm that theory expects at every step of a network with random weights.
+
+    Weights that are as they were drawn are taken by their initializers; those that were loaded, scaled on
+    data or trained by the variances that they have, layer by layer, which a note says.
 
     Formula: lengths ``q`` go forward by `length_map`, squared gradient norms back by ``chi_1`` of each layer,
     ``1 + scale^2 chi`` of each residual block; finite width moves the typical network by the laws of
@@ -223,7 +227,7 @@ def predict(
 
     Raises:
         ArgumentError: a layer or an initializer that theory says nothing about (the message says which), or
-            numbers outside their range.
+            numbers outside their range; weights that are no finite numbers.
 
     Source: Schoenholz et al. 2017, sec. 5; Yang & Schoenholz 2017; Hanin & Nica 2018; for recurrent networks
     Chen, Pennington & Schoenholz 2018, sec. 3.
@@ -237,7 +241,12 @@ def predict(
     if not isinstance(net, Network):
         raise ArgumentError(f"net: expected a vg.Network, got {shown(net)}")
     known = {"mean_square": mean_square, "mean": mean}
-    found = predict_layers(net.layers, net.in_features, steps=steps, batch=batch, **known)
+    if net.touched:
+        specs = measured.described(net)
+        found = _predicted(specs, net.in_features, steps=steps, batch=batch, **known)
+        found = replace(found, notes=(*measured.notes(net), *found.notes))
+    else:
+        found = predict_layers(net.layers, net.in_features, steps=steps, batch=batch, **known)
     if found.axis == "depth" and found.steps != net.num_steps:
         raise ArgumentError(f"net: theory counts {found.steps} steps where the network has {net.num_steps}")
     return found
@@ -265,11 +274,22 @@ def predict_layers(
         >>> float(predict_layers(vg.Repeat(step, 10_000), 4096).log10_grad_norm[0])
         0.0
     """
+    width = as_size(in_features, "in_features")
+    specs = chain_specs(as_layers(layers, "layers"), Context(width, np.dtype(np.float64)))
+    return _predicted(specs, width, mean_square, mean, steps, batch)
+
+
+def _predicted(
+    specs: Sequence[Mapping[str, Any]],
+    width: int,
+    mean_square: float,
+    mean: float,
+    steps: int | None,
+    batch: int | None,
+) -> Prediction:
     second, centre = as_variance(mean_square, "mean_square"), as_real(mean, "mean")
     if centre**2 > second:
         raise ArgumentError(f"mean_square: expected at least mean**2 = {centre**2:g}, got {second:g}")
-    width = as_size(in_features, "in_features")
-    specs = chain_specs(as_layers(layers, "layers"), Context(width, np.dtype(np.float64)))
     start = State(second, centre, width, True)
     if any(spec["kind"] == "recurrent" for spec in specs):
         return _predict_time(specs, start, steps)

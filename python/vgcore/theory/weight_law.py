@@ -65,7 +65,12 @@ def weight_law(init: Any, fan_out: int, fan_in: int) -> WeightLaw:
 
 
 def law_of(spec: Mapping[str, Any], rows: int, cols: int, where: str) -> WeightLaw:
-    """Return the law for a description ``{"name", "params"}``; errors name `where`."""
+    """Return the law for a description ``{"name", "params"}``, or ``{"laws"}`` as `measured` writes it.
+
+    Errors name `where`.
+    """
+    if "laws" in spec:
+        return spec["laws"].law()  # type: ignore[no-any-return]  # of another layer of theory
     if "array" in spec:
         raise ArgumentError(
             f"{where}: theory cannot predict explicit arrays, got one of shape {spec['array'].shape}; "

@@ -2,7 +2,7 @@
 
 use super::{Rule, Scope};
 use crate::num::scale::Scale;
-use crate::parts::catalogue::{Given, Info, Param};
+use crate::parts::catalogue::{CatalogueError, Given, Info, Param};
 
 /// Norms below the floor are lifted to it, norms above the ceiling cut to it.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,14 @@ impl Rule for NormBand {
             Param::choice("scope", "layer", &["layer", "all"], "each layer's norm, or that of all gradients together"),
         ],
     };
+
+    fn check(given: &Given) -> Result<(), CatalogueError> {
+        let (floor, ceiling) = (given.number("floor"), given.number("ceiling"));
+        if floor > ceiling {
+            return Err(Self::INFO.invalid("floor", floor.to_string(), format!("at most the ceiling, {ceiling}")));
+        }
+        Ok(())
+    }
 
     fn new(given: &Given) -> Self {
         let scope = if given.text("scope") == "all" { Scope::All } else { Scope::Layer };

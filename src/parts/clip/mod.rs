@@ -47,6 +47,10 @@ pub struct Shown {
 pub trait Rule: Entries {
     /// Its line in the catalogue.
     const INFO: &'static Info;
+    /// Refuses parameters that are right one by one and wrong together.
+    fn check(_given: &Given) -> Result<(), CatalogueError> {
+        Ok(())
+    }
     /// From checked parameters.
     fn new(given: &Given) -> Self;
     /// Whose norm it looks at.
@@ -106,7 +110,9 @@ macro_rules! catalogue {
                 $(
                     let info = $module::$name::INFO;
                     if info.answers_to(name) {
-                        return Ok(Clip::$name($module::$name::new(&info.read(params)?)));
+                        let given = info.read(params)?;
+                        <$module::$name as Rule>::check(&given)?;
+                        return Ok(Clip::$name($module::$name::new(&given)));
                     }
                 )*
                 let known = Self::infos().iter().map(|i| i.name).collect();

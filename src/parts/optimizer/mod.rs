@@ -45,6 +45,10 @@ pub trait Rule: Lanes {
     const MEMORY: &'static [&'static str] = &[];
     /// How it goes through the weights.
     const ROUNDS: Rounds = Rounds::Plain;
+    /// Refuses parameters that are right one by one and wrong together.
+    fn check(_given: &Given) -> Result<(), CatalogueError> {
+        Ok(())
+    }
     /// From checked parameters.
     fn new(given: &Given) -> Self;
     /// Its numbers in step `t`, counted from 1, at a learning rate.
@@ -110,7 +114,9 @@ macro_rules! catalogue {
                 $(
                     let info = $module::$name::INFO;
                     if info.answers_to(name) {
-                        return Ok(Optimizer::$name($module::$name::new(&info.read(params)?)));
+                        let given = info.read(params)?;
+                        <$module::$name as Rule>::check(&given)?;
+                        return Ok(Optimizer::$name($module::$name::new(&given)));
                     }
                 )*
                 let known = Self::all().iter().map(|(i, _)| i.name).collect();

@@ -3,7 +3,7 @@
 use super::{Numbers, Rule, rate};
 use crate::kernels::update::{Gradient, Lanes, NUMBERS, STATES};
 use crate::num::simd::Vector;
-use crate::parts::catalogue::{Given, Info, Param};
+use crate::parts::catalogue::{CatalogueError, Given, Info, Param};
 
 /// `v <- momentum v + g; w <- w - lr v`, with `g + weight_decay w` for g.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ impl Sgd {
 impl Rule for Sgd {
     const INFO: &'static Info = &Info {
         name: "sgd",
-        aliases: &["gradient_descent", "momentum"],
+        aliases: &["gradient_descent"],
         formula: "v <- momentum v + g; w <- w - lr v (nesterov: w - lr (g + momentum v))",
         summary: "Gradient descent; with momentum, along a decaying sum of past gradients.",
         reference: "Robbins & Monro 1951; Polyak 1964; Nesterov 1983; torch.optim.SGD",
@@ -35,6 +35,14 @@ impl Rule for Sgd {
         ],
     };
     const MEMORY: &'static [&'static str] = &["momentum"];
+
+    fn check(given: &Given) -> Result<(), CatalogueError> {
+        if given.flag("nesterov") && given.number("momentum") == 0.0 {
+            let expected = "above 0 where nesterov is on, to look ahead along".to_owned();
+            return Err(Self::INFO.invalid("momentum", "0".to_owned(), expected));
+        }
+        Ok(())
+    }
 
     fn new(given: &Given) -> Self {
         let number = |n| given.number(n);
