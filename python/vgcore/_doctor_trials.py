@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ._doctor_moves import layers_moved, reached
 from ._layer_values import values_of
 from ._rate import estimate
-from ._signs import UNEVEN_DECADES
 from ._stagnation import guessing
 from .layers import walk
 from .mitigations import Mitigation, as_text, predict
@@ -87,9 +87,10 @@ class Trial:
         verdict: of the diagnosis at the start.
         predicted: decades per step that theory expects; NaN where it expects nothing, for the reason in
             `unpredicted`.
-        learning: share of the layers whose weights moved by at least a hundredth of what the most moved layer
-            did, relative to their size; along time the share of time steps that the gradient reaches within a
-            factor of 100 of the largest.
+        learning: share of the layers whose weights the gradient moved by at least a hundredth of what the
+            most moved layer did, relative to their size; what weight decay and constraints do by themselves
+            is left out; along time the share of time steps that the gradient reaches within a factor of 100
+            of the largest.
         first_loss: loss at the first step.
         loss: mean loss of the last fifth of the steps, at the best rate; NaN where it diverged at all.
         optimizer: what it was trained with there: SGD, unless a cure is another; None where all diverged.
@@ -148,7 +149,7 @@ def run_trial(net: Network, cures: Sequence[Mitigation], course: Course) -> Tria
     best = _best(runs)
     learning = 0.0 if best is None else best.learning
     if net.axis == "time":
-        learning = _reached(np.asarray(flow.log10_grad_norm))
+        learning = reached(flow.log10_grad_norm)
     return Trial(
         cures=tuple(cures),
         decades_per_step=diagnosis.decades_per_step,
@@ -226,7 +227,6 @@ class _Run:
 
 def _trained(net: Network, course: Course) -> list[_Run]:
     """Return one training for each rate, all from the same start on the same batches."""
-    before = net.parameters()
     runs = []
     for rate in course.rates:
         trained = net.copy()
@@ -236,7 +236,9 @@ def _trained(net: Network, course: Course) -> list[_Run]:
         seconds = (time.perf_counter() - start) / max(1, losses.size)
         # A loss that is no number on the way has diverged, whatever comes after.
         lost = losses.size < course.steps or not np.isfinite(losses).all()
-        learning = 0.0 if lost else _moved(before, trained.parameters())
+        # Along time all steps share the weights: there it counts which of them the gradient reaches.
+        skips = lost or net.axis == "time"
+        learning = 0.0 if skips else layers_moved(net, trained, optimizer, course.steps)
         runs.append(_Run(rate, optimizer, np.full(1, np.nan) if lost else losses, learning, seconds))
     return runs
 
@@ -295,28 +297,3 @@ def _at(net: Network, rate: float) -> Optimizer:
     if own is None:
         return as_optimizer("sgd").at(rate)
     return own.at(own.lr * rate / USUAL)
-
-
-def _moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
-    """Return the share of layers whose weights moved by 1/100 of the largest relative move, or more."""
-    moves: list[FloatArray] = []
-    for name, old in before.items():
-        if old.ndim < 2 or "weight" not in name.split(".")[-1]:
-            continue
-        stack = (-1, old.shape[-2] * old.shape[-1])
-        start, end = (values.astype(np.float64).reshape(stack) for values in (old, after[name]))
-        size = np.linalg.norm(start, axis=1)
-        moves.append(np.linalg.norm(end - start, axis=1) / np.where(size > 0, size, 1.0))
-    if not moves:
-        return 0.0
-    moved = np.concatenate(moves)
-    with np.errstate(divide="ignore"):
-        return _reached(np.log10(moved))
-
-
-def _reached(log10: FloatArray) -> float:
-    """Return the share of entries within a factor of 100 of the largest."""
-    finite = log10[np.isfinite(log10)]
-    if finite.size == 0:
-        return 0.0
-    return float(np.count_nonzero(finite >= finite.max() - UNEVEN_DECADES)) / log10.size

@@ -1,12 +1,11 @@
 """Layer: results, the doctor. What is wrong with a network, which cures were tried on it, and what each did.
 
-Knows how candidates are chosen, tried within a budget and ranked; the figures of one trial come from
-`_doctor_trials`, the illness from `_doctor_cause`, words and tables from `_doctor_text`.
+Knows how candidates are tried within a budget and ranked; which they are is known to `_doctor_candidates`, the
+figures of one trial to `_doctor_trials`, the illness to `_doctor_cause`, words and tables to `_doctor_text`.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,20 +15,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from . import _doctor_text, mitigations
+from . import _doctor_text
 from ._checks import as_real, as_size, shown
+from ._doctor_candidates import all_cures, asked_for, pairs_of, why_not
 from ._doctor_cause import Cause, find_cause
 from ._doctor_clock import Clock
 from ._doctor_trials import RATES, Course, Trial, confirm, constant_loss, fingerprint, run_trial
 from ._evaluate import Held
 from ._fit import default_loss
-from ._mitigation_base import Draft
 from ._progress import Progress, ProgressLike
 from ._rng import RngLike, seed_of
 from ._table import json_safe, to_pandas
 from .errors import ArgumentError, VgcoreError
 from .losses import Loss, as_loss
-from .mitigations import Mitigation, as_cures, as_text
+from .mitigations import Mitigation, as_text
 
 if TYPE_CHECKING:
     from .diagnosis import Diagnosis
@@ -44,26 +43,10 @@ HELPS: Final = 0.05
 STEPS: Final = 40
 BATCH: Final = 32
 PROBED: Final = 128
-#: How many of the best single cures are combined in pairs, and how many pairs are tried at most.
-PAIRED: Final = 4
-PAIRS: Final = 6
 #: How many trials that come first are trained again on other batches, at most.
 CONFIRMED: Final = 5
 #: Share of the budget after which no further single cure begins, so that pairs get their turn.
 SINGLES: Final = 0.7
-
-#: Which families to try first when a budget may end the trials early, by what is wrong; others come after.
-_FIRST: Final[Mapping[str, tuple[str, ...]]] = {
-    "dead units": ("bias", "norm", "activation", "start"),
-    "saturating activation": ("activation", "block", "norm", "start"),
-    "small weights": ("start", "norm", "block"),
-    "large weights": ("start", "norm", "clip"),
-    "growing sum": ("block", "norm", "start", "clip"),
-    "depth": ("block", "norm", "start", "activation"),
-    "closed gate": ("gate", "cell"),
-    "small recurrent weights": ("start", "cell"),
-    "large recurrent weights": ("start", "cell", "clip"),
-}
 
 
 def rank_key(trial: Trial, untouched: Trial, unit: float) -> tuple[Any, ...]:
@@ -266,32 +249,31 @@ def doctor(
     falls = untouched.loss <= (1.0 - HELPS) * min(untouched.first_loss, chance)
     healthy = diagnosis.verdict == "stable" and cause.name == "none" and falls
 
-    wanted = _all(net, cause) if candidates is None else _given(candidates)
+    wanted = all_cures(net, cause) if candidates is None else asked_for(candidates)
     refused: dict[str, str] = {}
     left_out: list[str] = []
     trials: list[Trial] = []
     known = {fingerprint(net): "none"}
     if healthy and not given:
         wanted = []  # nothing to cure: trying all the same would only find chance
+
+    def attempt(cures: tuple[Mitigation, ...], share: float) -> None:
+        reason = why_not(net, cures, course.shown)
+        if reason:
+            refused[as_text(cures)] = reason
+        elif clock.late(share):
+            left_out.append(as_text(cures))
+        elif (trial := _try(net, cures, course, refused, known)) is not None:
+            clock.spend()
+            trials.append(trial)
+
     with Progress(progress, len(wanted), len(wanted), "cures") as bar:
         for cures in wanted:
-            if clock.late(SINGLES if pairs and not given else 1.0):
-                left_out.append(as_text(cures))
-                continue
-            trial = _try(net, cures, course, refused, known)
+            attempt(cures, SINGLES if pairs and not given else 1.0)
             bar.advance({"cures": as_text(cures)}, 1.0)
-            if trial is not None:
-                clock.spend()
-                trials.append(trial)
     if pairs and len(trials) > 1 and not healthy:
         for cures in _pairs(trials, untouched, unit):
-            if clock.late(1.0):
-                left_out.append(as_text(cures))
-                continue
-            trial = _try(net, cures, course, refused, known)
-            if trial is not None:
-                clock.spend()
-                trials.append(trial)
+            attempt(cures, 1.0)
     trials.sort(key=lambda trial: rank_key(trial, untouched, unit))
     again = _reshuffled(course, rng)
     for _ in range(CONFIRMED):
@@ -353,49 +335,11 @@ def _reshuffled(course: Course, rng: RngLike) -> Course:
     return replace(course, rows=rows)
 
 
-def _given(candidates: Any) -> list[tuple[Mitigation, ...]]:
-    """Return the candidates that were asked for; a text or an object alone is one of them."""
-    if isinstance(candidates, (str, Mitigation)):
-        return [as_cures(candidates)]
-    if not isinstance(candidates, Iterable):
-        raise ArgumentError(
-            f'candidates: expected cures such as ["rezero", "residual+orthogonal"], got {shown(candidates)}'
-        )
-    return [as_cures(value) for value in candidates]
-
-
-def _all(net: Network, cause: Cause) -> list[tuple[Mitigation, ...]]:
-    """Return every cure of the catalogue once, families that suit the illness first, taking turns."""
-    first = _FIRST.get(cause.name, ())
-    groups: dict[str, list[Mitigation]] = {group: [] for group in first}
-    for cure in mitigations.worth_trying(Draft(net.layers, net.in_features, net.dtype)):
-        groups.setdefault(cure.group, []).append(cure)
-    turns = itertools.zip_longest(*groups.values())
-    return [(cure,) for turn in turns for cure in turn if cure is not None]
-
-
 def _pairs(trials: Sequence[Trial], untouched: Trial, unit: float) -> list[tuple[Mitigation, ...]]:
     """Return pairs of the best single cures that go together, the most promising first."""
-    ranked = sorted(
-        (trial for trial in trials if len(trial.cures) == 1 and not trial.failed),
-        key=lambda trial: rank_key(trial, untouched, unit),
-    )
-    best: list[Mitigation] = []
-    for trial in ranked:  # the best of each family: two of one exclude each other, or do the same
-        # Two that did nothing are no promising pair, but one may have lacked just the other.
-        if len(best) > 1 and not helps(trial, untouched, 100.0 * unit):
-            break
-        if all(trial.cures[0].group != cure.group for cure in best):
-            best.append(trial.cures[0])
-    found = []
-    for one, other in itertools.combinations(best[:PAIRED], 2):
-        pair = mitigations.in_order((one, other))
-        try:
-            mitigations.check_together(pair)
-        except ArgumentError:
-            continue
-        found.append(pair)
-    return found[:PAIRS]
+    singles = {trial.cures[0]: trial for trial in trials if len(trial.cures) == 1 and not trial.failed}
+    ranked = sorted(singles, key=lambda cure: rank_key(singles[cure], untouched, unit))
+    return pairs_of(ranked, lambda cure: helps(singles[cure], untouched, 100.0 * unit))
 
 
 def _try(
