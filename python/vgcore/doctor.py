@@ -1,7 +1,7 @@
 """Layer: results, the doctor. What is wrong with a network, which cures were tried on it, and what each did.
 
-Knows how candidates are tried within a budget and ranked; which they are is known to `_doctor_candidates`, the
-figures of one trial to `_doctor_trials`, the illness to `_doctor_cause`, words and tables to `_doctor_text`.
+Knows how candidates are tried within a budget and ranked; `_doctor_candidates` knows which they are,
+`_doctor_trials` the figures of one trial, `_doctor_cause` the illness, `_doctor_text` words and tables.
 """
 
 from __future__ import annotations
