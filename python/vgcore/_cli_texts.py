@@ -127,7 +127,7 @@ how to read the ranking:
   *              helped: a loss at least 5 % below the untouched network's and the best constant answer's
   decades/layer  powers of ten that the gradient gains (+) or loses (-) per layer, before training
   theory         the same, as mean-field theory expects it; - where it says nothing
-  layers learn   share of layers whose weights the gradient moved, weight decay and constraints left out, by at
+  layers learn   share of layers whose weights the gradient moved, weight decay and constraints aside, by at
                  least a hundredth of what the most moved did
   cost           time of a training step beside the untouched network's
 
