@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core, datasets
+from ._speed import WORKLOAD, step_speed
 from ._study_axes import axis_names
 from ._study_cells import build, decode_value, digest
 from ._table import json_safe
@@ -178,8 +179,13 @@ def info(args: argparse.Namespace) -> int:
         for dtype in ("float32", "float64")
         if args.seconds > 0
     }
+    speeds = {dtype: step_speed(dtype, args.seconds) for dtype in peaks}
     if args.json:
-        _print_json(found | {"peak_gflops": peaks})
+        told = {
+            dtype: speed.to_dict() | {"share_of_peak": speed.gflops / peaks[dtype]}
+            for dtype, speed in speeds.items()
+        }
+        _print_json(found | {"peak_gflops": peaks, "training_step": told})
         return 0
     for name, value in found.items():
         print(f"{name:<14} {', '.join(map(str, value)) if isinstance(value, (list, tuple)) else value}")
@@ -187,13 +193,21 @@ def info(args: argparse.Namespace) -> int:
         print(
             f"{'peak ' + dtype:<14} {value:,.0f} GFLOP/s of fused multiply-adds, {threads} threads, measured"
         )
+    for dtype, speed in speeds.items():
+        reached = f"{speed.gflops:,.0f} GFLOP/s, {speed.gflops / peaks[dtype]:.0%} of the peak"
+        print(f"{'step ' + dtype:<14} {reached}: {WORKLOAD}, {1e3 * speed.seconds:.3g} ms a step")
     return 0
 
 
 def _extra(args: argparse.Namespace) -> dict[str, Any]:
-    """Return further arguments of one network, from --set."""
-    extra = {}
+    """Return further arguments of one network, from --cures and --set."""
+    extra: dict[str, Any] = {}
+    cures = getattr(args, "mitigation", None)
+    if cures is not None:
+        extra["mitigation"] = cures
     for name, values in args.set:
+        if name in extra:
+            raise ArgumentError(f"--set {name}: given twice")
         if len(values) != 1:
             raise ArgumentError(
                 f"--set {name}: expected one value, got {len(values)}; vgcore study takes several"
@@ -208,7 +222,7 @@ def _plan(args: argparse.Namespace) -> tuple[Study, dict[str, Any]]:
     A task of a file comes with "sha256", the digests that its data had.
     """
     time = _along_time(args)
-    names = ("cell", "length", "activation", "init", "seeds")
+    names = ("cell", "length", "activation", "init", "seeds", "mitigation")
     given: dict[str, Any] = {name: getattr(args, name) for name in (*names, "depth")}
     given["hidden_size" if time else "width"] = args.width
     given = {name: value for name, value in given.items() if value is not None}

@@ -125,17 +125,25 @@ def text(found: Prescription) -> str:
             lines.append(f"  and {len(found.trials) - SHOWN} more that did worse: see prescription.table")
         lines += ["", textwrap.fill(RULE + CONFIRMED[shown[0].confirmed], _WIDTH)]
     lines += _advice(found)
-    if found.refused:
-        lines += [
-            "",
-            f"Not tried, because they do not apply: {len(found.refused)} (prescription.refused says why).",
-        ]
+    lines += _refused(found)
     if found.left_out:
         lines += [
             "",
             textwrap.fill(f"Not tried, because the budget was spent: {_names(found.left_out)}.", _WIDTH),
         ]
     return "\n".join(lines)
+
+
+def _refused(found: Prescription) -> list[str]:
+    """Return how many candidates do not apply, and why each does not where somebody asked for it."""
+    if not found.refused:
+        return []
+    told = f"Not tried, because they do not apply: {len(found.refused)}"
+    if found.settings["candidates"] == "all":
+        return ["", f"{told} (prescription.refused says why)."]
+    reasons = (f"{name}: {' '.join(why.split())}" for name, why in found.refused.items())
+    wrapped = (textwrap.fill(text, _WIDTH, initial_indent="  ", subsequent_indent="    ") for text in reasons)
+    return ["", told + ".", *wrapped]
 
 
 def _advice(found: Prescription) -> list[str]:

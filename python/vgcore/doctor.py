@@ -93,7 +93,7 @@ class Prescription:
         refused: candidates that do not apply to this network, or not together, and why.
         left_out: candidates that the budget had no room for.
         settings: loss, steps, samples a step, learning rates, seeds of the batches and of the network,
-            budget, seconds it took.
+            budget, whether candidates were "given" or "all" tried, seconds it took.
     """
 
     diagnosis: Diagnosis
@@ -292,6 +292,7 @@ def doctor(
         "batch_seed": seed_of(rng),
         "network_seed": net.seed,
         "budget": budget,
+        "candidates": "given" if given else "all",
         "samples": len(course.x),
         "chance": chance,
         "seconds": time.perf_counter() - begun,
