@@ -163,6 +163,7 @@ def describe(args: argparse.Namespace) -> int:
     """Run ``vgcore describe``: every entry of that name; without a name, all names there are."""
     if args.name is None:
         listed = {kind: list(module.names()) for kind, module in _CATALOGUES.items()}
+        listed["procedure"] = mitigations.procedures()
         if args.json:
             _print_json(listed)
         else:
@@ -171,6 +172,7 @@ def describe(args: argparse.Namespace) -> int:
     found = list(_entries(args.name))
     if not found:
         known = {name: None for module in _CATALOGUES.values() for name in _spellings(module)}
+        known |= dict.fromkeys(mitigations.procedures())
         raise unknown_name("name", args.name, known, "vgcore describe")
     if args.json:
         _print_json({"entries": [{"kind": kind, **_plain(entry)} for kind, entry in found]})
@@ -182,9 +184,10 @@ def describe(args: argparse.Namespace) -> int:
 def _entries(name: str) -> Iterator[tuple[str, Description]]:
     for kind, module in _CATALOGUES.items():
         try:
-            yield kind, module.describe(name)
+            entry = module.describe(name)
         except UnknownNameError:
             continue
+        yield entry.kind if entry.kind == "procedure" else kind, entry
 
 
 def _spellings(module: Any) -> Iterator[str]:
