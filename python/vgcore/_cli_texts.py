@@ -121,8 +121,9 @@ DOCTOR: Final = """\
 Say what is wrong with a network, try cures on it, and rank them by what they did.
 
 The untouched network and every cure start from the same weights, see the same batches and are trained for a
-few steps at three learning rates, of which the best counts. The best cures are then tried in pairs. Nothing
-is recommended that was not run; a healthy network is said to be healthy.
+few steps at three learning rates, of which the best counts. The best cures are then tried in pairs; along
+time, where nothing has helped, the most promising go on for more steps with Adam. Nothing is recommended
+that was not run; a healthy network is said to be healthy.
 
 With --cell, --length or --task the network is recurrent; then: cell lstm, 100 steps, task adding.
 """

@@ -49,7 +49,8 @@ class Course:
     """What every trial shares: data, loss, the rows of each batch, rates, and the batch that is probed.
 
     `stride`: cures that look at data are shown every stride-th sample, so that a trial costs the same
-    however many there are, and one line of code makes the same network again.
+    however many there are, and one line of code makes the same network again. `optimizer`: what networks are
+    trained with that have none of their own.
     """
 
     x: NDArray[Any]
@@ -59,6 +60,7 @@ class Course:
     probed: NDArray[np.int64]
     rates: tuple[float, ...] = RATES
     stride: int = 1
+    optimizer: str = "sgd"
 
     @property
     def shown(self) -> NDArray[Any]:
@@ -93,7 +95,9 @@ class Trial:
             of the largest.
         first_loss: loss at the first step.
         loss: mean loss of the last fifth of the steps, at the best rate; NaN where it diverged at all.
-        optimizer: what it was trained with there: SGD, unless a cure is another; None where all diverged.
+        steps: how many steps it was trained for.
+        optimizer: what it was trained with there: the course's, unless a cure is another; None where all
+            diverged.
         seconds_per_step: what a step cost.
         by_rate: the loss at every learning rate; NaN where it diverged.
         seen: the data that the cures were shown, as an expression of x.
@@ -112,6 +116,7 @@ class Trial:
     learning: float = 0.0
     first_loss: float = math.nan
     loss: float = math.nan
+    steps: int = 0
     optimizer: Optimizer | None = None
     seconds_per_step: float = math.nan
     by_rate: Mapping[float, float] = field(default_factory=dict)
@@ -161,6 +166,7 @@ def run_trial(net: Network, cures: Sequence[Mitigation], course: Course) -> Tria
         learning=learning,
         first_loss=math.nan if flow.loss is None else flow.loss,
         loss=math.nan if best is None else _tail(best.losses),
+        steps=course.steps,
         optimizer=None if best is None else best.optimizer,
         seconds_per_step=min(run.seconds for run in runs),
         by_rate={run.rate: _tail(run.losses) for run in runs},
@@ -231,7 +237,7 @@ def _trained(net: Network, course: Course) -> list[_Run]:
     for rate in course.rates:
         trained = net.copy()
         start = time.perf_counter()
-        optimizer = _at(net, rate)
+        optimizer = _at(net, rate, course)
         losses = _train(trained, course, optimizer)
         seconds = (time.perf_counter() - start) / max(1, losses.size)
         # A loss that is no number on the way has diverged, whatever comes after.
@@ -291,9 +297,7 @@ def _train(net: Network, course: Course, optimizer: Optimizer) -> FloatArray:
     return losses[: course.steps]
 
 
-def _at(net: Network, rate: float) -> Optimizer:
-    """Return the network's own optimizer, or SGD, at a rate; one of its own is taken `rate` / 0.01 times."""
-    own: Optimizer | None = net.training_defaults.get("optimizer")
-    if own is None:
-        return as_optimizer("sgd").at(rate)
-    return own.at(own.lr * rate / USUAL)
+def _at(net: Network, rate: float, course: Course) -> Optimizer:
+    """Return the network's own optimizer, or the course's, at `rate` / 0.01 times its own rate."""
+    own: Optimizer = net.training_defaults.get("optimizer") or as_optimizer(course.optimizer)
+    return own.at(rate if own.lr == USUAL else own.lr * rate / USUAL)

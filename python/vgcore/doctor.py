@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,6 +20,7 @@ from ._checks import as_real, as_size, shown
 from ._doctor_candidates import all_cures, asked_for, pairs_of, why_not
 from ._doctor_cause import Cause, find_cause
 from ._doctor_clock import Clock
+from ._doctor_longer import longer
 from ._doctor_trials import RATES, Course, Trial, confirm, constant_loss, fingerprint, run_trial
 from ._evaluate import Held
 from ._fit import default_loss
@@ -52,6 +53,7 @@ SINGLES: Final = 0.7
 def rank_key(trial: Trial, untouched: Trial, unit: float) -> tuple[Any, ...]:
     """Return what trials are sorted by; the first differing entry decides, the smaller the better.
 
+    0. whether it was trained for fewer steps than the untouched network: longer trials come first;
     1. whether it diverged or failed at every learning rate;
     2. the loss after the steps of training, in units of `unit`: 1 % of what the best constant answer costs;
     3. the share of layers that learn, in twentieths, more being better;
@@ -63,6 +65,7 @@ def rank_key(trial: Trial, untouched: Trial, unit: float) -> tuple[Any, ...]:
     cost = trial.seconds_per_step / untouched.seconds_per_step if untouched.seconds_per_step > 0 else 1.0
     failed = bool(trial.failed) or not math.isfinite(trial.loss)
     return (
+        trial.steps != untouched.steps,
         failed,
         0 if failed else round(min(trial.loss / unit, 1e15)),
         -round(20 * trial.learning),
@@ -75,7 +78,7 @@ def rank_key(trial: Trial, untouched: Trial, unit: float) -> tuple[Any, ...]:
 
 def helps(trial: Trial, untouched: Trial, chance: float) -> bool:
     """Whether a trial reached a loss clearly below the untouched network's and the best constant answer's."""
-    if trial.failed or not math.isfinite(trial.loss):
+    if trial.failed or not math.isfinite(trial.loss) or trial.steps != untouched.steps:
         return False
     return trial.loss <= (1.0 - HELPS) * min(v for v in (untouched.loss, chance) if math.isfinite(v))
 
@@ -92,8 +95,9 @@ class Prescription:
         trials: cures that were tried, ranked; see `rank_key` for the rule.
         refused: candidates that do not apply to this network, or not together, and why.
         left_out: candidates that the budget had no room for.
-        settings: loss, steps, samples a step, learning rates, seeds of the batches and of the network,
-            budget, whether candidates were "given" or "all" tried, seconds it took.
+        settings: loss, steps, those of the longest trials, samples a step, learning rates, seeds of the
+            batches and of the network, budget, whether candidates were "given" or "all" tried, seconds it
+            took.
     """
 
     diagnosis: Diagnosis
@@ -275,18 +279,30 @@ def doctor(
         for cures in _pairs(trials, untouched, unit):
             attempt(cures, 1.0)
     trials.sort(key=lambda trial: rank_key(trial, untouched, unit))
+    factor = 1
+    if net.axis == "time" and not healthy and not any(helps(t, untouched, chance) for t in trials):
+        further = longer(net, course, trials, untouched, clock, rng, partial(helps, chance=chance))
+        if further is not None:
+            course, factor, untouched = further.course, further.factor, further.untouched
+            replaced = {trial.cures for trial in further.trials}
+            trials = [*further.trials, *(trial for trial in trials if trial.cures not in replaced)]
+            trials.sort(key=lambda trial: rank_key(trial, untouched, unit))
     again = _reshuffled(course, rng)
     for _ in range(CONFIRMED):
         first = next(iter(trials), None)
-        if first is None or first.confirmed or first.failed or clock.late(1.0):
+        if first is None or first.confirmed or first.failed:
+            break
+        took = len(course.rates) * course.steps * first.seconds_per_step if factor > 1 else 0.0
+        if clock.late(1.0, factor, took):
             break
         cured = net.mitigate(*first.cures, x=course.shown)
         trials[0] = confirm(cured, first, again)
-        clock.spend()
+        clock.spend(factor)
         trials.sort(key=lambda trial: rank_key(trial, untouched, unit))
     settings = {
         "loss": repr(course.loss),
-        "steps": course.steps,
+        "steps": course.steps // factor,
+        "longest": course.steps,
         "batch": int(course.rows[0].size),
         "rates": list(course.rates),
         "batch_seed": seed_of(rng),
