@@ -31,6 +31,8 @@ OPTIMIZER: Final = "adam"
 #: How many cures go on, and how many of one family.
 CHOSEN: Final = 6
 OF_A_FAMILY: Final = 2
+#: One of so many samples is set apart.
+APART: Final = 5
 
 
 class Round:
@@ -97,10 +99,11 @@ def _seconds(trials: Sequence[Trial]) -> float:
 
 
 def _stretched(course: Course, factor: int, rng: RngLike) -> Course:
-    """Return the course with `factor` times as many steps, on batches drawn from the same seed."""
-    draw = np.random.default_rng([seed_of(rng), 2])
-    size = course.rows[0].size
-    rows = tuple(
-        np.sort(draw.choice(len(course.x), size, replace=False)) for _ in range(factor * course.steps)
-    )
-    return replace(course, rows=rows, optimizer=OPTIMIZER)
+    """Return the course with `factor` times as many steps, on batches drawn from the same seed.
+
+    So many steps see the samples often enough to learn them by heart: some are set apart.
+    """
+    seed = seed_of(rng)
+    count = len(course.x) // APART
+    apart = np.sort(np.random.default_rng([seed, 3]).choice(len(course.x), count, replace=False))
+    return replace(course.drawn(factor * course.steps, [seed, 2], apart), optimizer=OPTIMIZER)

@@ -49,8 +49,9 @@ class Course:
     """What every trial shares: data, loss, the rows of each batch, rates, and the batch that is probed.
 
     `stride`: cures that look at data are shown every stride-th sample, so that a trial costs the same
-    however many there are, and one line of code makes the same network again. `optimizer`: what networks are
-    trained with that have none of their own.
+    however many there are, and one line of code makes the same network again. `optimizer`: what networks
+    are trained with that have none of their own. `apart`: samples that no batch has and on which the trained
+    network is judged too; none where the batches are so few that nobody learns them by heart.
     """
 
     x: NDArray[Any]
@@ -61,6 +62,15 @@ class Course:
     rates: tuple[float, ...] = RATES
     stride: int = 1
     optimizer: str = "sgd"
+    apart: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def drawn(self, steps: int, seed: Sequence[int], apart: NDArray[np.int64]) -> Course:
+        """Return the course with other batches, drawn from all samples but those that are set apart."""
+        draw = np.random.default_rng(seed)
+        others = np.setdiff1d(np.arange(len(self.x)), apart)
+        size = min(self.rows[0].size, others.size)
+        rows = tuple(others[np.sort(draw.choice(others.size, size, replace=False))] for _ in range(steps))
+        return replace(self, rows=rows, apart=apart)
 
     @property
     def shown(self) -> NDArray[Any]:
@@ -94,7 +104,8 @@ class Trial:
             is left out; along time the share of time steps that the gradient reaches within a factor of 100
             of the largest.
         first_loss: loss at the first step.
-        loss: mean loss of the last fifth of the steps, at the best rate; NaN where it diverged at all.
+        loss: mean loss of the last fifth of the steps, at the best rate, or that of samples set apart where
+            it is worse; NaN where it diverged at all.
         steps: how many steps it was trained for.
         optimizer: what it was trained with there: the course's, unless a cure is another; None where all
             diverged.
@@ -165,11 +176,11 @@ def run_trial(net: Network, cures: Sequence[Mitigation], course: Course) -> Tria
         unpredicted=why,
         learning=learning,
         first_loss=math.nan if flow.loss is None else flow.loss,
-        loss=math.nan if best is None else _tail(best.losses),
+        loss=math.nan if best is None else best.reached,
         steps=course.steps,
         optimizer=None if best is None else best.optimizer,
         seconds_per_step=min(run.seconds for run in runs),
-        by_rate={run.rate: _tail(run.losses) for run in runs},
+        by_rate={run.rate: run.reached for run in runs},
         seen=course.seen,
         curve=np.array(flow.log10_grad_norm),
         losses=np.full(1, np.nan) if best is None else best.losses,
@@ -222,11 +233,14 @@ def _tail(losses: FloatArray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """One training: the rate, the losses (NaN alone where it diverged), what learned, seconds a step."""
+    """One training: the rate, the losses (NaN alone where it diverged), the loss reached, what learned,
+    seconds a step.
+    """
 
     rate: float
     optimizer: Optimizer
     losses: FloatArray
+    reached: float
     learning: float
     seconds: float
 
@@ -245,14 +259,24 @@ def _trained(net: Network, course: Course) -> list[_Run]:
         # Along time all steps share the weights: there it counts which of them the gradient reaches.
         skips = lost or net.axis == "time"
         learning = 0.0 if skips else layers_moved(net, trained, optimizer, course.steps)
-        runs.append(_Run(rate, optimizer, np.full(1, np.nan) if lost else losses, learning, seconds))
+        losses = np.full(1, np.nan) if lost else losses
+        runs.append(_Run(rate, optimizer, losses, _judged(trained, course, losses), learning, seconds))
     return runs
+
+
+def _judged(net: Network, course: Course, losses: FloatArray) -> float:
+    """Return the loss that a training reached, on its batches or on the samples set apart: the worse."""
+    tail = _tail(losses)
+    if not course.apart.size or not math.isfinite(tail):
+        return tail
+    # `max` would drop a NaN in second place.
+    return float(np.maximum(tail, net.loss(course.x[course.apart], course.y[course.apart], loss=course.loss)))
 
 
 def _best(runs: Sequence[_Run]) -> _Run | None:
     """Return the training with the lowest loss; None where all diverged."""
-    done = [run for run in runs if math.isfinite(_tail(run.losses))]
-    return min(done, key=lambda run: _tail(run.losses), default=None)
+    done = [run for run in runs if math.isfinite(run.reached)]
+    return min(done, key=lambda run: run.reached, default=None)
 
 
 def confirm(net: Network, trial: Trial, course: Course) -> Trial:
@@ -262,9 +286,9 @@ def confirm(net: Network, trial: Trial, course: Course) -> Trial:
     next batches.
     """
     runs = _trained(net, course)
-    worse = {run.rate: max(trial.by_rate[run.rate], _tail(run.losses)) for run in runs}
+    worse = {run.rate: max(trial.by_rate[run.rate], run.reached) for run in runs}
     # `max` keeps its first argument beside NaN: what diverged once has diverged.
-    worse = {run.rate: math.nan if math.isnan(_tail(run.losses)) else worse[run.rate] for run in runs}
+    worse = {run.rate: math.nan if math.isnan(run.reached) else worse[run.rate] for run in runs}
     done = {rate: loss for rate, loss in worse.items() if math.isfinite(loss)}
     if not done:
         return replace(trial, loss=math.nan, learning=0.0, optimizer=None, by_rate=worse, confirmed=True)

@@ -287,7 +287,7 @@ def doctor(
             replaced = {trial.cures for trial in further.trials}
             trials = [*further.trials, *(trial for trial in trials if trial.cures not in replaced)]
             trials.sort(key=lambda trial: rank_key(trial, untouched, unit))
-    again = _reshuffled(course, rng)
+    again = course.drawn(course.steps, [seed_of(rng), 1], course.apart)
     for _ in range(CONFIRMED):
         first = next(iter(trials), None)
         if first is None or first.confirmed or first.failed:
@@ -342,14 +342,6 @@ def _course(
     rows = tuple(np.sort(draw.choice(len(inputs), size, replace=False)) for _ in range(steps))
     probed = np.sort(draw.choice(len(inputs), min(PROBED, len(inputs)), replace=False))
     return Course(inputs, targets, chosen, rows, probed, checked, max(1, len(inputs) // PROBED))
-
-
-def _reshuffled(course: Course, rng: RngLike) -> Course:
-    """Return the course with other batches, drawn from the same seed."""
-    draw = np.random.default_rng([seed_of(rng), 1])
-    size = course.rows[0].size
-    rows = tuple(np.sort(draw.choice(len(course.x), size, replace=False)) for _ in course.rows)
-    return replace(course, rows=rows)
 
 
 def _pairs(trials: Sequence[Trial], untouched: Trial, unit: float) -> list[tuple[Mitigation, ...]]:
