@@ -62,6 +62,7 @@ def fake_records(
         update_ratio=ratio if full else None,
         dead=np.zeros((recorded.size, units), np.int64) if full else None,
         unchanged=np.full((recorded.size, units), 3, np.int64) if full else None,
+        zero_weights=np.full((recorded.size, units), 2, np.int64) if full else None,
         units=Units(
             tuple(f"layer{i}.weight" for i in range(units))
             if along_time

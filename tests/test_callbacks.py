@@ -35,7 +35,7 @@ def until(records: Records, epochs: int) -> Records:
     cut = {name: getattr(records, name) for name in ("loss", "accuracy", "lr", "epoch")}
     close = {
         name: getattr(records, name)
-        for name in ("recorded", "log2_grad_norm", "update_ratio", "dead", "unchanged")
+        for name in ("recorded", "log2_grad_norm", "update_ratio", "dead", "unchanged", "zero_weights")
     }
     return replace(
         records,

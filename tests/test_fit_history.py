@@ -42,6 +42,7 @@ def same_figures(a: vg.History, b: vg.History) -> bool:
         "update_ratio",
         "dead",
         "unchanged",
+        "zero_weights",
     )
     return all(
         np.array_equal(getattr(a, name), getattr(b, name), equal_nan=True)

@@ -66,7 +66,8 @@ def test_the_callers_arrays_stay_writeable() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["lr", "epoch", "accuracy", "log2_grad_norm", "update_ratio", "dead", "unchanged"]
+    "name",
+    ["lr", "epoch", "accuracy", "log2_grad_norm", "update_ratio", "dead", "unchanged", "zero_weights"],
 )
 def test_arrays_must_fit_each_other(name: str) -> None:
     records = fake_records()
@@ -172,6 +173,7 @@ def test_the_table_is_long() -> None:
     assert sizes == {
         "loss": 200, "accuracy": 200, "lr": 200, "seconds": 4, "validation_loss": 4, "validation_score": 4,
         "log10_grad_norm": 80, "update_ratio": 80, "dead": 80, "unchanged": 80,
+        "zero_weights": 80,
     }  # fmt: skip
     row = (table["quantity"] == "log10_grad_norm") & (table["step"] == 120) & (table["layer"] == 2)
     assert table["value"][row].tolist() == [history.log10_grad_norm[12, 2]]

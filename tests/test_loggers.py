@@ -61,7 +61,7 @@ def test_a_picture_is_pixels() -> None:
     cut = {
         name: getattr(records, name)[:0] for name in ("recorded", "log2_grad_norm", "update_ratio", "dead")
     }
-    assert picture(History(replace(records, unchanged=None, **cut))) is None
+    assert picture(History(replace(records, unchanged=None, zero_weights=None, **cut))) is None
 
 
 # --- lines of JSON ------------------------------------------------------------------------------------------

@@ -171,7 +171,10 @@ def test_thousands_of_layers_and_steps_are_binned() -> None:
 def test_steps_at_unequal_distances_stand_where_they_belong() -> None:
     records = fake_records(layers=2, every=10)
     recorded = np.unique(np.geomspace(1, 199, 20).astype(int))
-    thin = {name: getattr(records, name)[: recorded.size] for name in ("update_ratio", "dead", "unchanged")}
+    thin = {
+        name: getattr(records, name)[: recorded.size]
+        for name in ("update_ratio", "dead", "unchanged", "zero_weights")
+    }
     norms = np.repeat(recorded[:, None].astype(float), 2, axis=1)
     history = History(replace(records, recorded=recorded, log2_grad_norm=norms, **thin))
     ax = history.plot_flow()

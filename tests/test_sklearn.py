@@ -252,3 +252,35 @@ def test_an_absent_scikit_learn_is_named() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert 'pip install "vgcore[sklearn]"' in done.stderr
     assert "MissingDependencyError" in done.stderr
+
+
+def test_cures_are_an_argument() -> None:
+    x, y = blobs()
+    sick = {"depth": 40, "width": 16, "activation": "sigmoid", "epochs": 10, "random_state": 0}
+    plain = Classifier(**sick).fit(x, y)
+    cured = Classifier(**sick, mitigation="activation:tanh+rezero").fit(x, y)
+    assert plain.score(x, y) < 0.6
+    assert cured.score(x, y) > 0.9
+    assert [cure.name for cure in cured.network_.cures] == ["activation", "rezero"]
+    assert cured.get_params()["mitigation"] == "activation:tanh+rezero"
+    again = pickle.loads(pickle.dumps(cured))
+    assert again.network_.cures == cured.network_.cures
+    assert np.array_equal(again.predict(x), cured.predict(x))
+    search = GridSearchCV(Classifier(**sick), {"mitigation": [None, ["activation:tanh", "rezero"]]}, cv=2)
+    assert search.fit(x, y).best_params_ == {"mitigation": ["activation:tanh", "rezero"]}
+
+
+def test_cures_of_training_and_cures_that_look_at_data() -> None:
+    x, y = blobs()
+    model = Classifier(**SMALL, mitigation=["lsuv", vg.mitigations.clip_norm(0.5), "momentum"]).fit(x, y)
+    assert model.history_.meta["optimizer"].startswith("sgd(momentum=0.9")
+    assert len(model.history_.meta["clip"]) == 1
+    warm = Classifier(**SMALL, mitigation="adagrad", warm_start=True).fit(x, y).fit(x, y)
+    assert warm.n_iter_ == 2 * SMALL["epochs"]
+    assert warm.history_.meta["optimizer"].startswith("adagrad")
+    with pytest.raises(ValueError, match="clip: expected clips here or among the cures of mitigation"):
+        Classifier(**SMALL, mitigation="clip_norm", clip=vg.ClipNorm(1.0)).fit(x, y)
+    with pytest.raises(ValueError, match="did you mean 'rezero'"):
+        Classifier(**SMALL, mitigation="rezro").fit(x, y)
+    targets = plane()
+    assert Regressor(**SMALL, mitigation="layer_norm").fit(*targets).network_.cures

@@ -64,6 +64,31 @@ def test_figures_are_those_of_a_probe_before_the_update() -> None:
         assert history.unchanged[0, 1 + layer] == same
 
 
+@pytest.mark.parametrize("clip", [None, vg.ClipNorm(1e9)])
+@pytest.mark.parametrize("along", ["depth", "time"])
+def test_weights_that_became_zero_are_counted(clip: vg.Clip | None, along: str) -> None:
+    # A decay of 1 / lr takes a weight whose gradient is zero to zero at once; dead inputs have such weights.
+    draw = np.random.default_rng(0)
+    if along == "depth":
+        net, weight = network(), "input.weight"
+        x = draw.normal(size=(32, net.in_features)).astype(net.dtype)
+    else:
+        net, weight = vg.rnn("gru", 5, in_features=4, out_features=3, rng=0), "rnn.weight_ih_l0"
+        x = draw.normal(size=(32, 6, 4)).astype("float32")
+    assert weight in net.parameters(), list(net.parameters())
+    x[..., 1] = 0.0
+    y = draw.integers(0, 3, 32)
+    optimizer = vg.SGD(0.5, weight_decay=2.0)
+    history = net.fit(x, y, batch_size=32, epochs=3, optimizer=optimizer, clip=clip, stats="full")
+    assert history.zero_weights is not None
+    at = history.layers.index(weight) if along == "time" else 0
+    rows = net.parameters()[weight].shape[-2]
+    assert not net.parameters()[weight][..., 1].any()
+    assert (history.zero_weights[:, at] >= rows).all()
+    assert history.zero_weights[-1, at] == int((net.parameters()[weight] == 0).sum())
+    assert "zero_weights" in set(history.table["quantity"])
+
+
 def test_the_order_is_new_each_epoch_and_leaves_nobody_out() -> None:
     rows = 50
     y = np.arange(rows, dtype=np.float64)[:, None]

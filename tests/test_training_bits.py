@@ -123,7 +123,7 @@ def test_the_two_ways_and_any_number_of_threads(name: str, dtype: str) -> None:
 @pytest.mark.parametrize("name", vg.optimizers.names())
 def test_figures_do_not_depend_on_the_way(name: str) -> None:
     one, two = (fit(network(), name, clip=clip, stats="full") for clip in (None, WAITS))
-    for of in ("update_ratio", "unchanged", "dead", "log2_grad_norm"):
+    for of in ("update_ratio", "unchanged", "zero_weights", "dead", "log2_grad_norm"):
         a, b = getattr(one.records, of), getattr(two.records, of)
         assert a is not None
         assert a.tobytes() == b.tobytes(), of

@@ -43,8 +43,58 @@ def test_how_weights_started_is_of_no_matter_to_a_resume() -> None:
     first = network()
     history = first.fit(X, Y, epochs=1)
     twin.load_parameters(first.parameters())
-    assert twin.fit(X, Y, epochs=2, resume=history, rng=9).loss.tobytes() == wanted.loss.tobytes()
+    assert twin.fit(X, Y, epochs=2, resume=history, rng=0).loss.tobytes() == wanted.loss.tobytes()
     assert bits(twin) == bits(whole)
+
+
+def test_a_schedule_with_another_past_is_refused() -> None:
+    cosine = vg.schedules.cosine
+    net = network()
+    half = net.fit(X, Y, epochs=2, batch_size=8, schedule=cosine())
+    per_epoch = half.steps // 2
+    words = f"expected schedule as in the training that is resumed, cosine(steps={2 * per_epoch}, floor=0.0)"
+    with refused(vg.ArgumentError, words, f"got cosine(steps={4 * per_epoch}", "vg.schedules.cosine(steps)"):
+        net.fit(X, Y, epochs=4, batch_size=8, schedule=cosine(), resume=half)
+    with refused(vg.ArgumentError, "expected schedule as in the training that is resumed"):
+        net.fit(X, Y, epochs=4, batch_size=8, schedule=lambda step: 0.5, resume=half.state)
+    whole, parted = network(), network()
+    bound = cosine(4 * per_epoch)
+    wanted = whole.fit(X, Y, epochs=4, batch_size=8, schedule=cosine())
+    first = parted.fit(X, Y, epochs=2, batch_size=8, schedule=bound)
+    assert first.state is not None
+    then = parted.fit(X, Y, epochs=4, batch_size=8, schedule=bound, resume=dict(first.state))
+    assert then.loss.tobytes() == wanted.loss[first.steps :].tobytes()
+    assert bits(parted) == bits(whole)
+
+
+def test_parameters_that_the_training_did_not_leave_are_refused() -> None:
+    net = network()
+    history = net.fit(X, Y, epochs=1)
+    before = bits(network())
+    for untrained in (network(), network(init="orthogonal")):
+        with refused(vg.ArgumentError, "resume: expected the parameters that the training left, got others"):
+            untrained.fit(X, Y, epochs=2, resume=history)
+    assert bits(network()) == before
+    copy = net.copy()
+    assert copy.fit(X, Y, epochs=2, resume=history).steps == 2 * history.steps
+
+
+def test_another_seed_is_refused() -> None:
+    net = network()
+    history = net.fit(X, Y, epochs=1, rng=3)
+    words = "resume: expected the seed of the training that is resumed, 3, got rng=4"
+    with refused(vg.ArgumentError, words, "leave rng= out"):
+        net.fit(X, Y, epochs=2, rng=4, resume=history)
+    assert net.fit(X, Y, epochs=2, rng=3, resume=history).steps == 2 * history.steps
+
+
+def test_what_was_not_set_is_called_none() -> None:
+    net = network()
+    history = net.fit(X, Y, epochs=1)
+    with refused(vg.ArgumentError, "expected clip as in the training that is resumed, none, got norm"):
+        net.fit(X, Y, epochs=2, clip=vg.ClipNorm(1.0), resume=history)
+    with refused(vg.ArgumentError, "expected constraint as in the training that is resumed, none, got"):
+        net.fit(X, Y, epochs=2, constraint="max_norm", resume=history)
 
 
 def test_an_optimizer_is_the_same_however_it_is_written() -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core, datasets
+from ._speed import WORKLOAD, step_speed
 from ._study_axes import axis_names
 from ._study_cells import build, digest
 from ._study_values import decode_value, label, read_value
@@ -167,8 +168,13 @@ def info(args: argparse.Namespace) -> int:
         for dtype in ("float32", "float64")
         if args.seconds > 0
     }
+    speeds = {dtype: step_speed(dtype, args.seconds) for dtype in peaks}
     if args.json:
-        _print_json(found | {"peak_gflops": peaks})
+        told = {
+            dtype: speed.to_dict() | {"share_of_peak": speed.gflops / peaks[dtype]}
+            for dtype, speed in speeds.items()
+        }
+        _print_json(found | {"peak_gflops": peaks, "training_step": told})
         return 0
     for name, value in found.items():
         print(f"{name:<14} {', '.join(map(str, value)) if isinstance(value, (list, tuple)) else value}")
@@ -176,6 +182,9 @@ def info(args: argparse.Namespace) -> int:
         print(
             f"{'peak ' + dtype:<14} {value:,.0f} GFLOP/s of fused multiply-adds, {threads} threads, measured"
         )
+    for dtype, speed in speeds.items():
+        reached = f"{speed.gflops:,.0f} GFLOP/s, {speed.gflops / peaks[dtype]:.0%} of the peak"
+        print(f"{'step ' + dtype:<14} {reached}: {WORKLOAD}, {1e3 * speed.seconds:.3g} ms a step")
     return 0
 
 
@@ -183,8 +192,9 @@ def _set(args: argparse.Namespace) -> dict[str, list[Any]]:
     """Return what --set says, each argument once, and none that has an option of its own."""
     found: dict[str, list[Any]] = {}
     for name, values in args.set:
-        option = "width" if name == "hidden_size" else name
-        if name in OWN and hasattr(args, option):
+        kept = "width" if name == "hidden_size" else name
+        if name in OWN and hasattr(args, kept):
+            option = "cures" if name == "mitigation" else kept
             raise ArgumentError(f"--set {name}: it has an option of its own; give --{option} instead")
         if name in found:
             raise ArgumentError(f"--set {name}: given twice; leave one of them out")
@@ -193,9 +203,11 @@ def _set(args: argparse.Namespace) -> dict[str, list[Any]]:
 
 
 def _extra(args: argparse.Namespace, along: str) -> dict[str, Any]:
-    """Return further arguments of one network, from --set."""
+    """Return further arguments of one network, from --cures and --set."""
     known = [name for name in axis_names(along) if name != "length"]
-    extra = {}
+    extra: dict[str, Any] = {}
+    if getattr(args, "mitigation", None) is not None:
+        extra["mitigation"] = args.mitigation
     for name, values in _set(args).items():
         if name not in known:
             maker = "mlp" if along == "depth" else "rnn"
@@ -224,13 +236,13 @@ def _plan(args: argparse.Namespace) -> tuple[Study, dict[str, Any]]:
     A task of a file comes with "sha256", the digests that its data had.
     """
     time = _along_time(args)
-    names = ("cell", "length", "activation", "init", "seeds")
+    names = ("cell", "length", "activation", "init", "seeds", "mitigation")
     given: dict[str, Any] = {name: getattr(args, name) for name in (*names, "depth")}
     given["hidden_size" if time else "width"] = args.width
     given = {name: value for name, value in given.items() if value is not None}
     given |= _set(args)
     if args.source is not None:
-        named = ["width" if name == "hidden_size" else name for name in given]
+        named = [{"hidden_size": "width", "mitigation": "cures"}.get(name, name) for name in given]
         for name in [*named, *(n for n in ("task", "batch") if getattr(args, n) is not None)]:
             raise ArgumentError(f"--from describes the whole study; it does not go together with --{name}")
         return _from_file(args.source)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "CHECK",
+    "CHECK_EPILOG",
     "DOCTOR",
     "DOCTOR_EPILOG",
     "EXIT_CODES",
@@ -40,7 +42,9 @@ examples:
   vgcore probe --depth 1000 --activation tanh    what happens in one network, and why
   vgcore probe --cell lstm --length 1000         the same in a recurrent network, step by step back in time
   vgcore doctor --depth 100 --activation sigmoid which cures help that network, tried and ranked
-  vgcore info --json                             version, instruction path, threads, peak speed
+  vgcore check                                   gradients of all activations and cells against differences
+  vgcore describe rezero                         formula, parameters and source of anything in a catalogue
+  vgcore info --json                             version, threads, peak speed and what training reaches
 
 Each command explains itself: vgcore study --help
 """
@@ -80,6 +84,7 @@ examples:
   vgcore study
   vgcore study --depth 50,500 --activation gelu,mish --init he_normal --seeds 0,1,2
   vgcore study --set bias=false --set dtype=float64 --out double
+  vgcore study --depth 100 --cures none,rezero,residual+batch_norm
   vgcore study --task adding --cell rnn,lstm,gru --length 100,1000,10000
   vgcore study --task digits_pixels --cell lstm --set forget_bias=null,1,3 --seeds 0,1,2
   vgcore study --from vgcore-study/study.json --out again
@@ -105,6 +110,7 @@ examples:
   vgcore probe --depth 300 --activation relu --plot flow.png --save flow.npz
   vgcore probe --depth 50 --set skip=residual --json
   vgcore probe --depth 200 --activation leaky_relu:0.2 --init normal:std=0.1
+  vgcore probe --depth 500 --activation sigmoid --cures activation:tanh+rezero
   vgcore probe --cell lstm --length 1000 --task adding
   vgcore probe --cell gru --task mnist_pixels --width 128 --set chrono=784 --plot flow.png
 """
@@ -116,8 +122,9 @@ DOCTOR: Final = """\
 Say what is wrong with a network, try cures on it, and rank them by what they did.
 
 The untouched network and every cure start from the same weights, see the same batches and are trained for a
-few steps at three learning rates, of which the best counts. The best cures are then tried in pairs. Nothing
-is recommended that was not run; a healthy network is said to be healthy.
+few steps at three learning rates, of which the best counts. The best cures are then tried in pairs; along
+time, where nothing has helped, the most promising go on for more steps with Adam. Nothing is recommended
+that was not run; a healthy network is said to be healthy.
 
 With --cell, --length or --task the network is recurrent; then: cell lstm, 100 steps, task adding.
 """
@@ -128,7 +135,8 @@ how to read the ranking:
   *              helped: a loss at least 5 % below the untouched network's and the best constant answer's
   decades/layer  powers of ten that the gradient gains (+) or loses (-) per layer, before training
   theory         the same, as mean-field theory expects it; - where it says nothing
-  layers learn   share of layers whose weights moved by at least a hundredth of what the most moved did
+  layers learn   share of layers whose weights the gradient moved, weight decay and constraints aside, by at
+                 least a hundredth of what the most moved did
   cost           time of a training step beside the untouched network's
 
 examples:
@@ -139,4 +147,29 @@ examples:
 """
     + "\n"
     + EXIT_CODES
+)
+
+CHECK: Final = """\
+Check gradients against differences: every entry's error is taken relative to its size, and zeros
+everywhere or differences too noisy to judge by are no pass.
+
+Without options: every activation's slope, and every cell in a short recurrent network. --activations and
+--cells choose some; --depth, --cell, --set and other options of a network check that network step by step
+and as a whole.
+"""
+
+CHECK_EPILOG: Final = (
+    """\
+how to read the table:
+  largest relative error  of all entries compared; - where the check failed, with the reason below the table
+  entries                 derivatives that were compared
+
+examples:
+  vgcore check
+  vgcore check --activations gelu,mish --dtype float32
+  vgcore check --depth 20 --width 8 --activation tanh --cures pre_activation+layer_norm --input random
+  vgcore check --cell lstm --width 8 --length 8 --json
+"""
+    + "\n"
+    + EXIT_CODES.replace("failed while running (a", "a gradient is wrong, or failed while running (a")
 )

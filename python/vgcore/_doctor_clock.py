@@ -34,14 +34,14 @@ class Clock:
         elif budget is not None:
             self._seconds = _seconds(budget)
 
-    def spend(self) -> None:
-        """Count one trial."""
-        self._spent += self._cost
+    def spend(self, trials: int = 1) -> None:
+        """Count one trial, or one that is as long as several."""
+        self._spent += self._cost * trials
 
-    def late(self, share: float) -> bool:
-        """Whether the next trial would go beyond `share` of the budget."""
-        gone = time.perf_counter() - self._start
-        return self._spent + self._cost > share * self._steps or gone > share * self._seconds
+    def late(self, share: float, trials: int = 1, seconds: float = 0.0) -> bool:
+        """Whether as many trials would go beyond `share` of the budget; `seconds`: what they will take."""
+        gone = time.perf_counter() - self._start + seconds
+        return self._spent + self._cost * trials > share * self._steps or gone > share * self._seconds
 
 
 def _seconds(value: float | str) -> float:

@@ -56,7 +56,8 @@ def _row(found: Prescription, trial: Trial) -> dict[str, Any]:
         "learning_share": trial.learning,
         "first_loss": trial.first_loss,
         "loss": trial.loss,
-        "relative_loss": trial.loss / base.loss if base.loss else math.nan,
+        "steps": trial.steps,
+        "relative_loss": trial.loss / base.loss if base.loss and trial.steps == base.steps else math.nan,
         "learning_rate": trial.learning_rate,
         "confirmed": trial.confirmed,
         "relative_cost": trial.seconds_per_step / base.seconds_per_step,
@@ -78,7 +79,7 @@ def _cells(found: Prescription, trial: Trial) -> list[str]:
     cost = row["relative_cost"]
     return [
         ("* " if row["helped"] else "  ") + trial.name,
-        "failed" if trial.failed else _number(trial.loss),
+        "failed" if trial.failed else _number(trial.loss) + _when(found, trial),
         _decades(trial.decades_per_step),
         _decades(trial.predicted),
         share(trial.learning),
@@ -87,12 +88,16 @@ def _cells(found: Prescription, trial: Trial) -> list[str]:
     ]
 
 
+def _when(found: Prescription, trial: Trial) -> str:
+    return "" if trial.steps == found.untouched.steps else f" at {trial.steps}"
+
+
 def _header(found: Prescription) -> list[str]:
     step = "time step" if found.diagnosis.axis == "time" else "layer"
     reach = "steps reached" if found.diagnosis.axis == "time" else "layers learn"
     return [
         "  cures",
-        f"loss, step {found.settings['steps']}",
+        f"loss, step {found.untouched.steps}",
         f"decades/{step}",
         "theory",
         reach,
@@ -111,9 +116,12 @@ def text(found: Prescription) -> str:
     low = f"{found.cause.text[0].upper()}{found.cause.text[1:]}." if found.cause.text else ""
     lines += [textwrap.fill(f"{low} {found.diagnosis.text}".strip(), _WIDTH), ""]
     first, last = found.untouched.first_loss, found.untouched.loss
-    steps = found.settings["steps"]
+    steps = found.untouched.steps
     trained = f"Left as it is, {steps} steps take the loss from {_number(first)} to {_number(last)}"
     lines += [f"{trained}; the best constant answer costs {_number(found.chance)}."]
+    if steps > found.settings["steps"]:
+        few = f"Within {found.settings['steps']} steps nothing helped, so the most promising were trained for"
+        lines.append(textwrap.fill(f"{few} {steps}, with {found.untouched.optimizer or 'Adam'}.", _WIDTH))
     if found.healthy:
         lines.append(
             "The network is healthy: gradients of one size everywhere, and it learns. No cure is needed."
@@ -125,17 +133,25 @@ def text(found: Prescription) -> str:
             lines.append(f"  and {len(found.trials) - SHOWN} more that did worse: see prescription.table")
         lines += ["", textwrap.fill(RULE + CONFIRMED[shown[0].confirmed], _WIDTH)]
     lines += _advice(found)
-    if found.refused:
-        lines += [
-            "",
-            f"Not tried, because they do not apply: {len(found.refused)} (prescription.refused says why).",
-        ]
+    lines += _refused(found)
     if found.left_out:
         lines += [
             "",
             textwrap.fill(f"Not tried, because the budget was spent: {_names(found.left_out)}.", _WIDTH),
         ]
     return "\n".join(lines)
+
+
+def _refused(found: Prescription) -> list[str]:
+    """Return how many candidates do not apply, and why each does not where somebody asked for it."""
+    if not found.refused:
+        return []
+    told = f"Not tried, because they do not apply: {len(found.refused)}"
+    if found.settings["candidates"] == "all":
+        return ["", f"{told} (prescription.refused says why)."]
+    reasons = (f"{name}: {' '.join(why.split())}" for name, why in found.refused.items())
+    wrapped = (textwrap.fill(text, _WIDTH, initial_indent="  ", subsequent_indent="    ") for text in reasons)
+    return ["", told + ".", *wrapped]
 
 
 def _advice(found: Prescription) -> list[str]:
@@ -145,17 +161,23 @@ def _advice(found: Prescription) -> list[str]:
             "",
             "The best that was tried:",
             f"  cured = {best.code}",
-            f"  cured.fit(x, y, epochs=10, optimizer={_call(best)})",
+            f"  cured.fit(x, y, epochs={_epochs(found)}, optimizer={_call(best)})",
         ]
     if found.healthy or not found.trials:
         return []
-    lines = ["", f"Nothing that was tried helped within {found.settings['steps']} steps."]
+    lines = ["", f"Nothing that was tried helped within {found.untouched.steps} steps."]
     even = [trial for trial in found.trials if trial.verdict == "stable" and not trial.failed]
     if even and found.untouched.verdict != "stable":
         lines.append(
             f"{_names(t.name for t in even[:3])} made the gradient even; more steps= may show what for."
         )
     return lines
+
+
+def _epochs(found: Prescription) -> int:
+    """Return epochs of at least as many steps as the trials had."""
+    seen = found.untouched.steps * int(found.settings["batch"])
+    return max(10, math.ceil(seen / int(found.settings["samples"])))
 
 
 def _call(trial: Trial) -> str:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ._doctor_moves import layers_moved, reached
 from ._layer_values import values_of
 from ._rate import estimate
-from ._signs import UNEVEN_DECADES
 from ._stagnation import guessing
 from .layers import walk
 from .mitigations import Mitigation, as_text, predict
@@ -49,7 +49,9 @@ class Course:
     """What every trial shares: data, loss, the rows of each batch, rates, and the batch that is probed.
 
     `stride`: cures that look at data are shown every stride-th sample, so that a trial costs the same
-    however many there are, and one line of code makes the same network again.
+    however many there are, and one line of code makes the same network again. `optimizer`: what networks
+    are trained with that have none of their own. `apart`: samples that no batch has and on which the trained
+    network is judged too; none where the batches are so few that nobody learns them by heart.
     """
 
     x: NDArray[Any]
@@ -59,6 +61,16 @@ class Course:
     probed: NDArray[np.int64]
     rates: tuple[float, ...] = RATES
     stride: int = 1
+    optimizer: str = "sgd"
+    apart: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def drawn(self, steps: int, seed: Sequence[int], apart: NDArray[np.int64]) -> Course:
+        """Return the course with other batches, drawn from all samples but those that are set apart."""
+        draw = np.random.default_rng(seed)
+        others = np.setdiff1d(np.arange(len(self.x)), apart)
+        size = min(self.rows[0].size, others.size)
+        rows = tuple(others[np.sort(draw.choice(others.size, size, replace=False))] for _ in range(steps))
+        return replace(self, rows=rows, apart=apart)
 
     @property
     def shown(self) -> NDArray[Any]:
@@ -87,12 +99,16 @@ class Trial:
         verdict: of the diagnosis at the start.
         predicted: decades per step that theory expects; NaN where it expects nothing, for the reason in
             `unpredicted`.
-        learning: share of the layers whose weights moved by at least a hundredth of what the most moved layer
-            did, relative to their size; along time the share of time steps that the gradient reaches within a
-            factor of 100 of the largest.
+        learning: share of the layers whose weights the gradient moved by at least a hundredth of what the
+            most moved layer did, relative to their size; what weight decay and constraints do by themselves
+            is left out; along time the share of time steps that the gradient reaches within a factor of 100
+            of the largest.
         first_loss: loss at the first step.
-        loss: mean loss of the last fifth of the steps, at the best rate; NaN where it diverged at all.
-        optimizer: what it was trained with there: SGD, unless a cure is another; None where all diverged.
+        loss: mean loss of the last fifth of the steps, at the best rate, or that of samples set apart where
+            it is worse; NaN where it diverged at all.
+        steps: how many steps it was trained for.
+        optimizer: what it was trained with there: the course's, unless a cure is another; None where all
+            diverged.
         seconds_per_step: what a step cost.
         by_rate: the loss at every learning rate; NaN where it diverged.
         seen: the data that the cures were shown, as an expression of x.
@@ -111,6 +127,7 @@ class Trial:
     learning: float = 0.0
     first_loss: float = math.nan
     loss: float = math.nan
+    steps: int = 0
     optimizer: Optimizer | None = None
     seconds_per_step: float = math.nan
     by_rate: Mapping[float, float] = field(default_factory=dict)
@@ -148,7 +165,7 @@ def run_trial(net: Network, cures: Sequence[Mitigation], course: Course) -> Tria
     best = _best(runs)
     learning = 0.0 if best is None else best.learning
     if net.axis == "time":
-        learning = _reached(np.asarray(flow.log10_grad_norm))
+        learning = reached(flow.log10_grad_norm)
     return Trial(
         cures=tuple(cures),
         decades_per_step=diagnosis.decades_per_step,
@@ -159,10 +176,11 @@ def run_trial(net: Network, cures: Sequence[Mitigation], course: Course) -> Tria
         unpredicted=why,
         learning=learning,
         first_loss=math.nan if flow.loss is None else flow.loss,
-        loss=math.nan if best is None else _tail(best.losses),
+        loss=math.nan if best is None else best.reached,
+        steps=course.steps,
         optimizer=None if best is None else best.optimizer,
         seconds_per_step=min(run.seconds for run in runs),
-        by_rate={run.rate: _tail(run.losses) for run in runs},
+        by_rate={run.rate: run.reached for run in runs},
         seen=course.seen,
         curve=np.array(flow.log10_grad_norm),
         losses=np.full(1, np.nan) if best is None else best.losses,
@@ -215,36 +233,50 @@ def _tail(losses: FloatArray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """One training: the rate, the losses (NaN alone where it diverged), what learned, seconds a step."""
+    """One training: the rate, the losses (NaN alone where it diverged), the loss reached, what learned,
+    seconds a step.
+    """
 
     rate: float
     optimizer: Optimizer
     losses: FloatArray
+    reached: float
     learning: float
     seconds: float
 
 
 def _trained(net: Network, course: Course) -> list[_Run]:
     """Return one training for each rate, all from the same start on the same batches."""
-    before = net.parameters()
     runs = []
     for rate in course.rates:
         trained = net.copy()
         start = time.perf_counter()
-        optimizer = _at(net, rate)
+        optimizer = _at(net, rate, course)
         losses = _train(trained, course, optimizer)
         seconds = (time.perf_counter() - start) / max(1, losses.size)
         # A loss that is no number on the way has diverged, whatever comes after.
         lost = losses.size < course.steps or not np.isfinite(losses).all()
-        learning = 0.0 if lost else _moved(before, trained.parameters())
-        runs.append(_Run(rate, optimizer, np.full(1, np.nan) if lost else losses, learning, seconds))
+        # Along time all steps share the weights: there it counts which of them the gradient reaches.
+        skips = lost or net.axis == "time"
+        learning = 0.0 if skips else layers_moved(net, trained, optimizer, course.steps)
+        losses = np.full(1, np.nan) if lost else losses
+        runs.append(_Run(rate, optimizer, losses, _judged(trained, course, losses), learning, seconds))
     return runs
+
+
+def _judged(net: Network, course: Course, losses: FloatArray) -> float:
+    """Return the loss that a training reached, on its batches or on the samples set apart: the worse."""
+    tail = _tail(losses)
+    if not course.apart.size or not math.isfinite(tail):
+        return tail
+    # `max` would drop a NaN in second place.
+    return float(np.maximum(tail, net.loss(course.x[course.apart], course.y[course.apart], loss=course.loss)))
 
 
 def _best(runs: Sequence[_Run]) -> _Run | None:
     """Return the training with the lowest loss; None where all diverged."""
-    done = [run for run in runs if math.isfinite(_tail(run.losses))]
-    return min(done, key=lambda run: _tail(run.losses), default=None)
+    done = [run for run in runs if math.isfinite(run.reached)]
+    return min(done, key=lambda run: run.reached, default=None)
 
 
 def confirm(net: Network, trial: Trial, course: Course) -> Trial:
@@ -254,9 +286,9 @@ def confirm(net: Network, trial: Trial, course: Course) -> Trial:
     next batches.
     """
     runs = _trained(net, course)
-    worse = {run.rate: max(trial.by_rate[run.rate], _tail(run.losses)) for run in runs}
+    worse = {run.rate: max(trial.by_rate[run.rate], run.reached) for run in runs}
     # `max` keeps its first argument beside NaN: what diverged once has diverged.
-    worse = {run.rate: math.nan if math.isnan(_tail(run.losses)) else worse[run.rate] for run in runs}
+    worse = {run.rate: math.nan if math.isnan(run.reached) else worse[run.rate] for run in runs}
     done = {rate: loss for rate, loss in worse.items() if math.isfinite(loss)}
     if not done:
         return replace(trial, loss=math.nan, learning=0.0, optimizer=None, by_rate=worse, confirmed=True)
@@ -289,34 +321,7 @@ def _train(net: Network, course: Course, optimizer: Optimizer) -> FloatArray:
     return losses[: course.steps]
 
 
-def _at(net: Network, rate: float) -> Optimizer:
-    """Return the network's own optimizer, or SGD, at a rate; one of its own is taken `rate` / 0.01 times."""
-    own: Optimizer | None = net.training_defaults.get("optimizer")
-    if own is None:
-        return as_optimizer("sgd").at(rate)
-    return own.at(own.lr * rate / USUAL)
-
-
-def _moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
-    """Return the share of layers whose weights moved by 1/100 of the largest relative move, or more."""
-    moves: list[FloatArray] = []
-    for name, old in before.items():
-        if old.ndim < 2 or "weight" not in name.split(".")[-1]:
-            continue
-        stack = (-1, old.shape[-2] * old.shape[-1])
-        start, end = (values.astype(np.float64).reshape(stack) for values in (old, after[name]))
-        size = np.linalg.norm(start, axis=1)
-        moves.append(np.linalg.norm(end - start, axis=1) / np.where(size > 0, size, 1.0))
-    if not moves:
-        return 0.0
-    moved = np.concatenate(moves)
-    with np.errstate(divide="ignore"):
-        return _reached(np.log10(moved))
-
-
-def _reached(log10: FloatArray) -> float:
-    """Return the share of entries within a factor of 100 of the largest."""
-    finite = log10[np.isfinite(log10)]
-    if finite.size == 0:
-        return 0.0
-    return float(np.count_nonzero(finite >= finite.max() - UNEVEN_DECADES)) / log10.size
+def _at(net: Network, rate: float, course: Course) -> Optimizer:
+    """Return the network's own optimizer, or the course's, at `rate` / 0.01 times its own rate."""
+    own: Optimizer = net.training_defaults.get("optimizer") or as_optimizer(course.optimizer)
+    return own.at(rate if own.lr == USUAL else own.lr * rate / USUAL)

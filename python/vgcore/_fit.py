@@ -22,7 +22,7 @@ from ._checks import as_choice, as_flag, as_size
 from ._evaluate import Held, evaluate, split
 from ._fit_collect import Collected
 from ._fit_records import Records, Units, Validation
-from ._fit_state import Later, check_state, identity, restored, snapshot
+from ._fit_state import Later, check_place, check_state, identity, place_of, restored, snapshot
 from ._flow_steps import KIND_NAMES
 from ._memory import ensure_fits, parse_bytes
 from ._progress import ProgressLike
@@ -223,9 +223,10 @@ class _Run:
         }
         run.same = identity(run.meta, net.layers, optimizer, clips, constraints, inputs.series.truncate)
         if state:
-            check_state(state, run.same)
+            check_state(state, run.same, None if o.rng is None else seed_of(o.rng))
             core.load_state(dict(state))
             run.begin(earlier)
+            check_place(state, run.place())
             if run.done > run.total:
                 least = -(-run.done // run._per_epoch)
                 raise ArgumentError(
@@ -278,6 +279,10 @@ class _Run:
             self._validation.append(Validation(finished, loss, score))
         return True
 
+    def place(self) -> dict[str, str]:
+        """Where the training is: the past of its schedule, and the parameters."""
+        return place_of(self._schedule, self.step, self.net.parameters())
+
     def interrupted(self) -> None:
         """Say that Ctrl-C came; an epoch whose last step it came behind is over all the same."""
         if self.finished - self._first > len(self._seconds):
@@ -301,7 +306,10 @@ class _Run:
         if self._earlier is not None:
             seconds = np.concatenate([self._earlier.seconds, seconds])
             validation = [*self._earlier.validation, *validation]
-        state = Later(lambda: snapshot(self._core.state(), self._seed, self.same), lambda: self.step == step)
+        state = Later(
+            lambda: snapshot(self._core.state(), self._seed, self.same, self.place()),
+            lambda: self.step == step,
+        )
         return History(
             Records(
                 **self._collected.arrays(step),

@@ -21,9 +21,10 @@ _PER_LAYER: Final = {
     "update_ratio": np.float64,
     "dead": np.int64,
     "unchanged": np.int64,
+    "zero_weights": np.int64,
 }
 #: Measured with stats="full" alone.
-_FULL: Final = ("update_ratio", "dead", "unchanged")
+_FULL: Final = ("update_ratio", "dead", "unchanged", "zero_weights")
 
 _Part = dict[str, Any]
 

@@ -88,3 +88,6 @@ class Records:
     meta: Mapping[str, Any] = field(default_factory=dict)
     #: What `fit(resume=)` takes: arrays by name, and plain values. None where nothing was trained.
     state: Mapping[str, Any] | None = None
+    #: Weights of the unit that are exactly zero after the update, (k, units). None unless stats="full", and
+    #: in files from before it was counted.
+    zero_weights: Ints | None = None

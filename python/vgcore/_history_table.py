@@ -71,6 +71,7 @@ def history_table(records: Records) -> dict[str, Any]:
         "update_ratio": records.update_ratio,
         "dead": records.dead,
         "unchanged": records.unchanged,
+        "zero_weights": records.zero_weights,
     }
     layers = len(records.units)
     at = np.repeat(records.recorded, layers)

@@ -5,8 +5,11 @@ Knows layers as values. Each entry is one line of the catalogue in `mitigations`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ._depth_drop import linear_survival
 from ._layer_values import changed
@@ -14,6 +17,7 @@ from ._mitigation_base import Draft, Entry, Order, Setting
 from ._mitigation_rewrite import Place, nothing_to_change, rewrite, runs
 from ._surgery import with_copies
 from .branches import Residual
+from .errors import ArgumentError
 from .layers import Layer, Repeat, walk
 
 __all__ = ["ENTRIES"]
@@ -47,6 +51,20 @@ def _fewer_layers(draft: Draft, keep: float) -> Draft:
 
 
 def _stochastic_depth(draft: Draft, last: float) -> Draft:
+    return _left_out(draft, lambda count: linear_survival(count, last))
+
+
+def _layer_drop(draft: Draft, p: float) -> Draft:
+    return _left_out(draft, lambda count: np.full(count, 1.0 - p))
+
+
+def _drops(p: float) -> None:
+    if not 0.0 <= p < 1.0:
+        raise ArgumentError(f"layer_drop: p: expected a probability from 0 to below 1, got {p:g}")
+
+
+def _left_out(draft: Draft, survival_of: Callable[[int], NDArray[np.float64]]) -> Draft:
+    """Return the draft whose residual blocks survive a batch with the probabilities that the rule gives."""
     blocks = [
         placed for placed in walk(draft.layers, draft.in_features) if isinstance(placed.layer, Residual)
     ]
@@ -57,7 +75,7 @@ def _stochastic_depth(draft: Draft, last: float) -> Draft:
         raise nothing_to_change(
             "of its shortcuts some lie across others and have no name of their own, by which to draw"
         )
-    survival = linear_survival(count, last)
+    survival = survival_of(count)
     done = 0
 
     def edit(chain: tuple[Layer, ...], place: Place) -> Sequence[Layer]:
@@ -67,7 +85,8 @@ def _stochastic_depth(draft: Draft, last: float) -> Draft:
             if isinstance(layer, Residual):
                 # Copies of one Repeat have one probability: the mean of what they would have one by one.
                 mine = survival[done : done + place.times]
-                layer = changed(layer, survival=float(mine.mean()))
+                alike = mine.size == 0 or bool((mine == mine[0]).all())  # a mean of equals may be rounded
+                layer = changed(layer, survival=float(mine[0] if alike else mine.mean()))
                 done += place.times
             result.append(layer)
         return result
@@ -100,5 +119,20 @@ ENTRIES: tuple[Entry, ...] = (
         Order.DEPTH,
         (Setting("last", 0.5, "probability that the last block is there", least=0.0, most=1.0),),
         needs="residual blocks, so after a cure that makes them",
+        conflicts={"layer_drop": "both say how likely a block is there"},
+    ),
+    Entry(
+        "layer_drop",
+        "depth",
+        "x -> x + b s f(x), b in {0, 1} drawn once a batch with P(b = 1) = 1 - p",
+        "Blocks that are left out at random, all alike: layers learn to do without each other.",
+        "the survival of every residual block",
+        "Fan, Grave & Joulin 2020, arXiv:1909.11556; Huang et al. 2016, arXiv:1603.09382",
+        _layer_drop,
+        Order.DEPTH,
+        (Setting("p", 0.2, "probability that a block is left out"),),
+        aliases=("layer_dropping", "uniform_stochastic_depth"),
+        needs="residual blocks, so after a cure that makes them",
+        check=_drops,
     ),
 )

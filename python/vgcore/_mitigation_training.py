@@ -31,6 +31,8 @@ _NAMES: Final[Mapping[str, str]] = {
     "orthogonal": "orthogonal_constraint",
     "max_norm": "max_norm_constraint",
 }
+#: What the literature calls them by, beside the names of the parts.
+_ALIASES: Final[Mapping[str, tuple[str, ...]]] = {"norm": ("gradient_clipping", "clip_grad_norm")}
 #: Clips that multiply whole layers, or all of them, by a number.
 _SCALING: Final = ("clip_norm", "clip_layer", "norm_band", "unit_norm")
 #: What a clip or a constraint does not go with, whatever its parameters.
@@ -197,6 +199,7 @@ def _parts() -> Iterator[Entry]:
                 _part(kind, name),
                 Order.CLIP if kind == "clip" else Order.CONSTRAINT,
                 _settings(entry),
+                aliases=_ALIASES.get(name, ()),
                 conflicts=conflicts,
                 undone_by=_undone(called) if kind == "clip" else {},
                 of_training=True,
@@ -223,6 +226,7 @@ ENTRIES: tuple[Entry, ...] = (
         _truncate,
         Order.TRUNCATION,
         (Setting("steps", 20, "k", kind="size"),),
+        aliases=("truncated_bptt", "bptt", "tbptt", "truncated_backpropagation"),
         needs="a recurrent layer",
         of_training=True,
     ),

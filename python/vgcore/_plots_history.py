@@ -37,12 +37,14 @@ _LABELS: Final = {
     "log10_update_ratio": r"$\|\Delta W\|/\|W\|$",
     "dead": "outputs that are zero for the whole batch",
     "unchanged": "weights that the update left unchanged",
+    "zero_weights": "weights that are exactly zero",
 }
 _TITLES: Final = {
     "log10_grad_norm": "Gradient norm",
     "log10_update_ratio": "Update against weight",
     "dead": "Dead outputs",
     "unchanged": "Unchanged weights",
+    "zero_weights": "Weights at zero",
 }
 
 

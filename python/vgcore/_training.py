@@ -105,11 +105,12 @@ class Training(Running):
             lengths: how many steps of each sample count, (rows,); along time.
             truncate: cut the gradient at steps k, 2k, ...; along time.
             stats: "norms" (gradient norms layer by layer), "full" (also update ratios, dead units, weights
-                that a step left unchanged), or "none".
+                that a step left unchanged and weights that are zero), or "none".
             record_every: steps between two that are looked at; None looks at about 200 of the training.
             memory_budget: most bytes that a step may use, as for `probe`.
-            resume: a History, or its ``state``, to go on from. With the parameters as they were, the steps
-                are bit for bit those that an uninterrupted training would have taken.
+            resume: a History, or its ``state``, to go on from. With the same data, the steps are bit for bit
+                those that an uninterrupted training would have taken; parameters, a seed or a schedule with
+                which they would not be are refused. A schedule without steps of its own is bound to `epochs`.
 
         Where `optimizer`, `clip`, `constraint` and `truncate` are None, what cures have set is taken:
         ``net.training_defaults``.

@@ -1,7 +1,7 @@
-"""Layer: command line. ``vgcore study``, ``probe``, ``doctor``, ``info``: arguments, exit codes, error lines.
+"""Layer: command line. ``vgcore study``, ``probe`` and others: arguments, exit codes, error lines.
 
-Knows how to read arguments and report failure in one line; what the commands do is in `_cli_commands`, what
-the help says in `_cli_texts`.
+Knows how to read arguments and report failure in one line; what the commands do is in `_cli_commands` and
+`_cli_check`, what the help says in `_cli_texts`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ._cli_texts import (
+    CHECK,
+    CHECK_EPILOG,
     DOCTOR,
     DOCTOR_EPILOG,
     EXIT_CODES,
@@ -76,6 +78,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_study(commands, names)
     _add_probe(commands, names)
     _add_doctor(commands, names)
+    _add_check(commands, names)
+    _add_describe(commands)
     _add_info(commands)
     return parser
 
@@ -110,6 +114,11 @@ def _add_study(commands: Any, names: dict[str, list[str]]) -> None:
     grid.add_argument(
         "--seeds", type=_listed(_seed), metavar="N,...", help="seeds, the same for all (default: 0)"
     )
+    grid.add_argument(
+        "--cures", dest="mitigation", type=_listed(str), metavar="NAME,...",
+        help='what each network is cured with (mitigation): "none", a cure, a+b for both, name:value for a '
+        f"parameter; known: {', '.join(names['cure'])}",
+    )  # fmt: skip
     _add_set(grid, "another argument of vg.mlp (vg.rnn), values separated by commas; repeat for more")
     time = parser.add_argument_group("recurrent networks")
     time.add_argument(
@@ -147,6 +156,7 @@ def _add_probe(commands: Any, names: dict[str, list[str]]) -> None:
         allow_abbrev=False,
     )
     _add_network(parser, names, 1000)
+    _add_cures(parser, names)
     data = parser.add_argument_group("the data")
     _add_input(data)
     data.add_argument(
@@ -170,10 +180,10 @@ def _add_probe(commands: Any, names: dict[str, list[str]]) -> None:
     parser.set_defaults(run="probe")
 
 
-def _add_network(parser: Any, names: dict[str, list[str]], length: int) -> None:
-    """Add what describes one network; `length`: the time steps of a sequence unless told."""
+def _add_network(parser: Any, names: dict[str, list[str]], length: int, depth: int = 100) -> None:
+    """Add what describes one network; `length`, `depth`: time steps of a sequence and layers unless told."""
     net = parser.add_argument_group("the network")
-    net.add_argument("--depth", type=_size, metavar="N", help="layers (default: 100)")
+    net.add_argument("--depth", type=_size, metavar="N", help=f"layers (default: {depth})")
     net.add_argument(
         "--width", type=_size, default=64, metavar="N",
         help="units per layer, or of the recurrent state (default: %(default)s)",
@@ -199,6 +209,16 @@ def _add_network(parser: Any, names: dict[str, list[str]], length: int) -> None:
         "--length", type=_size, metavar="N", help=f"time steps (default: {length}; real data have their own)"
     )
     _add_task(time, names)
+
+
+def _add_cures(parser: Any, names: dict[str, list[str]]) -> None:
+    """Add what one network is cured with; the doctor's option of that name says what it tries."""
+    cures = parser.add_argument_group("cures")
+    cures.add_argument(
+        "--cures", dest="mitigation", type=_together, metavar="NAME",
+        help="what the network is cured with (mitigation): a cure, a+b for several in that order, name:value "
+        f"for a parameter; known: {', '.join(names['cure'])}",
+    )  # fmt: skip
 
 
 def _add_input(data: Any) -> None:
@@ -245,6 +265,45 @@ def _add_doctor(commands: Any, names: dict[str, list[str]]) -> None:
     parser.set_defaults(run="doctor")
 
 
+def _add_check(commands: Any, names: dict[str, list[str]]) -> None:
+    parser = commands.add_parser(
+        "check",
+        help="gradients against differences: activations, cells, a network",
+        description=CHECK,
+        epilog=CHECK_EPILOG,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    parts = parser.add_argument_group("parts of the catalogue")
+    for option, kind in (("--activations", "activation"), ("--cells", "cell")):
+        parts.add_argument(
+            option, type=_listed(str), metavar="NAME,...", help=f'"all", or of: {", ".join(names[kind])}'
+        )
+    _add_network(parser, names, 12, depth=10)
+    _add_cures(parser, names)
+    data = parser.add_argument_group("the data")
+    _add_input(data)
+    data.add_argument("--batch", type=_size, metavar="N", help="samples (default: 4)")
+    _add_common(parser)
+    parser.set_defaults(run="check", dtype="float64")
+
+
+def _add_describe(commands: Any) -> None:
+    parser = commands.add_parser(
+        "describe",
+        help="formula, parameters and source of anything in a catalogue",
+        description="Print what the catalogues know of a name: an activation, initializer, cell, loss,\n"
+        "norm, parametrization, optimizer, clip, constraint or cure. Without a name, print all names.",
+        epilog="examples:\n  vgcore describe rezero\n  vgcore describe orthogonal    an initializer, a "
+        "constraint and a cure\n  vgcore describe --json\n\n" + EXIT_CODES,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a name or an alias")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.set_defaults(run="describe")
+
+
 def _add_task(group: Any, names: dict[str, list[str]]) -> None:
     group.add_argument(
         "--task", metavar="NAME",
@@ -255,8 +314,9 @@ def _add_task(group: Any, names: dict[str, list[str]]) -> None:
 def _add_info(commands: Any) -> None:
     parser = commands.add_parser(
         "info",
-        help="version, instruction path, threads, peak speed",
-        description="Print version, the instruction path in use, threads, and this machine's measured peak.",
+        help="version, instruction path, threads, peak speed and what training reaches",
+        description="Print version, the instruction path in use, threads, this machine's measured peak, and\n"
+        "how much of it a step of training reaches.",
         epilog="examples:\n  vgcore info\n  vgcore info --seconds 0 --json     without measuring\n\n"
         + EXIT_CODES,
         formatter_class=_Formatter,
@@ -338,6 +398,14 @@ def _listed(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
     return convert
 
 
+def _together(text: str) -> str:
+    if "," in text:
+        raise argparse.ArgumentTypeError(
+            f'expected the cures of one network, joined by "+" in the order in which they apply, got {text!r}'
+        )
+    return text
+
+
 def _assignment(text: str) -> tuple[str, list[Any]]:
     name, equals, values = text.partition("=")
     if not equals or not name or not values:
@@ -382,9 +450,10 @@ def _main(argv: Sequence[str] | None) -> int:
         return stop.code if isinstance(stop.code, int) else USAGE
     if unknown:
         return _fail(args.run, _unknown(unknown[0], _options(parser, args.command)), USAGE)
-    from . import _cli_commands
+    from . import _cli_check, _cli_commands
 
-    command: Callable[[argparse.Namespace], int] = getattr(_cli_commands, args.run)
+    module = _cli_check if args.run in _cli_check.__all__ else _cli_commands
+    command: Callable[[argparse.Namespace], int] = getattr(module, args.run)
     try:
         return command(args)
     except WRONG_USAGE as error:

@@ -1,35 +1,35 @@
 """Layer: results, the doctor. What is wrong with a network, which cures were tried on it, and what each did.
 
-Knows how candidates are chosen, tried within a budget and ranked; the figures of one trial come from
-`_doctor_trials`, the illness from `_doctor_cause`, words and tables from `_doctor_text`.
+Knows how candidates are tried within a budget and ranked; `_doctor_candidates` knows which they are,
+`_doctor_trials` the figures of one trial, `_doctor_cause` the illness, `_doctor_text` words and tables.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from . import _doctor_text, mitigations
+from . import _doctor_text
 from ._checks import as_real, as_size, shown
+from ._doctor_candidates import all_cures, asked_for, pairs_of, why_not
 from ._doctor_cause import Cause, find_cause
 from ._doctor_clock import Clock
+from ._doctor_longer import longer
 from ._doctor_trials import RATES, Course, Trial, confirm, constant_loss, fingerprint, run_trial
 from ._evaluate import Held
 from ._fit import default_loss
-from ._mitigation_base import Draft
 from ._progress import Progress, ProgressLike
 from ._rng import RngLike, seed_of
 from ._table import json_safe, to_pandas
 from .errors import ArgumentError, VgcoreError
 from .losses import Loss, as_loss
-from .mitigations import Mitigation, as_cures, as_text
+from .mitigations import Mitigation, as_text
 
 if TYPE_CHECKING:
     from .diagnosis import Diagnosis
@@ -44,31 +44,16 @@ HELPS: Final = 0.05
 STEPS: Final = 40
 BATCH: Final = 32
 PROBED: Final = 128
-#: How many of the best single cures are combined in pairs, and how many pairs are tried at most.
-PAIRED: Final = 4
-PAIRS: Final = 6
 #: How many trials that come first are trained again on other batches, at most.
 CONFIRMED: Final = 5
 #: Share of the budget after which no further single cure begins, so that pairs get their turn.
 SINGLES: Final = 0.7
 
-#: Which families to try first when a budget may end the trials early, by what is wrong; others come after.
-_FIRST: Final[Mapping[str, tuple[str, ...]]] = {
-    "dead units": ("bias", "norm", "activation", "start"),
-    "saturating activation": ("activation", "block", "norm", "start"),
-    "small weights": ("start", "norm", "block"),
-    "large weights": ("start", "norm", "clip"),
-    "growing sum": ("block", "norm", "start", "clip"),
-    "depth": ("block", "norm", "start", "activation"),
-    "closed gate": ("gate", "cell"),
-    "small recurrent weights": ("start", "cell"),
-    "large recurrent weights": ("start", "cell", "clip"),
-}
-
 
 def rank_key(trial: Trial, untouched: Trial, unit: float) -> tuple[Any, ...]:
     """Return what trials are sorted by; the first differing entry decides, the smaller the better.
 
+    0. whether it was trained for fewer steps than the untouched network: longer trials come first;
     1. whether it diverged or failed at every learning rate;
     2. the loss after the steps of training, in units of `unit`: 1 % of what the best constant answer costs;
     3. the share of layers that learn, in twentieths, more being better;
@@ -80,6 +65,7 @@ def rank_key(trial: Trial, untouched: Trial, unit: float) -> tuple[Any, ...]:
     cost = trial.seconds_per_step / untouched.seconds_per_step if untouched.seconds_per_step > 0 else 1.0
     failed = bool(trial.failed) or not math.isfinite(trial.loss)
     return (
+        trial.steps != untouched.steps,
         failed,
         0 if failed else round(min(trial.loss / unit, 1e15)),
         -round(20 * trial.learning),
@@ -92,7 +78,7 @@ def rank_key(trial: Trial, untouched: Trial, unit: float) -> tuple[Any, ...]:
 
 def helps(trial: Trial, untouched: Trial, chance: float) -> bool:
     """Whether a trial reached a loss clearly below the untouched network's and the best constant answer's."""
-    if trial.failed or not math.isfinite(trial.loss):
+    if trial.failed or not math.isfinite(trial.loss) or trial.steps != untouched.steps:
         return False
     return trial.loss <= (1.0 - HELPS) * min(v for v in (untouched.loss, chance) if math.isfinite(v))
 
@@ -109,8 +95,9 @@ class Prescription:
         trials: cures that were tried, ranked; see `rank_key` for the rule.
         refused: candidates that do not apply to this network, or not together, and why.
         left_out: candidates that the budget had no room for.
-        settings: loss, steps, samples a step, learning rates, seeds of the batches and of the network,
-            budget, seconds it took.
+        settings: loss, steps, those of the longest trials, samples a step, learning rates, seeds of the
+            batches and of the network, budget, whether candidates were "given" or "all" tried, seconds it
+            took.
     """
 
     diagnosis: Diagnosis
@@ -266,50 +253,62 @@ def doctor(
     falls = untouched.loss <= (1.0 - HELPS) * min(untouched.first_loss, chance)
     healthy = diagnosis.verdict == "stable" and cause.name == "none" and falls
 
-    wanted = _all(net, cause) if candidates is None else _given(candidates)
+    wanted = all_cures(net, cause) if candidates is None else asked_for(candidates)
     refused: dict[str, str] = {}
     left_out: list[str] = []
     trials: list[Trial] = []
     known = {fingerprint(net): "none"}
     if healthy and not given:
         wanted = []  # nothing to cure: trying all the same would only find chance
+
+    def attempt(cures: tuple[Mitigation, ...], share: float) -> None:
+        reason = why_not(net, cures, course.shown)
+        if reason:
+            refused[as_text(cures)] = reason
+        elif clock.late(share):
+            left_out.append(as_text(cures))
+        elif (trial := _try(net, cures, course, refused, known)) is not None:
+            clock.spend()
+            trials.append(trial)
+
     with Progress(progress, len(wanted), len(wanted), "cures") as bar:
         for cures in wanted:
-            if clock.late(SINGLES if pairs and not given else 1.0):
-                left_out.append(as_text(cures))
-                continue
-            trial = _try(net, cures, course, refused, known)
+            attempt(cures, SINGLES if pairs and not given else 1.0)
             bar.advance({"cures": as_text(cures)}, 1.0)
-            if trial is not None:
-                clock.spend()
-                trials.append(trial)
     if pairs and len(trials) > 1 and not healthy:
         for cures in _pairs(trials, untouched, unit):
-            if clock.late(1.0):
-                left_out.append(as_text(cures))
-                continue
-            trial = _try(net, cures, course, refused, known)
-            if trial is not None:
-                clock.spend()
-                trials.append(trial)
+            attempt(cures, 1.0)
     trials.sort(key=lambda trial: rank_key(trial, untouched, unit))
-    again = _reshuffled(course, rng)
+    factor = 1
+    if net.axis == "time" and not healthy and not any(helps(t, untouched, chance) for t in trials):
+        further = longer(net, course, trials, untouched, clock, rng, partial(helps, chance=chance))
+        if further is not None:
+            course, factor, untouched = further.course, further.factor, further.untouched
+            replaced = {trial.cures for trial in further.trials}
+            trials = [*further.trials, *(trial for trial in trials if trial.cures not in replaced)]
+            trials.sort(key=lambda trial: rank_key(trial, untouched, unit))
+    again = course.drawn(course.steps, [seed_of(rng), 1], course.apart)
     for _ in range(CONFIRMED):
         first = next(iter(trials), None)
-        if first is None or first.confirmed or first.failed or clock.late(1.0):
+        if first is None or first.confirmed or first.failed:
+            break
+        took = len(course.rates) * course.steps * first.seconds_per_step if factor > 1 else 0.0
+        if clock.late(1.0, factor, took):
             break
         cured = net.mitigate(*first.cures, x=course.shown)
         trials[0] = confirm(cured, first, again)
-        clock.spend()
+        clock.spend(factor)
         trials.sort(key=lambda trial: rank_key(trial, untouched, unit))
     settings = {
         "loss": repr(course.loss),
-        "steps": course.steps,
+        "steps": course.steps // factor,
+        "longest": course.steps,
         "batch": int(course.rows[0].size),
         "rates": list(course.rates),
         "batch_seed": seed_of(rng),
         "network_seed": net.seed,
         "budget": budget,
+        "candidates": "given" if given else "all",
         "samples": len(course.x),
         "chance": chance,
         "seconds": time.perf_counter() - begun,
@@ -345,57 +344,11 @@ def _course(
     return Course(inputs, targets, chosen, rows, probed, checked, max(1, len(inputs) // PROBED))
 
 
-def _reshuffled(course: Course, rng: RngLike) -> Course:
-    """Return the course with other batches, drawn from the same seed."""
-    draw = np.random.default_rng([seed_of(rng), 1])
-    size = course.rows[0].size
-    rows = tuple(np.sort(draw.choice(len(course.x), size, replace=False)) for _ in course.rows)
-    return replace(course, rows=rows)
-
-
-def _given(candidates: Any) -> list[tuple[Mitigation, ...]]:
-    """Return the candidates that were asked for; a text or an object alone is one of them."""
-    if isinstance(candidates, (str, Mitigation)):
-        return [as_cures(candidates)]
-    if not isinstance(candidates, Iterable):
-        raise ArgumentError(
-            f'candidates: expected cures such as ["rezero", "residual+orthogonal"], got {shown(candidates)}'
-        )
-    return [as_cures(value) for value in candidates]
-
-
-def _all(net: Network, cause: Cause) -> list[tuple[Mitigation, ...]]:
-    """Return every cure of the catalogue once, families that suit the illness first, taking turns."""
-    first = _FIRST.get(cause.name, ())
-    groups: dict[str, list[Mitigation]] = {group: [] for group in first}
-    for cure in mitigations.worth_trying(Draft(net.layers, net.in_features, net.dtype)):
-        groups.setdefault(cure.group, []).append(cure)
-    turns = itertools.zip_longest(*groups.values())
-    return [(cure,) for turn in turns for cure in turn if cure is not None]
-
-
 def _pairs(trials: Sequence[Trial], untouched: Trial, unit: float) -> list[tuple[Mitigation, ...]]:
     """Return pairs of the best single cures that go together, the most promising first."""
-    ranked = sorted(
-        (trial for trial in trials if len(trial.cures) == 1 and not trial.failed),
-        key=lambda trial: rank_key(trial, untouched, unit),
-    )
-    best: list[Mitigation] = []
-    for trial in ranked:  # the best of each family: two of one exclude each other, or do the same
-        # Two that did nothing are no promising pair, but one may have lacked just the other.
-        if len(best) > 1 and not helps(trial, untouched, 100.0 * unit):
-            break
-        if all(trial.cures[0].group != cure.group for cure in best):
-            best.append(trial.cures[0])
-    found = []
-    for one, other in itertools.combinations(best[:PAIRED], 2):
-        pair = mitigations.in_order((one, other))
-        try:
-            mitigations.check_together(pair)
-        except ArgumentError:
-            continue
-        found.append(pair)
-    return found[:PAIRS]
+    singles = {trial.cures[0]: trial for trial in trials if len(trial.cures) == 1 and not trial.failed}
+    ranked = sorted(singles, key=lambda cure: rank_key(singles[cure], untouched, unit))
+    return pairs_of(ranked, lambda cure: helps(singles[cure], untouched, 100.0 * unit))
 
 
 def _try(

@@ -32,7 +32,7 @@ _Array = TypeVar("_Array", bound="NDArray[Any]")
 
 _LOG10_2: Final = float(np.log10(2.0))
 _PER_STEP: Final = ("accuracy", "lr", "epoch")
-_PER_LAYER: Final = ("log2_grad_norm", "update_ratio", "dead", "unchanged")
+_PER_LAYER: Final = ("log2_grad_norm", "update_ratio", "dead", "unchanged", "zero_weights")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -177,6 +177,14 @@ class History:
         ``stats="full"``."""
         return self.records.unchanged
 
+    @property
+    def zero_weights(self) -> Ints | None:
+        """Weights that are exactly zero after the update, (recorded, layers); None without ``stats="full"``.
+
+        Where the number grows, weights became zero. They are counted before constraints are applied.
+        """
+        return self.records.zero_weights
+
     # --- what follows from it ------------------------------------------------------------------------------
 
     @cached_property
@@ -293,8 +301,9 @@ class History:
         """Draw gradient norms as a heat map, layers (input at the bottom) x steps; return the Axes.
 
         Many layers and steps are binned to what a screen can show. Exact zeros are grey, NaN and infinities
-        orange. `quantity`: "log10_grad_norm", "log10_update_ratio", "dead" or "unchanged". A layer at the top
-        of the network that is made of several units is shown by its last one, unless `every_unit`.
+        orange. `quantity`: "log10_grad_norm", "log10_update_ratio", "dead", "unchanged" or "zero_weights". A
+        layer at the top of the network that is made of several units is shown by its last one, unless
+        `every_unit`.
 
         Raises:
             MissingDependencyError: matplotlib is not installed.
@@ -397,7 +406,7 @@ def measured(history: History, quantity: str) -> Floats:
     Raises:
         ArgumentError: no such quantity, or one that was not measured.
     """
-    names = ("log10_grad_norm", "log10_update_ratio", "dead", "unchanged")
+    names = ("log10_grad_norm", "log10_update_ratio", "dead", "unchanged", "zero_weights")
     if quantity not in names:
         raise ArgumentError(f"quantity: expected one of {', '.join(map(repr, names))}, got {quantity!r}")
     array = getattr(history, quantity.replace("log10_update_ratio", "update_ratio"))

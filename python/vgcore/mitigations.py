@@ -31,6 +31,7 @@ from . import (
 )
 from ._checks import shown
 from ._mitigation_base import EXCLUSIVE, DoesNotApply, Draft, Entry
+from ._mitigation_procedures import PROCEDURES
 from ._mitigation_rewrite import nothing_to_change, same_description, settle
 from ._registry import Description, Registry
 from .errors import ArgumentError
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from .network import Network
     from .theory import Prediction
 
-__all__ = ["DoesNotApply", "Mitigation", "describe", "get", "names", "predict"]
+__all__ = ["DoesNotApply", "Mitigation", "describe", "get", "names", "predict", "procedures"]
 
 #: The catalogue: one line a family, one `Entry` a cure.
 _TABLE: tuple[Entry, ...] = (
@@ -53,11 +54,12 @@ _TABLE: tuple[Entry, ...] = (
 
 
 class _Registry(Registry):
-    """The names of the table above: as the other catalogues, but kept here."""
+    """The names of the table above, and of procedures: as the other catalogues, but kept here."""
 
     @functools.cached_property
     def _entries(self) -> dict[str, Description]:
-        return {entry.name: entry.description() for entry in _TABLE}
+        cures = {entry.name: entry.description() for entry in _TABLE}
+        return cures | {entry.name: entry for entry in PROCEDURES}
 
 
 _registry = _Registry("mitigation", "vg.mitigations.names()")
@@ -88,7 +90,7 @@ class Mitigation:
 
     def __post_init__(self) -> None:
         """Resolve the name and check the parameters."""
-        entry = describe(self.name)
+        entry = _cure(self.name)
         checked = entry.check_params(self.params)
         check = _BY_NAME[entry.name].check
         if check is not None:
@@ -189,18 +191,30 @@ def names(group: str | None = None) -> list[str]:
         True
     """
     if group is None:
-        return _registry.names()
+        return [entry.name for entry in _TABLE]
     known = list(dict.fromkeys(entry.group for entry in _TABLE))
     if group not in known:
         raise ArgumentError(f"group: expected one of {', '.join(map(repr, known))}, got {shown(group)}")
     return [entry.name for entry in _TABLE if entry.group == group]
 
 
+def procedures() -> list[str]:
+    """Return the names of what helps and is no change of one network: `describe` says which function does it.
+
+    Example:
+        >>> "chunker" in procedures(), describe("layer_removal").extra["function"]
+        (True, 'vg.depth.removable(net, x, y), vg.depth.prune(net, x, y), net.without(steps)')
+    """
+    return [entry.name for entry in PROCEDURES]
+
+
 def describe(name: str) -> Description:
     """Return formula, what it changes, parameters, what it does not go with, and reference of one cure.
 
+    A procedure has the function that does it instead of parameters.
+
     Raises:
-        UnknownNameError: no cure has this name or alias.
+        UnknownNameError: no cure and no procedure has this name or alias.
 
     Example:
         >>> describe("rezero").extra["changes"]
@@ -225,6 +239,7 @@ def get(value: Any) -> Mitigation:
     if isinstance(value, Mitigation):
         return value
     if isinstance(value, str):
+        _cure(value.partition(":")[0].strip())
         return Mitigation(*_registry.parse(value))
     if callable(value):
         raise ArgumentError(
@@ -388,6 +403,22 @@ def predict(net: Network, x: Any = None) -> tuple[Prediction | None, str]:
         return None, str(error)
 
 
+def _cure(name: str) -> Description:
+    """Return the entry of a cure that can be applied.
+
+    Raises:
+        UnknownNameError: no cure has this name or alias.
+        ArgumentError: a procedure, which is no change of one network; the text names its function.
+    """
+    entry = describe(name)
+    if entry.kind == "procedure":
+        raise ArgumentError(
+            f"mitigation: expected a change of a network or of its training, got {entry.name!r}, which is a "
+            f"procedure of its own: {entry.extra['function']}"
+        )
+    return entry
+
+
 def _plain(value: Any) -> str:
     """Return a value as text that reads back as it was, without the plus that stands between cures."""
     if isinstance(value, bool) or value is None:
@@ -403,7 +434,7 @@ def __getattr__(name: str) -> Callable[..., Mitigation]:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name not in _registry:
         raise AttributeError(str(_registry.unknown(name)))
-    entry = describe(name)
+    entry = _cure(name)
 
     def make(*values: Any, **params: Any) -> Mitigation:
         order = [p.name for p in entry.params]

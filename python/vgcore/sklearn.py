@@ -18,11 +18,12 @@ from ._checks import as_choice, as_flag, as_real, as_size
 from ._fit import without_single
 from ._loading import load
 from .callbacks import EarlyStopping, as_callbacks
-from .clipping import as_clips
+from .clipping import Clip, as_clips
 from .errors import ArgumentError, missing_dependency
 from .history import History
 from .layers import Dense, Layer, as_layers
 from .losses import Loss, as_loss
+from .mitigations import as_cures
 from .models import mlp
 from .network import Network
 from .normalisation import normalises_batches
@@ -59,6 +60,7 @@ class _NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         norm: str | None = None,
         skip: str | None = None,
         layers: Sequence[Layer] | None = None,
+        mitigation: Any = None,
         loss: str | Loss | None = None,
         optimizer: Any = "adam",
         learning_rate: float = 1e-3,
@@ -81,6 +83,7 @@ class _NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         self.norm = norm
         self.skip = skip
         self.layers = layers
+        self.mitigation = mitigation
         self.loss = loss
         self.optimizer = optimizer
         self.learning_rate = learning_rate
@@ -101,13 +104,13 @@ class _NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         """Train for `epochs`, from new weights or going on from what there is."""
         if not going_on:
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-            self.network_, self.n_iter_ = self._build(x.shape[1], outputs, seed), 0
+            self.network_, self.n_iter_ = self._cured(x, outputs, seed), 0
         share = self._held_out(len(x)) if as_flag(self.early_stopping, "early_stopping") else None
         rows = len(x) - round((share or 0.0) * len(x))
         size = min(as_size(self.batch_size, "batch_size"), len(x))
         if normalises_batches(self.network_.layers):
             size = without_single(rows, size)
-        loss, optimizer, clip = as_loss(self._loss()), self._optimizer(), as_clips(self.clip)
+        loss, optimizer, clip = as_loss(self._loss()), self._optimizer(), self._clip()
         recipe = {
             "rows": rows,
             "batch_size": size,
@@ -133,11 +136,17 @@ class _NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             clip=clip,
             validation=share,
             callbacks=observers,
-            rng=self.network_.seed + self.n_iter_,
+            rng=None if resumes else self.network_.seed + self.n_iter_,
             resume=self.history_ if resumes else None,
         )
         self.n_iter_ += len(self.history_.epochs["epoch"]) - before
         return self
+
+    def _cured(self, x: NDArray[Any], outputs: int, seed: int) -> Network:
+        """Return a new network with its cures, which are shown the data."""
+        net = self._build(x.shape[1], outputs, seed)
+        cures = as_cures(self.mitigation)
+        return net.mitigate(*cures, x=x) if cures else net
 
     def _build(self, inputs: int, outputs: int, seed: int) -> Network:
         dtype = as_choice(self.dtype, "dtype", ("float32", "float64"))
@@ -157,7 +166,25 @@ class _NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         # A held-out set of nobody, or training data of nobody, cannot tell when to stop.
         return share if 1 <= round(share * samples) < samples else None
 
+    def _clip(self) -> tuple[Clip, ...]:
+        """Return the clips that were given, or those that a cure has set.
+
+        Raises:
+            ArgumentError: both.
+        """
+        given, cured = as_clips(self.clip), self.network_.training_defaults.get("clip", ())
+        if given and cured:
+            raise ArgumentError(
+                f"clip: expected clips here or among the cures of mitigation, got {list(given)} here and "
+                f"{list(cured)} there; leave one out"
+            )
+        return given or tuple(cured)
+
     def _optimizer(self) -> Any:
+        """Return the optimizer: one that a cure has set stands before the estimator's own."""
+        cured = self.network_.training_defaults.get("optimizer")
+        if cured is not None:
+            return cured
         if not isinstance(self.optimizer, str):
             return as_optimizer(self.optimizer)
         return Optimizer(self.optimizer, {"lr": as_real(self.learning_rate, "learning_rate", minimum=0.0)})
@@ -225,6 +252,8 @@ class NetworkClassifier(ClassifierMixin, _NetworkEstimator):  # type: ignore[mis
     Args:
         depth, width, activation, init, norm, skip: of the network; see ``vg.mlp``.
         layers: hidden layers instead of those six; a Dense with one output a class comes behind them.
+        mitigation: cures of that network, as `net.mitigate` takes them: "activation:tanh+rezero", a list, or
+            objects of ``vg.mitigations``. An optimizer among them stands in place of `optimizer`.
         loss: "cross_entropy" if not given.
         optimizer: a name from ``vg.optimizers.names()``, or an object such as ``vg.SGD(0.05, momentum=0.9)``,
             which brings its own learning rate.

@@ -92,6 +92,8 @@ pub struct Look {
     pub ratio: Vec<f64>,
     /// Weights that stayed equal to the bit.
     pub unchanged: Vec<i64>,
+    /// Weights that are exactly zero after the update.
+    pub zero: Vec<i64>,
     /// Outputs that were zero for the whole batch; empty along time.
     pub dead: Vec<i64>,
 }
@@ -336,6 +338,7 @@ fn along_depth<T: Real>(p: &Program, step: u64, o: Outcome<T>, changes: &[Vec<Ch
     look.dead = full.dead;
     look.ratio = vec![f64::NAN; p.units];
     look.unchanged = vec![0; p.units];
+    look.zero = vec![0; p.units];
     for b in &p.blocks {
         for (i, op) in (0..b.times).flat_map(|i| b.ops.iter().map(move |op| (i, op))) {
             let (Some(u), Kind::Dense { weight, .. }) = (op.unit, &op.kind) else { continue };
@@ -344,6 +347,7 @@ fn along_depth<T: Real>(p: &Program, step: u64, o: Outcome<T>, changes: &[Vec<Ch
             if let Some(c) = changes[tensor].get(weight.copy(i)) {
                 let u = b.first_unit + i * b.units + u;
                 (look.ratio[u], look.unchanged[u]) = (ratio(c), c.unchanged as i64);
+                look.zero[u] = c.zero as i64;
             }
         }
     }
@@ -361,6 +365,7 @@ fn along_time<T: Real>(net: &Network<T>, step: u64, s: &Stepper<'_, T>) -> Look 
         look.gradient.push(s.norms[i].log2_sqrt());
         look.ratio.push(ratio(&all));
         look.unchanged.push(all.unchanged as i64);
+        look.zero.push(all.zero as i64);
     }
     look
 }

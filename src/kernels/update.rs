@@ -87,6 +87,8 @@ pub struct Change {
     pub weights: ScaledSum,
     /// Weights that stayed equal to the bit.
     pub unchanged: u64,
+    /// Weights that are exactly zero after it.
+    pub zero: u64,
 }
 
 impl Change {
@@ -95,6 +97,7 @@ impl Change {
         self.moved.add(o.moved);
         self.weights.add(o.weights);
         self.unchanged += o.unchanged;
+        self.zero += o.zero;
     }
 }
 
@@ -127,7 +130,7 @@ impl<T: Real, R: Lanes> Kernel for Block<'_, T, R> {
         let one = T::V::<I>::splat(T::ONE);
         let wide = <T::V<I> as Vector>::Wide::zero();
         let halves = if n == 16 { 2 } else { 1 };
-        let (mut moved, mut squares, mut same) = ([wide; 2], [wide; 2], zero);
+        let (mut moved, mut squares, mut same, mut none) = ([wide; 2], [wide; 2], zero, zero);
         let step = Step::<T>::new(-self.scale.m, self.scale.e);
         let (first, factor) = (T::V::<I>::splat(step.first), T::V::<I>::splat(step.second));
         let least = T::V::<I>::c(least_normal::<T>() / step.second.to_f64().abs());
@@ -183,6 +186,7 @@ impl<T: Real, R: Lanes> Kernel for Block<'_, T, R> {
                     }
                     let difference = if self.direction { next } else { next.sub(old) };
                     same = same.add(T::V::<I>::select(next.eq(old), one, zero));
+                    none = none.add(T::V::<I>::select(next.eq(zero), one, zero));
                     let (d, o) = (difference.widen(), old.widen());
                     for h in 0..halves {
                         moved[h] = d[h].fma(d[h], moved[h]);
@@ -200,6 +204,7 @@ impl<T: Real, R: Lanes> Kernel for Block<'_, T, R> {
             out.weights = squares_of(fold(squares), w);
             let pad = (len.next_multiple_of(n) - len) as u64;
             out.unchanged = (sum(same) as u64).saturating_sub(pad);
+            out.zero = (sum(none) as u64).saturating_sub(pad);
         }
         out
     }
@@ -324,7 +329,29 @@ mod tests {
                 assert!(w.iter().zip(&v).zip(&want).all(|((w, v), want)| (*w, *v) == *want), "{path:?} {len}");
                 let moved: f64 = w.iter().map(|&w| f64::from(w - 1.0).powi(2)).sum();
                 assert!((change.moved.s - moved).abs() <= 1e-12 * moved);
-                assert_eq!((change.weights.s, change.unchanged), (len as f64, 0));
+                assert_eq!((change.weights.s, change.unchanged, change.zero), (len as f64, 0, 0));
+            }
+        }
+    }
+
+    /// Weights that a step takes to zero, of either sign, and those that were there; lanes past the end are none.
+    #[test]
+    fn weights_at_zero_are_counted() {
+        for len in [1usize, 7, 16, 19, 64] {
+            let g: Vec<f32> = (0..len).map(|i| [1.0, 0.0, -1.0][i % 3]).collect();
+            for path in available() {
+                let mut w: Vec<f32> = (0..len).map(|i| [0.5, -0.0, 0.25][i % 3]).collect();
+                let mut v = vec![0.0f32; len];
+                let mut numbers = [0.0; NUMBERS];
+                numbers[0] = -0.5;
+                let states = [&mut v[..], &mut [], &mut []];
+                let (rule, scale) = (Momentum, Scale::ONE);
+                let (count, direction) = (true, false);
+                let block = Block { rule, numbers, gradient: &g, scale, weights: &mut w, states, count, direction };
+                let change = dispatch_on(path, block);
+                let zeros = w.iter().filter(|&&w| w == 0.0).count() as u64;
+                assert_eq!(zeros, (0..len).filter(|i| i % 3 < 2).count() as u64);
+                assert_eq!(change.zero, zeros, "{path:?} {len}");
             }
         }
     }

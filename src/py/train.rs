@@ -351,6 +351,8 @@ fn tell<'py>(py: Python<'py>, r: &Report) -> PyResult<Bound<'py, PyDict>> {
         )?;
         let same: Vec<i64> = r.looks.iter().flat_map(|l| l.unchanged.iter().copied()).collect();
         d.set_item("unchanged", array(py, &same, &width(first.map(|l| l.unchanged.len())), "int64")?)?;
+        let zero: Vec<i64> = r.looks.iter().flat_map(|l| l.zero.iter().copied()).collect();
+        d.set_item("zero_weights", array(py, &zero, &width(first.map(|l| l.zero.len())), "int64")?)?;
     }
     if first.is_some_and(|l| !l.dead.is_empty()) {
         let dead: Vec<i64> = r.looks.iter().flat_map(|l| l.dead.iter().copied()).collect();
