@@ -128,12 +128,13 @@ impl<T: Real> Network<T> {
         Ok(net)
     }
 
-    /// Refuses what other values led to, or a cell set, and the type does not hold.
+    /// Refuses parameters that other values led to, or a cell set, and the type does not hold. Weights that are made
+    /// from parameters may be what they are: a row without any spread has no standardised one.
     fn check_made(&self) -> Result<(), Error> {
         let params = self.params.read()?;
         let timed = self.stages.iter().flat_map(|s| s.tensors().iter().map(|_| matches!(s, Stage::Recurrent(_))));
         for ((t, b), timed) in self.tensors().zip(params.iter()).zip(timed) {
-            if timed || !matches!(t.origin, Origin::Drawn) {
+            if timed || matches!(t.origin, Origin::Started(..)) {
                 check_range(b).map_err(|e| Error::Argument(format!("parameter {}: {e}", t.name)))?;
             }
         }
