@@ -194,8 +194,6 @@ pub struct RowBack {
     pub cell: ScaledSum,
     /// Sum of squares of dL/d(the gates' pre-activations).
     pub delta: ScaledSum,
-    /// Largest |dL/ds| that came in.
-    pub largest: f64,
     /// Largest magnitude among dL/dz and dL/dp as they stand.
     pub largest_delta: f64,
     /// Largest |dL/ds| of the direct path as it stands; zero where there is no such path.
@@ -307,7 +305,6 @@ fn halves<V: Vector, const N: usize>(pairs: [Duo<V>; N]) -> ([V; N], [V; N]) {
 struct Learned<V: Vector> {
     /// Sums of squares: of the gradient of the output, of the second state, of the gates' deltas.
     sums: [V::Wide; 3],
-    top: V,
     top_delta: V,
     top_direct: V,
 }
@@ -315,7 +312,7 @@ struct Learned<V: Vector> {
 impl<V: Vector> Learned<V> {
     #[inline(always)]
     fn new() -> Self {
-        Self { sums: [V::Wide::zero(); 3], top: V::zero(), top_delta: V::zero(), top_direct: V::zero() }
+        Self { sums: [V::Wide::zero(); 3], top_delta: V::zero(), top_direct: V::zero() }
     }
 
     #[inline(always)]
@@ -334,7 +331,6 @@ impl<V: Vector> Learned<V> {
         while i < M::STATES {
             let of_output = i < outputs;
             self.add(usize::from(!of_output), if of_output { g[i] } else { b.c });
-            self.top = g[i].abs().max(self.top);
             if M::DIRECT {
                 self.top_direct = b.s[i].abs().max(self.top_direct);
             }
@@ -366,7 +362,6 @@ impl<V: Vector> Learned<V> {
             output: ScaledSum { s: fold(output), e: 0 },
             cell: ScaledSum { s: fold(cell), e: 0 },
             delta: ScaledSum { s: fold(delta), e: 0 },
-            largest: largest::<T, _>(self.top),
             largest_delta: largest::<T, _>(self.top_delta),
             largest_direct: if M::DIRECT { largest::<T, _>(self.top_direct) } else { 0.0 },
             shift: 0,
@@ -380,9 +375,6 @@ pub(super) const fn gate_columns<M: CellMath>() -> usize {
     if M::GATES == 0 { M::COLUMNS } else { M::GATES }
 }
 
-/// What is this much smaller than the gradient it came from may owe its size to faint slopes alone.
-const SHADE: f64 = pow2(-60);
-
 /// Runs a step in reverse. Rows of whose deltas or direct path the type would lose digits, or all, are taken again in
 /// numbers that lose nothing.
 pub fn reverse<T: Real, M: CellMath>(k: Reverse<'_, T, M>) {
@@ -394,21 +386,21 @@ pub fn reverse<T: Real, M: CellMath>(k: Reverse<'_, T, M>) {
     assert!(read && write && k.p.len() >= M::VECTORS * k.units, "cell reverse: a slice is too short");
     let Reverse { cell, units, outputs, z, s, p, g, .. } = k;
     dispatch(Reverse { cell, units, outputs, z, s, p, g, delta: k.delta, direct: k.direct, rows: k.rows });
-    // Below this the digits of what is a few decades smaller are lost already.
-    let least = pow2(37 - i64::from(T::BIAS));
+    // Gradients come in near one, and what is this small now owes it to slopes whose digits the type may have lost.
+    let least = const { pow2(63 - T::BIAS as i64) };
     for (r, row) in k.rows.iter_mut().enumerate() {
         let (g, delta) = (&g[r * sw..][..sw], &mut k.delta[r * dw..][..dw]);
         row.output = squares_of(row.output.s, &g[..outputs * units]);
         row.delta = squares_of(row.delta.s, &delta[..gate_columns::<M>() * units]);
         let c = row.cell.s;
         row.cell = ScaledSum::new(c, 0);
-        let least = if row.largest * SHADE > least { row.largest * SHADE } else { least };
         let lost = Lost {
             delta: row.largest_delta < least && (M::TAILS || row.largest_delta > 0.0),
             direct: M::DIRECT && row.largest_direct < least,
             cell: c != 0.0 && !(1e-280..1e300).contains(&c),
         };
-        if (lost.delta || lost.direct || lost.cell) && row.largest > 0.0 && row.largest.is_finite() {
+        // Of zeros nothing is lost; and NaN, of which no comparison is true, stays.
+        if (lost.delta || lost.direct || lost.cell) && (row.output.s > 0.0 || c > 0.0) {
             let from = Row { units, z: &z[r * zw..], s: &s[r * sw..], p, g, apart: None };
             faint_row(cell, from, lost, delta, &mut k.direct[r * sw..][..sw], row);
         }

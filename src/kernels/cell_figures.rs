@@ -158,7 +158,7 @@ pub fn figures<T: Real, M: CellMath>(k: Figures<'_, T, M>) -> StepFigures {
     let Figures { cell, z, s, p, tables: Tables { diagonal, gram }, .. } = k;
     let mut out = dispatch(k);
     // Squares of what closed gates let through leave the type's range long before it does.
-    let faint = out.jacobian.e < 0 || out.jacobian.s < pow2(50 - i64::from(T::BIAS));
+    let faint = out.jacobian.e < 0 || out.jacobian.s < const { pow2(50 - T::BIAS as i64) };
     if faint && (M::TAILS || out.jacobian.s > 0.0) {
         out.jacobian = faint_jacobian(cell, u, (z, s, p), Tables { diagonal, gram });
     }

@@ -205,9 +205,10 @@ impl<T: Real> Scene<'_, T> {
         if self.lengths.is_some() {
             for row in (0..w.rows.len()).filter(|row| !self.lives(w.rows.start + row, t)) {
                 delta[row * dw..][..dw].fill(T::ZERO);
-                cell.direct[row * sw..][..sw].copy_from_slice(&cell.g[row * sw..][..sw]);
-                let largest = cell.rows[row].largest;
-                cell.rows[row] = RowBack { largest, largest_direct: largest, ..RowBack::default() };
+                let direct = &mut cell.direct[row * sw..][..sw];
+                direct.copy_from_slice(&cell.g[row * sw..][..sw]);
+                let largest_direct = direct.iter().fold(0.0f64, |m, x| m.max(x.to_f64().abs()));
+                cell.rows[row] = RowBack { largest_direct, ..RowBack::default() };
             }
         }
         self.enter(&w.rows, cell.rows.iter().zip(&cell.e), share.sums.get_mut(local));
