@@ -32,7 +32,7 @@ pub enum Error {
     /// More memory than allowed or available.
     #[error(
         "{what} needs about {}, but {} are allowed; lower depth, length, width or batch, or raise memory_budget",
-        size(*need), size(*limit)
+        size(*need), size_below(*limit)
     )]
     Memory {
         /// For what.
@@ -61,16 +61,42 @@ pub enum Error {
     Interrupted,
 }
 
-/// Bytes as people read them.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut unit = 0;
-    let mut value = bytes as f64;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
+/// Bytes as people read them, rounded up: what is said to be needed is enough.
+pub fn size(bytes: u64) -> String {
+    in_words(bytes, true)
+}
+
+/// The same rounded down: what is said to be allowed is allowed.
+fn size_below(bytes: u64) -> String {
+    in_words(bytes, false)
+}
+
+fn in_words(bytes: u64, up: bool) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let (mut unit, mut scale) = (0, 1u128);
+    while u128::from(bytes) >= scale * 1024 && unit + 1 < UNITS.len() {
         unit += 1;
+        scale *= 1024;
     }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+    if unit == 0 {
+        return format!("{bytes} B");
+    }
+    let tenfold = u128::from(bytes) * 10;
+    let tenths = if up { tenfold.div_ceil(scale) } else { tenfold / scale };
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+/// A number with a comma after each three digits.
+pub fn grouped(n: usize) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
 }
 
 impl From<crate::num::aligned::NoMemory> for Error {

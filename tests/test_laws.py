@@ -191,7 +191,7 @@ def test_deep_memory_plans_give_the_same_bits(dtype: str) -> None:
     net = vg.mlp(600, 24, in_features=7, out_features=5, activation="gelu", dtype=dtype, rng=4)
     x, v = normal(np.random.default_rng(0), net, 9)
     reference, plans = bits(net, x, v), set()
-    most = net._core.memory_estimate(9, "gradients")
+    most = net._core.memory_estimate(9, 1, "gradients", "none")
     for share in (1.0, 0.7, 0.4, 0.2, 0.1):
         try:
             plans.add(net.probe(x, cotangent=v, memory_budget=int(most * share)).raw["plan"])

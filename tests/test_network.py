@@ -358,7 +358,7 @@ def test_budgets_change_no_bit() -> None:
     net = vg.mlp(depth=300, width=16, activation="tanh", rng=0)
     x = data(16, "float32", batch=64)
     free = net.probe(x, cotangent=x)
-    tight = net.probe(x, cotangent=x, memory_budget="700kB")
+    tight = net.probe(x, cotangent=x, memory_budget="800kB")
     assert np.array_equal(free.log10_grad_norm, tight.log10_grad_norm)
     assert np.array_equal(free.log10_weight_grad_norm, tight.log10_weight_grad_norm)
     assert tight.raw["plan"] != free.raw["plan"]

@@ -41,6 +41,7 @@ class Built:
         "_in_features",
         "_layers",
         "_meta",
+        "_said",
         "_seed",
         "_shapes",
         "_stored",
@@ -71,6 +72,8 @@ class Built:
         self._touched = False
         #: The cures that made this network, and what a training takes from them.
         self._applied = Applied()
+        #: The memory plans that were said.
+        self._said: set[str] = set()
 
     def _compile(self, specs: list[dict[str, Any]]) -> None:
         recurrent = recurrent_layers(self._layers)

@@ -13,12 +13,14 @@ import os
 import platform
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import _core, datasets
+from ._planning import unsaid
 from ._speed import WORKLOAD, step_speed
 from ._study_axes import axis_names
 from ._study_cells import build, digest
@@ -89,10 +91,8 @@ def probe(args: argparse.Namespace) -> int:
     options: dict[str, Any] = {} if args.lr is None else {"lr": args.lr}
     if args.memory_budget is not None:
         options["memory_budget"] = args.memory_budget
-        plan = net.memory_plan(len(x), x.shape[1] if time else None, args.memory_budget)
-        if not args.quiet:
-            print(f"plan: {plan}", file=sys.stderr)
-    flow = net.probe(x.astype(args.dtype), y, loss=loss, **options)
+    with unsaid() if args.quiet else nullcontext():
+        flow = net.probe(x.astype(args.dtype), y, loss=loss, **options)
     diagnosis = flow.diagnose()
     what = _in_words(settings, extra)
     if time:

@@ -98,10 +98,26 @@ class Network:
         training: tuple[int, int] | None = None,
     ) -> dict[str, Any]: ...
     def lyapunov(
-        self, x: NDArray[Any], *, k: int, state: list[NDArray[Any]] | None = None
+        self,
+        x: NDArray[Any],
+        *,
+        k: int,
+        state: list[NDArray[Any]] | None = None,
+        memory_budget: int | None = None,
     ) -> NDArray[np.float64]: ...
-    def memory_estimate(self, batch: int, mode: str) -> int: ...
-    def plan(self, batch: int, steps: int, mode: str, memory_budget: int | None) -> str: ...
+    def memory_estimate(
+        self, batch: int, steps: int, mode: str, stats: str, *, least: bool = False
+    ) -> int: ...
+    def plan(
+        self,
+        batch: int,
+        steps: int,
+        mode: str,
+        stats: str,
+        memory_budget: int | None,
+        *,
+        inputs: bool = True,
+    ) -> tuple[str, float]: ...
     def clone(self) -> Network: ...
 
 @final

@@ -25,6 +25,7 @@ from ._fit_records import Records, Units, Validation
 from ._fit_state import Later, check_place, check_state, identity, place_of, restored, snapshot
 from ._flow_steps import KIND_NAMES
 from ._memory import ensure_fits, parse_bytes
+from ._planning import say
 from ._progress import ProgressLike
 from ._progress_fit import FitProgress
 from ._rng import RngLike, key_of, seed_of
@@ -206,6 +207,10 @@ class _Run:
         core.load(inputs.x, target, inputs.series.lengths)
         run = cls(net, core, o, loss, optimizer, inputs.batch, seed)
         _needs_pairs(net, inputs.batch, run.batch_size)
+        if run._budget is not None:
+            rows = min(run.batch_size, inputs.batch)
+            plan, _ = net._core.plan(rows, inputs.steps, "step", run._stats, run._budget, inputs=False)
+            say(plan, net._said)
         if held is not None:
             run._held = held.checked(net, loss)
         run.meta = net._meta | {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -22,7 +23,7 @@ except ImportError:  # Windows has no such limits
 NEGLIGIBLE = 64 * 2**20
 
 _UNITS = {"": 1, "b": 1}
-for _power, _letter in enumerate("kmgt", start=1):
+for _power, _letter in enumerate("kmgtpe", start=1):
     _UNITS |= {_letter: 1000**_power, _letter + "b": 1000**_power, _letter + "ib": 1024**_power}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*)\s*")
 
@@ -31,7 +32,7 @@ def parse_bytes(value: int | str, name: str = "memory_budget") -> int:
     """Return a number of bytes given as an int or as text such as "512MB" or "1.5GiB".
 
     Raises:
-        ArgumentError: not a positive size, or a unit that is not B, kB, MB, GB, TB, KiB, MiB, GiB or TiB.
+        ArgumentError: not a positive size, or a unit that is not B, kB to EB or KiB to EiB.
 
     Example:
         >>> parse_bytes("1.5GiB"), parse_bytes("2kB")
@@ -49,20 +50,25 @@ def parse_bytes(value: int | str, name: str = "memory_budget") -> int:
     return as_size(int(Decimal(match[1]) * scale), name, maximum=2**63 - 1)
 
 
-def format_bytes(count: int) -> str:
-    """Return a number of bytes in words, with the binary unit that fits.
+def format_bytes(count: int, *, up: bool = False) -> str:
+    """Return a number of bytes in words, with the binary unit that fits, rounded down, or up.
+
+    What is needed is rounded up, so that the figure works as a budget; what there is, down.
 
     Example:
-        >>> format_bytes(1610612736)
-        '1.5 GiB'
+        >>> format_bytes(1610612736), format_bytes(1610612737, up=True)
+        ('1.5 GiB', '1.6 GiB')
     """
     if count < 1024:
         return f"{count} B"
     for power, unit in enumerate(("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"), start=1):
         if count < 1024 ** (power + 1) or unit == "EiB":
             # Integer arithmetic: an absurd request may exceed the range of a float.
-            tenths = count * 10 // 1024**power
-            return f"{tenths // 10:,}.{tenths % 10} {unit}"
+            scale = 1024**power
+            tenths = (count * 10 + (scale - 1 if up else 0)) // scale
+            # No comma below the largest unit: `parse_bytes` reads what stands here.
+            whole = f"{tenths // 10:,}" if tenths > 20_000 else f"{tenths // 10}"
+            return f"{whole}.{tenths % 10} {unit}"
     raise AssertionError("unreachable")
 
 
@@ -82,6 +88,31 @@ def available_memory() -> int | None:
     return min([free, *(left for left in allowed if left is not None)])
 
 
+def free_budget(most: int = 4 * 2**30) -> int:
+    """Return the budget of a call that was given none: `most`, or a large part of what is free."""
+    free = available_memory()
+    return most if free is None else min(most, int(0.9 * free))
+
+
+def affordable(what: str, estimate: Callable[..., int]) -> int | None:
+    """Return the budget of a pass that was given none: None where its fastest plan fits in what is free.
+
+    ``estimate()`` is what that plan needs, ``estimate(least=True)`` what the leanest does.
+
+    Raises:
+        MemoryBudgetError: not even that one fits.
+    """
+    needed = estimate()
+    if needed < NEGLIGIBLE:
+        return None
+    free = available_memory()
+    if free is None or needed <= free:
+        return None
+    least = estimate(least=True)
+    ensure_fits(least, what, "take fewer steps or samples, or probe a part")
+    return max(least, int(0.9 * free))
+
+
 def ensure_fits(needed: int, what: str, advice: str, budget: int | None = None) -> None:
     """Raise MemoryBudgetError when `needed` bytes exceed `budget` (default: what this machine has free)."""
     if budget is None and needed < NEGLIGIBLE:
@@ -91,7 +122,7 @@ def ensure_fits(needed: int, what: str, advice: str, budget: int | None = None) 
         return
     source = "are available" if budget is None else "are allowed by memory_budget"
     raise MemoryBudgetError(
-        f"{what} needs about {format_bytes(needed)}, but {format_bytes(limit)} {source}; {advice}"
+        f"{what} needs about {format_bytes(needed, up=True)}, but {format_bytes(limit)} {source}; {advice}"
     )
 
 

@@ -21,10 +21,6 @@ from .recurrent import Recurrent
 
 #: What a result records of weights that may be others than those that the seed draws.
 TOUCHED = "touched"
-#: Bytes of figures that a pass returns for each unit, by `stats`.
-_UNIT_FIGURES = {"none": 16, "norms": 96, "full": 1024}
-#: The same for each step of each layer and direction along time, besides two for each gate with "full".
-_STEP_FIGURES = {"none": 0, "norms": 24, "full": 88}
 
 
 def chosen_loss(y: Any, loss: Any, cotangent: Any, *, needs_target: bool) -> Loss | None:
@@ -134,20 +130,6 @@ def input_moments(x: NDArray[Any]) -> dict[str, float]:
     return {"mean_square": square / flat.size, "mean": total / flat.size}
 
 
-def figure_bytes(units: int, steps: int, recurrent: Sequence[Recurrent], stats: str) -> int:
-    """Return about how many bytes the figures take that a pass returns.
-
-    Example:
-        >>> figure_bytes(1_000_000, 1, (), "norms")
-        96000000
-    """
-    total = units * _UNIT_FIGURES[stats]
-    for layer in recurrent:
-        gates = 16 * len(layer.unit.gates) if stats == "full" else 0
-        total += steps * layer.state_rows * (_STEP_FIGURES[stats] + gates)
-    return total
-
-
 def forward_bytes(batch: int, steps: int, widest: int, itemsize: int) -> int:
     """Return the bytes that a pass without a way back takes at least: its widest layer's output.
 
@@ -156,14 +138,6 @@ def forward_bytes(batch: int, steps: int, widest: int, itemsize: int) -> int:
         149
     """
     return batch * steps * widest * itemsize
-
-
-def kept_bytes(batch: int, steps: int, recurrent: Sequence[Recurrent], itemsize: int) -> int:
-    """Return about how many bytes a pass along time takes that keeps everything it needs for its way back."""
-    values = 0
-    for layer in recurrent:  # gates, states and their deltas
-        values += layer.state_rows * layer.hidden_size * (2 * len(layer.unit.gates) + 4)
-    return batch * steps * values * itemsize
 
 
 def _functions(layers: Sequence[Layer]) -> Iterator[str]:

@@ -7,7 +7,7 @@ many batches and cures are in `network`.
 
 from __future__ import annotations
 
-import logging
+from functools import partial
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from ._built import Built
 from ._checks import as_choice, as_flag, as_real, as_size
 from ._inputs import Inputs, StateLike
-from ._memory import NEGLIGIBLE, available_memory, ensure_fits, parse_bytes
-from ._passes import TOUCHED, chosen_loss, figure_bytes, forward_bytes, input_moments, kept_bytes
+from ._memory import affordable, ensure_fits, free_budget, parse_bytes
+from ._passes import TOUCHED, chosen_loss, forward_bytes, input_moments
+from ._planning import say
 from ._rng import key_of
 from .errors import ArgumentError
 from .flow import GradientFlow
@@ -26,8 +27,6 @@ from .losses import Loss
 
 __all__ = ["Running", "State"]
 
-#: Says, before a pass with a `memory_budget` runs, what it keeps and computes again.
-_LOG = logging.getLogger("vgcore")
 _STATS = ("norms", "full")
 _MODES = ("probe", "gradients", "step", "loss")
 
@@ -175,9 +174,10 @@ class Running(Built):
             stats: "full", or "norms" for the norms alone.
             lengths, mask, state: which steps count, and where the state starts; see `forward`.
             truncate: cut the gradient (not the state) at steps k, 2k, ...: truncated backpropagation.
-            memory_budget: most bytes that the pass may use: a number or text such as "512MB". The plan (keep,
-                checkpoint, recompute) follows from it and is logged ("vgcore", INFO); `memory_plan` tells it
-                beforehand. The bits are the same.
+            memory_budget: most bytes that the pass may use beside parameters and given arrays: a number or
+                text such as "512MB". The plan (keep, checkpoint, recompute) follows from it; it is said on
+                stderr before the pass, or logged where somebody listens ("vgcore", INFO), and stays in
+                ``flow.meta``; `memory_plan` tells it beforehand. The bits are the same.
 
         Raises:
             ShapeError, DTypeError, NonFiniteError, LabelError: an array does not fit.
@@ -317,23 +317,37 @@ class Running(Built):
         )
         return truncation(whole, part)
 
-    def lyapunov(self, x: ArrayLike, k: int = 1, *, state: StateLike = None) -> NDArray[np.float64]:
+    def lyapunov(
+        self,
+        x: ArrayLike,
+        k: int = 1,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        state: StateLike = None,
+        memory_budget: int | str | None = None,
+    ) -> NDArray[np.float64]:
         """Return the leading `k` Lyapunov exponents of the steps that `x` goes through, (k,), nats per step.
 
         ``lambda_j = (1/T) sum_t ln R_jj(t)``, where R comes from a QR decomposition, after every step, of k
         gradients that are taken back together: any length, no float range. One above zero means that
-        gradients explode along `x`; all below zero, that they vanish. The steps are those of the first
-        recurrent layer, or of a network along depth. For a batch the mean is returned.
+        gradients explode along `x`; all below zero, that they vanish; ``-inf``, that a step lets no more than
+        the others pass (what is left is within the rounding error of the float type). NaN comes last and only
+        from steps whose own derivative is not finite. The steps are those of the first recurrent layer, or of
+        a network along depth. For a batch the mean is returned.
 
         Args:
             x: as for `forward`.
             k: how many, at most the width of what is passed on from step to step.
-            state: the initial state, as for `forward`.
+            lengths, mask, state: which steps count, and where the state starts; see `forward`.
+            memory_budget: most bytes beside parameters and given arrays: a number or text such as "512MB". A
+                long sequence is gone through in windows, each from a checkpoint. The bits are the same.
 
         Raises:
             ShapeError, DTypeError, NonFiniteError: as for `forward`.
-            ArgumentError: `k` is larger than that width, or the recurrent layer runs in two directions.
-            MemoryBudgetError: the steps would not fit in memory.
+            ArgumentError: `k` is larger than that width, there are layers in front of the recurrent one, or
+                it runs in two directions.
+            MemoryBudgetError: no windows fit; the message says the least that works.
 
         Example:
             >>> import numpy as np, vgcore as vg
@@ -344,12 +358,14 @@ class Running(Built):
         Source: Benettin et al. 1980, Meccanica 15:9; Engelken, Wolf, Abbott 2020, arXiv:2006.02427.
         """
         count = as_size(k, "k")
-        inputs = self._door.open(x, None, None, state, None)
+        inputs = self._door.open(x, lengths, mask, state, None)
+        budget = free_budget() if memory_budget is None else parse_bytes(memory_budget)
+        ends, parts = inputs.series.lengths, inputs.series.state
         total = np.zeros(count)
         for i in range(inputs.batch):
-            parts = inputs.series.state
             own = None if parts is None else [np.ascontiguousarray(part[:, i : i + 1]) for part in parts]
-            total += self._core.lyapunov(inputs.x[i : i + 1], k=count, state=own)
+            sample = inputs.x[i : i + 1] if ends is None else inputs.x[i : i + 1, : ends[i]]
+            total += self._core.lyapunov(sample, k=count, state=own, memory_budget=budget)
         return total / inputs.batch
 
     def memory_plan(
@@ -359,23 +375,28 @@ class Running(Built):
         memory_budget: int | str | None = None,
         *,
         mode: str = "probe",
+        stats: str = "full",
     ) -> str:
         """Return, as text, what a pass would keep and recompute, and by which factor; nothing runs.
+
+        The size "in all" takes in what no plan changes: the copy of the input, figures, gradients and what
+        lies between layers. A budget of that size gives the same plan.
 
         Args:
             batch: number of samples.
             steps: length of the sequences; for a network along time only.
             memory_budget: as for `probe`; None takes what is fastest and fits.
             mode: "probe", "gradients", "step" or "loss".
+            stats: as for `probe` and `step`; a million steps of figures may be most of what a pass needs.
 
         Raises:
-            ArgumentError: sizes that are not positive, `steps` missing or not wanted, another mode.
+            ArgumentError: sizes that are not positive, `steps` missing or not wanted, another mode or stats.
             MemoryBudgetError: no plan fits; the message says the least that works.
 
         Example:
             >>> import vgcore as vg
             >>> net = vg.rnn("lstm", 32, in_features=32, rng=0)
-            >>> plan = net.memory_plan(batch=1, steps=1_000_000, memory_budget="256MB")
+            >>> plan = net.memory_plan(1, 1_000_000, "256MB", stats="norms")
         """
         size, chosen = as_size(batch, "batch"), as_choice(mode, "mode", _MODES)
         if self.axis == "time" and steps is None:
@@ -383,8 +404,9 @@ class Running(Built):
         if self.axis == "depth" and steps is not None:
             raise ArgumentError(f"steps: expected None for a network along depth, got {steps}")
         length = 1 if steps is None else as_size(steps, "steps")
+        detail = as_choice(stats, "stats", _STATS) if chosen in ("probe", "step") else "none"
         budget = None if memory_budget is None else parse_bytes(memory_budget)
-        return self._core.plan(size, length, chosen, budget)
+        return self._core.plan(size, length, chosen, detail, budget)[0]
 
     def _noise(self, training: bool) -> tuple[int, int] | None:
         """Return the seed and the step of what a pass in training draws; None for inference."""
@@ -392,35 +414,26 @@ class Running(Built):
 
     # --- how a pass is prepared ----------------------------------------------------------------------------
 
-    def _budget(self, inputs: Inputs, mode: str, stats: str, given: int | str | None) -> int | None:
+    def _budget(
+        self, inputs: Inputs, mode: str, stats: str, given: int | str | None, wanted: bool = True
+    ) -> int | None:
         """Return the bytes that the pass may use, None for no limit; raise when it cannot fit."""
         budget = None if given is None else parse_bytes(given)
-        batch, steps, units, time = inputs.batch, inputs.steps, self._core.num_units, self._door.recurrent
-        along = f"{steps:,} steps" if time else f"{units:,} unit{'s' * (units != 1)}"
-        what = f"a pass over a batch of {batch:,} through {along}"
-        # Figures come first: the estimate below itself walks over a plan as long as the network.
-        figures = figure_bytes(units, steps, time, stats)
-        if figures >= NEGLIGIBLE or budget is not None:
-            ensure_fits(figures, what, "take fewer steps or samples, or probe a part", budget)
+        batch, steps = inputs.batch, inputs.steps
         if budget is not None:
-            if _LOG.isEnabledFor(logging.INFO):
-                _LOG.info("plan: %s", self._core.plan(batch, steps, mode, budget))
+            plan, _ = self._core.plan(batch, steps, mode, stats, budget, inputs=wanted)
+            say(plan, self._said)
             return budget
+        units = self._core.num_units
+        along = f"{steps:,} steps" if self._door.recurrent else f"{units:,} unit{'s' * (units != 1)}"
+        what = f"a pass over a batch of {batch:,} through {along}"
         if mode == "loss":
-            # Along time only the outputs of all steps are ever there at once.
+            # Without a way back nothing is kept; along time only the outputs of all steps are ever there at once.
             rows, widest = (steps, self.out_features) if self._door.every else (1, self._door.widest)
             needed = forward_bytes(batch, rows, widest, self._dtype.itemsize)
             ensure_fits(needed, what, "take fewer samples at a time")
             return None
-        if time:
-            needed = kept_bytes(batch, steps, time, self._dtype.itemsize)
-        else:
-            needed = self._core.memory_estimate(batch, mode)
-        if needed < NEGLIGIBLE:
-            return None
-        free = available_memory()
-        # The fastest plan does not fit: let the compiled module find one that does, or say that none does.
-        return None if free is None or needed <= free else int(0.9 * free)
+        return affordable(what, partial(self._core.memory_estimate, batch, steps, mode, stats))
 
     def _run(
         self,
@@ -441,7 +454,7 @@ class Running(Built):
             target, spec = self._door.read_target(chosen, y, inputs), chosen.to_spec()
         else:
             direction = self._door.read_cotangent(cotangent, inputs)
-        budget = self._budget(inputs, mode, stats, memory_budget)
+        budget = self._budget(inputs, mode, stats, memory_budget, wanted)
         series = inputs.series
         self._touched |= mode == "step"
         along: dict[str, Any] = {}
@@ -482,6 +495,9 @@ class Running(Built):
         )
         if touched:
             meta["weights"] = TOUCHED
+        if memory_budget is not None:
+            meta |= {key: raw[key] for key in ("plan", "recompute")}
+            meta["memory_budget"] = parse_bytes(memory_budget)
         if inputs.series.truncate is not None:
             meta["truncate"] = inputs.series.truncate
         if inputs.series.lengths is not None:

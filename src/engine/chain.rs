@@ -2,10 +2,9 @@
 //! step. Between stages lie plain rows: a sample's time steps one after another, or one row a sample.
 
 use super::feed::{Feed, Wanted};
+use super::memory::{Job, Planned, Plans};
 use super::network::{Network, Stage};
 use super::pass::{Mode, Outcome, Request, Stop, Top, cut, hits};
-use super::plan::{DEFAULT_BUDGET, Plan};
-use super::recurrent::plan::TimePlan;
 use super::recurrent::{NonFinite, Recurrent, Run, Seed, Setting, TimeStats, narrowed};
 use super::running::{self, Updates};
 use super::shared::step_tensor;
@@ -45,12 +44,6 @@ pub struct TimeOutcome<T> {
     pub rows: usize,
 }
 
-/// One stage's memory plan.
-enum Planned {
-    Feed(Plan),
-    Recurrent(TimePlan),
-}
-
 /// A stage in work.
 enum Work<'a, T: Real> {
     Feed(Box<Feed<'a, T>>),
@@ -66,78 +59,6 @@ pub(super) fn rows<T: Real>(net: &Network<T>, batch: usize, steps: usize) -> Vec
         out.push(now);
     }
     out
-}
-
-/// A plan for each stage, within a common budget; the stages behind get what those in front leave.
-fn plans<T: Real>(
-    net: &Network<T>,
-    batch: usize,
-    steps: usize,
-    budget: Option<u64>,
-    backward: bool,
-) -> Result<Vec<Planned>, Error> {
-    let rows = rows(net, batch, steps);
-    let element = size_of::<T>();
-    let mut left = budget.unwrap_or(DEFAULT_BUDGET);
-    // Between stages whole rows are kept, and on the way back their gradients.
-    for (s, n) in net.stages.iter().zip(&rows[1..]) {
-        left = left.saturating_sub((2 * element * s.out_features() + 8) as u64 * *n as u64);
-    }
-    let mut out = Vec::new();
-    for (s, &n) in net.stages.iter().zip(&rows) {
-        let (plan, bytes) = match s {
-            Stage::Feed(p) if backward => {
-                let plan = Plan::new(p, n, element, Some(left))
-                    .or_else(|e| if budget.is_some() { Err(e) } else { Plan::leanest(p, n, element) })?;
-                let bytes = plan.bytes;
-                (Planned::Feed(plan), bytes)
-            }
-            Stage::Feed(p) => (Planned::Feed(Plan::leanest(p, n, element)?), 0),
-            Stage::Recurrent(r) => {
-                let limit = if backward { left } else { 0 };
-                let plan = TimePlan::new(r, batch, steps, element, limit, backward && budget.is_some())?;
-                (Planned::Recurrent(plan), plan.bytes)
-            }
-        };
-        left = left.saturating_sub(bytes);
-        out.push(plan);
-    }
-    Ok(out)
-}
-
-fn describe<T: Real>(net: &Network<T>, plans: &[Planned]) -> (String, usize, f64) {
-    let mut words = Vec::new();
-    let (mut segments, mut recompute) = (0, 0.0f64);
-    for (stage, p) in net.stages.iter().zip(plans) {
-        let (text, n, again) = match p {
-            Planned::Feed(p) => (p.describe(), p.segments.len(), p.recompute()),
-            Planned::Recurrent(p) => (p.describe(), p.segments(), p.recompute()),
-        };
-        let name = match stage {
-            Stage::Recurrent(r) => &r.name,
-            Stage::Feed(_) => "other layers",
-        };
-        words.push(if plans.len() > 1 { format!("{name}: {text}") } else { text });
-        segments += n;
-        recompute = recompute.max(again);
-    }
-    (words.join(" | "), segments, recompute)
-}
-
-/// The plan of a pass in words.
-pub fn plan_text<T: Real>(
-    net: &Network<T>,
-    batch: usize,
-    steps: usize,
-    mode: Mode,
-    budget: Option<u64>,
-) -> Result<String, Error> {
-    let backward = mode.goes_back();
-    match net.program() {
-        Some(p) if backward => Ok(Plan::new(p, batch, size_of::<T>(), budget)?.describe()),
-        Some(p) => Ok(Plan::leanest(p, batch, size_of::<T>())?.describe()),
-        None => Ok(describe(net, &plans(net, batch, steps, budget, backward)?).0),
-    }
 }
 
 /// Carries out a request on a network with time.
@@ -158,7 +79,10 @@ pub fn pass<T: Real>(
     let backward = r.mode.goes_back();
     let stop = Stop::new(r.poll);
     let stop = || stop.now();
-    let plans = plans(net, batch, steps, r.budget, backward)?;
+    let plans = net.plans(&Job::of(r), r.budget)?;
+    if r.budget.is_some() {
+        net.time_spare.retain(|key| plans.takes(key, batch));
+    }
     let counts = rows(net, batch, steps);
     let mut outcome = {
         let params = net.params.read()?;
@@ -215,7 +139,7 @@ fn flow<'a, T: Real>(
     net: &'a Network<T>,
     r: &'a Request<'a, T>,
     params: &'a [Buffer<T>],
-    plans: &'a [Planned],
+    plans: &'a Plans,
     counts: &[usize],
     backward: bool,
     stop: &'a (dyn Fn() -> bool + Sync),
@@ -224,7 +148,7 @@ fn flow<'a, T: Real>(
     // In a chain the update waits until all stages have seen the old weights.
     let wanted = Wanted { gradients: r.mode == Mode::Gradients || r.mode == Mode::Step, update: false, ..r.wanted() };
     let mut tapes: Vec<Option<Tape<T>>> = Vec::new();
-    for p in plans {
+    for p in &plans.each {
         tapes.push(match p {
             Planned::Feed(plan) => {
                 let Stage::Feed(program) = &net.stages[tapes.len()] else { unreachable!("plans follow stages") };
@@ -247,7 +171,7 @@ fn flow<'a, T: Real>(
     let mut values: Vec<Vec<T>> = Vec::with_capacity(net.stages.len());
     let mut works: Vec<(Work<'_, T>, usize)> = Vec::with_capacity(net.stages.len());
     let mut at = 0;
-    for (i, ((stage, plan), tape)) in net.stages.iter().zip(plans).zip(&mut tapes).enumerate() {
+    for (i, ((stage, plan), tape)) in net.stages.iter().zip(&plans.each).zip(&mut tapes).enumerate() {
         let x: &[T] = if i == 0 { r.x } else { &values[i - 1] };
         let own = &params[at..at + stage.tensors().len()];
         let out = match (stage, plan, tape) {
@@ -262,7 +186,7 @@ fn flow<'a, T: Real>(
                 out
             }
             (Stage::Recurrent(layer), Planned::Recurrent(plan), _) => {
-                let inputs = i > 0 || (r.time.inputs && (r.level == Level::Full || r.mode == Mode::Gradients));
+                let inputs = Job::of(r).carries_back(i);
                 let set = Setting {
                     r: layer,
                     params: own,
@@ -303,7 +227,7 @@ fn flow<'a, T: Real>(
         stats: Stats::default(),
         gradients: Vec::new(),
         input_gradient: (Vec::new(), Vec::new()),
-        plan: describe(net, plans),
+        plan: plans.describe(net),
         time: None,
     };
     if backward {

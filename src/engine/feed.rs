@@ -275,10 +275,14 @@ impl<'a, T: Real> Feed<'a, T> {
     pub fn turn(&mut self, params: &[Buffer<T>], spectrum: &mut Spectrum) -> Result<(), Error> {
         let (base, inputs, chunk) = (self.tape.base.clone(), self.tape.inputs.clone(), self.tape.chunk);
         let mut workers = std::mem::take(&mut self.workers);
+        let last = self.plan.segments.len() - 1;
         for (i, s) in self.plan.segments.iter().enumerate().rev() {
-            let scene = self.scene(params, &base, &inputs, chunk);
+            let scene = Scene { again: true, ..self.scene(params, &base, &inputs, chunk) };
             let mut shares = self.tape.share(&self.split);
             for (w, share) in workers.iter_mut().zip(&mut shares) {
+                if !self.plan.keep && i < last && scene.forward(w, share, i, s).is_none() {
+                    return Err(Error::Interrupted);
+                }
                 if !scene.backward(w, share, i, s) {
                     return Err(Error::Interrupted);
                 }

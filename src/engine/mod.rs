@@ -8,6 +8,7 @@ mod faint;
 pub mod feed;
 pub mod guarded;
 mod look_ahead;
+pub mod memory;
 pub mod network;
 mod noise;
 pub mod norm;

@@ -1,6 +1,7 @@
 //! engine: one pass over a batch: forward, loss, backward by segments, weight phase, figures. Knows no Python.
 
 use super::feed::{Feed, Wanted};
+use super::memory::Job;
 use super::network::Network;
 use super::plan::Plan;
 use super::program::Program;
@@ -175,14 +176,6 @@ impl<'a> Stop<'a> {
 }
 
 impl<T: Real> Network<T> {
-    /// Bytes that a pass over `batch` samples needs beside the parameters, by the plan it would take.
-    pub fn memory(&self, batch: usize, mode: Mode, budget: Option<u64>) -> Result<u64, Error> {
-        let Some(p) = self.program() else { return Ok(0) };
-        let plan = Plan::new(p, batch.max(1), size_of::<T>(), budget)?;
-        let kept = if mode == Mode::Gradients { (self.num_parameters() * size_of::<T>()) as u64 } else { 0 };
-        Ok(plan.bytes.saturating_add(kept))
-    }
-
     /// Carries out a request.
     pub fn pass(&self, r: &Request<'_, T>) -> Result<Outcome<T>, Error> {
         self.pass_with(r, None)
@@ -201,17 +194,20 @@ impl<T: Real> Network<T> {
             )));
         }
         let backward = r.mode.goes_back();
-        // Without a backward pass there is nothing to keep, so the leanest plan is also the fastest.
-        let plan = if backward {
-            Plan::new(p, r.batch, size_of::<T>(), r.budget)?
-        } else {
-            Plan::leanest(p, r.batch, size_of::<T>())?
-        };
+        let plans = self.plans(&Job::of(r), r.budget)?;
+        let words = plans.describe(self);
+        let plan = plans.only();
         let stop = Stop::new(r.poll);
         let full = r.level == Level::Full && backward;
         let key = (r.batch, plan.keep, plan.segments.len(), full);
         let spare = match self.spare.try_lock() {
-            Ok(mut all) => all.iter().position(|s| s.tape.key == key).map(|i| all.remove(i)),
+            Ok(mut all) => {
+                let found = all.iter().position(|s| s.tape.key == key).map(|i| all.remove(i));
+                if r.budget.is_some() {
+                    all.clear();
+                }
+                found
+            }
             Err(_) => None,
         };
         let mut tape = match spare {
@@ -221,7 +217,7 @@ impl<T: Real> Network<T> {
         // A step whose updates have begun is brought to its end.
         let begun = AtomicBool::new(false);
         let stop = || !begun.load(Ordering::Relaxed) && stop.now();
-        let outcome = if r.mode == Mode::Step {
+        let mut outcome = if r.mode == Mode::Step {
             let mut params = self.params.write()?;
             let outcome =
                 self.carry_out(p, r, &plan, &mut tape, (Params::Write(&mut params), stepper), (&begun, &stop));
@@ -232,6 +228,9 @@ impl<T: Real> Network<T> {
             let params = self.params.read()?;
             self.carry_out(p, r, &plan, &mut tape, (Params::Read(&params), None), (&begun, &stop))
         };
+        if let Ok(o) = &mut outcome {
+            o.plan = words;
+        }
         if let Ok(mut all) = self.spare.try_lock() {
             all.push(Spare { tape, bytes: plan.bytes });
             // The oldest go first, so that what was used now is what is kept.
@@ -278,7 +277,7 @@ impl<T: Real> Network<T> {
             stats: Stats::default(),
             gradients: Vec::new(),
             input_gradient: (Vec::new(), Vec::new()),
-            plan: (plan.describe(), plan.segments.len(), plan.recompute()),
+            plan: (String::new(), 0, 0.0),
             time: None,
         };
         // A loss that is no number says nothing about the way down.

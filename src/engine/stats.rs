@@ -175,6 +175,21 @@ impl Stats {
         })
     }
 
+    /// Bytes of all lists for `units` units, and of the largest once more.
+    pub fn bytes(units: usize, level: Level) -> u64 {
+        const WORD: u64 = size_of::<f64>() as u64;
+        // Step, width and four norms are words, the kind a byte.
+        let norms = 6 * WORD + 1;
+        // Floats, whole numbers, numbers by format, and the histogram.
+        let full = (12 + 11 + 4 * 6 + BINS as u64) * WORD;
+        let (each, largest) = match level {
+            Level::None => (0, 0),
+            Level::Norms => (norms, WORD),
+            Level::Full => (norms + full, BINS as u64 * WORD),
+        };
+        (each + largest).saturating_mul(units as u64)
+    }
+
     /// Enters the backward sums of a unit.
     pub fn enter_gradient(&mut self, u: usize, g: &UnitGradient, has_delta: bool) {
         self.grad_log2_norm[u] = g.gradient;

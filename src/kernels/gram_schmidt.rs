@@ -17,11 +17,24 @@ const TILE: usize = 4;
 struct Orthonormalise<'a> {
     v: &'a mut [f64],
     len: usize,
+    /// A row whose new part is no larger than this share of it becomes zeros.
+    share: Option<f64>,
 }
 
 /// Makes the rows of length `len` in `v` orthonormal, first to last; there are at most `len` of them and they are
 /// linearly independent. A row that depends on earlier ones becomes NaN or noise.
 pub fn orthonormalise(v: &mut [f64], len: usize) {
+    any(v, len, None);
+}
+
+/// The same for rows that may depend on each other: one whose part that is new is at most `share` of it, and so cannot be
+/// told from a rounding error, becomes zeros and changes nothing for the rows behind it. A row that is not finite becomes
+/// NaN.
+pub fn orthonormalise_new(v: &mut [f64], len: usize, share: f64) {
+    any(v, len, Some(share));
+}
+
+fn any(v: &mut [f64], len: usize, share: Option<f64>) {
     assert!(
         len > 0 && v.len().is_multiple_of(len) && v.len() / len <= len,
         "gram_schmidt: more rows than their length"
@@ -29,13 +42,13 @@ pub fn orthonormalise(v: &mut [f64], len: usize) {
     // Zeros at the end of each row change nothing and spare every loop its remainder.
     let padded = len.next_multiple_of(8);
     if padded == len {
-        return dispatch(Orthonormalise { v, len });
+        return dispatch(Orthonormalise { v, len, share });
     }
     let mut wide = vec![0.0; v.len() / len * padded];
     for (w, row) in wide.chunks_exact_mut(padded).zip(v.chunks_exact(len)) {
         w[..len].copy_from_slice(row);
     }
-    dispatch(Orthonormalise { v: &mut wide, len: padded });
+    dispatch(Orthonormalise { v: &mut wide, len: padded, share });
     for (w, row) in wide.chunks_exact(padded).zip(v.chunks_exact_mut(len)) {
         row.copy_from_slice(&w[..len]);
     }
@@ -45,14 +58,18 @@ impl Kernel for Orthonormalise<'_> {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let Self { v, len } = self;
+        let Self { v, len, share } = self;
         let count = v.len() / len;
+        let mut given = [0.0; PANEL];
         let mut s = vec![0.0; PANEL * count];
         for first in (0..count).step_by(PANEL) {
             let (done, rest) = v.split_at_mut(first * len);
             let rows = PANEL.min(count - first);
             let panel = &mut rest[..rows * len];
-            for _ in 0..2 {
+            for (j, row) in panel.chunks_exact(len).enumerate().filter(|_| share.is_some()) {
+                products::<I, 1, 1>(row, row, len, &mut given[j..], 1);
+            }
+            for round in 0..2 {
                 project::<I>(done, panel, len, &mut s);
                 for j in 0..rows {
                     let (before, from) = panel.split_at_mut(j * len);
@@ -60,6 +77,15 @@ impl Kernel for Orthonormalise<'_> {
                     project::<I>(before, row, len, &mut s);
                     let mut norm = [0.0];
                     products::<I, 1, 1>(row, row, len, &mut norm, 1);
+                    if let Some(share) = share {
+                        let lost = given[j].is_finite() && norm[0] <= share * share * given[j];
+                        if lost && round == 0 {
+                            row.fill(0.0);
+                        }
+                        if lost && round == 0 || norm[0] == 0.0 {
+                            continue;
+                        }
+                    }
                     let f = 1.0 / norm[0].sqrt();
                     row.iter_mut().for_each(|x| *x *= f);
                 }
@@ -216,14 +242,47 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_depends_on_others_becomes_zeros_and_leaves_the_rest_alone() {
+        let (count, len) = (20, 24);
+        let a = normal(count * len, 7);
+        let mut without = a.clone();
+        orthonormalise(&mut without, len);
+        for (at, of) in [(1, 0), (5, 3), (18, 2), (19, 17)] {
+            let mut v = a[..at * len].to_vec();
+            v.extend(a[of * len..(of + 1) * len].iter().map(|x| 3.0 * x));
+            v.extend_from_slice(&a[at * len..(count - 1) * len]);
+            orthonormalise_new(&mut v, len, 24.0 * f64::EPSILON);
+            let (front, back) = v.split_at(at * len);
+            assert!(back[..len].iter().all(|&x| x == 0.0), "row {at}");
+            for (x, y) in front.iter().chain(&back[len..]).zip(&without) {
+                assert!((x - y).abs() < 1e-13, "row {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_zeros_stay_and_rows_that_are_not_finite_become_nan() {
+        let mut v = normal(3 * 8, 1);
+        v[..8].fill(0.0);
+        v[8] = f64::INFINITY;
+        orthonormalise_new(&mut v, 8, 1e-14);
+        assert!(v[..8].iter().all(|&x| x == 0.0));
+        assert!(v[8..].iter().any(|x| x.is_nan()));
+    }
+
+    #[test]
     fn paths_agree() {
-        for (count, len) in [(20, 48), (40, 40)] {
-            let a = normal(count * len, 3);
+        for (count, len, share) in [(20, 48, None), (40, 40, None), (20, 48, Some(1e-14)), (40, 40, Some(1e-14))] {
+            let mut a = normal(count * len, 3);
+            if share.is_some() {
+                // Row 17, in the second panel, is row 2 again.
+                a.copy_within(2 * len..3 * len, 17 * len);
+            }
             let all: Vec<Vec<u64>> = available()
                 .into_iter()
                 .map(|p| {
                     let mut v = a.clone();
-                    dispatch_on(p, Orthonormalise { v: &mut v, len });
+                    dispatch_on(p, Orthonormalise { v: &mut v, len, share });
                     v.iter().map(|x| x.to_bits()).collect()
                 })
                 .collect();

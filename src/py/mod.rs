@@ -9,6 +9,7 @@ mod result;
 mod spec;
 mod time;
 mod train;
+mod words;
 
 use pyo3::prelude::*;
 

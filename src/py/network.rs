@@ -3,8 +3,8 @@
 use super::arrays::{Float, array, read};
 use super::door::{detached, named, raise};
 use super::result::{Names, to_dict};
-use super::spec::{Given, values};
-use crate::engine::chain::plan_text;
+use super::spec::Given;
+use super::words::{job, parse_level, parse_loss, parse_mode};
 use crate::engine::network::Network as Net;
 use crate::engine::pass::{Mode, Request, Time, Top, Training};
 use crate::engine::program::Tensor;
@@ -12,7 +12,7 @@ use crate::engine::recurrent::lyapunov::lyapunov;
 use crate::engine::sweep::Level;
 use crate::error::Error;
 use crate::parts::layer::Layer;
-use crate::parts::loss::{Loss, Target};
+use crate::parts::loss::Target;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -157,14 +157,7 @@ impl Network {
         training: Option<(u64, u64)>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let mode = parse_mode(py, mode)?;
-        let level = match stats {
-            "none" => Level::None,
-            "norms" => Level::Norms,
-            "full" => Level::Full,
-            other => {
-                return Err(named(py, "ArgumentError", &format!("stats must be none, norms or full, got {other:?}")));
-            }
-        };
+        let level = parse_level(py, stats)?;
         if mode == Mode::Step && lr.is_none() {
             return Err(named(py, "ArgumentError", "a step needs lr, a learning rate"));
         }
@@ -174,42 +167,59 @@ impl Network {
         })
     }
 
-    /// Bytes a pass needs beside the parameters.
-    fn memory_estimate(&self, py: Python<'_>, batch: usize, mode: &str) -> PyResult<u64> {
-        let mode = if mode == "gradients" { Mode::Gradients } else { Mode::Probe };
-        with!(self, n => n.memory(batch, mode, None).map_err(|e| raise(py, &e)))
+    /// Bytes of the pass that would be taken without a budget; with `least`, the least that a budget may be.
+    #[pyo3(signature = (batch, steps, mode, stats, *, least=false))]
+    fn memory_estimate(
+        &self,
+        py: Python<'_>,
+        batch: usize,
+        steps: usize,
+        mode: &str,
+        stats: &str,
+        least: bool,
+    ) -> PyResult<u64> {
+        let job = job(py, batch, steps, mode, stats, true)?;
+        Ok(with!(self, n => if least { n.least(&job) } else { n.memory(&job) }))
     }
 
     /// Leading Lyapunov exponents along one sample, nats per step.
-    #[pyo3(signature = (x, *, k, state=None))]
+    #[pyo3(signature = (x, *, k, state=None, memory_budget=None))]
     fn lyapunov<'py>(
         &self,
         py: Python<'py>,
         x: &Bound<'_, PyAny>,
         k: usize,
         state: Option<Vec<Bound<'_, PyAny>>>,
+        memory_budget: Option<u64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         with!(self, n => {
             let (x, one, steps) = batch(py, n, x)?;
             let given = TimeGiven { lengths: None, state: state.as_deref(), truncate: None, inputs: false };
             let read = TimeRead::new(py, &given, one, steps.unwrap_or(1))?;
             let state = read.state.as_deref();
-            let found = detached(py, |poll| lyapunov(n, &x, steps.unwrap_or(1), state, k, poll))?;
+            let found = detached(py, |poll| lyapunov(n, &x, steps.unwrap_or(1), state, k, memory_budget, poll))?;
             array(py, &found, &[k], "float64")
         })
     }
 
-    /// The memory plan of a pass in words.
+    /// The memory plan of a pass in words, and its extra forward work.
+    #[pyo3(signature = (batch, steps, mode, stats, memory_budget, *, inputs=true))]
+    #[allow(clippy::too_many_arguments)] // reason: the arguments of the Python method
     fn plan(
         &self,
         py: Python<'_>,
         batch: usize,
         steps: usize,
         mode: &str,
+        stats: &str,
         memory_budget: Option<u64>,
-    ) -> PyResult<String> {
-        let mode = parse_mode(py, mode)?;
-        with!(self, n => plan_text(n, batch, steps, mode, memory_budget).map_err(|e| raise(py, &e)))
+        inputs: bool,
+    ) -> PyResult<(String, f64)> {
+        let job = job(py, batch, steps, mode, stats, inputs)?;
+        with!(self, n => {
+            let (text, _, again) = n.plans(&job, memory_budget).map_err(|e| raise(py, &e))?.describe(n);
+            Ok((text, again))
+        })
     }
 
     /// An independent copy.
@@ -457,32 +467,4 @@ fn run<'py, T: Float>(
         detached(py, |poll| n.pass(&Request { x: &x, batch, top, mode, rate, level, budget, training, time, poll }))?;
     let (gradients, state) = (mode == Mode::Gradients, given.state.is_some());
     to_dict(py, &Names { net: n, dtype, batch, steps, state, gradients, rate }, outcome)
-}
-
-fn parse_mode(py: Python<'_>, mode: &str) -> PyResult<Mode> {
-    Ok(match mode {
-        "loss" => Mode::Loss,
-        "probe" => Mode::Probe,
-        "gradients" => Mode::Gradients,
-        "step" => Mode::Step,
-        other => {
-            let message = format!("mode must be loss, probe, gradients or step, got {other:?}");
-            return Err(named(py, "ArgumentError", &message));
-        }
-    })
-}
-
-/// A loss and whether it can take class labels.
-pub(super) fn parse_loss(py: Python<'_>, d: &Bound<'_, PyDict>) -> PyResult<(Loss, bool)> {
-    let rest = d.copy()?;
-    let name: String = match rest.get_item("name")? {
-        Some(n) => n.extract()?,
-        None => return Err(named(py, "ArgumentError", "a loss description has no name")),
-    };
-    rest.del_item("name")?;
-    let loss = Loss::parse(&name, &values(&rest)?).map_err(|e| {
-        let class = if e.is_unknown_name() { "UnknownNameError" } else { "ArgumentError" };
-        named(py, class, &e.to_string())
-    })?;
-    Ok((loss, loss.takes_classes()))
 }

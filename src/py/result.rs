@@ -6,6 +6,7 @@ use crate::engine::pass::Outcome;
 use crate::engine::stats::{BINS, Stats};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use std::mem::take;
 
 /// What the dictionary says beside the outcome.
 pub struct Names<'a, T: Float> {
@@ -26,7 +27,7 @@ pub struct Names<'a, T: Float> {
 }
 
 /// The dictionary.
-pub fn to_dict<'py, T: Float>(py: Python<'py>, n: &Names<'_, T>, o: Outcome<T>) -> PyResult<Bound<'py, PyDict>> {
+pub fn to_dict<'py, T: Float>(py: Python<'py>, n: &Names<'_, T>, mut o: Outcome<T>) -> PyResult<Bound<'py, PyDict>> {
     let d = PyDict::new(py);
     d.set_item("loss", o.loss)?;
     d.set_item("correct", o.correct)?;
@@ -36,13 +37,13 @@ pub fn to_dict<'py, T: Float>(py: Python<'py>, n: &Names<'_, T>, o: Outcome<T>) 
     d.set_item("plan", o.plan.0)?;
     d.set_item("segment", o.plan.1)?;
     d.set_item("recompute", o.plan.2)?;
-    stats(py, &d, &o.stats, n.rate.is_some())?;
-    if let (Some(t), Some(steps)) = (&o.time, n.steps) {
+    stats(py, &d, &mut o.stats, n.rate.is_some())?;
+    if let (Some(t), Some(steps)) = (&mut o.time, n.steps) {
         super::time::enter(py, &d, n, t, steps)?;
     }
     if n.gradients {
         let g = PyDict::new(py);
-        for (t, kept) in n.net.tensors().zip(&o.gradients) {
+        for (t, kept) in n.net.tensors().zip(o.gradients) {
             let Some(kept) = kept else { continue };
             let lead = &t.shape[..t.lead];
             g.set_item(
@@ -64,62 +65,63 @@ pub fn to_dict<'py, T: Float>(py: Python<'py>, n: &Names<'_, T>, o: Outcome<T>) 
     Ok(d)
 }
 
-pub(super) fn stats(py: Python<'_>, d: &Bound<'_, PyDict>, s: &Stats, rate: bool) -> PyResult<()> {
+/// Enters the figures of units. Each list is given back once its array is made, so that no two stay.
+pub(super) fn stats(py: Python<'_>, d: &Bound<'_, PyDict>, s: &mut Stats, rate: bool) -> PyResult<()> {
     let units = s.step.len();
     if units == 0 {
         return Ok(());
     }
-    let floats = |name: &str, v: &[f64]| d.set_item(name, array(py, v, &[units], "float64")?);
-    let ints = |name: &str, v: &[i64], k: usize| {
+    let floats = |name: &str, v: &mut Vec<f64>| d.set_item(name, array(py, &take(v), &[units], "float64")?);
+    let ints = |name: &str, v: &mut Vec<i64>, k: usize| {
         let shape = if k == 1 { vec![units] } else { vec![units, k] };
-        d.set_item(name, array(py, v, &shape, "int64")?)
+        d.set_item(name, array(py, &take(v), &shape, "int64")?)
     };
-    ints("step", &s.step, 1)?;
-    ints("width", &s.width, 1)?;
+    ints("step", &mut s.step, 1)?;
+    ints("width", &mut s.width, 1)?;
     d.set_item("kind", array(py, &s.kind, &[units], "uint8")?)?;
-    floats("grad_log2_norm", &s.grad_log2_norm)?;
-    floats("delta_log2_norm", &s.delta_log2_norm)?;
-    floats("weight_grad_log2_norm", &s.weight_grad_log2_norm)?;
-    floats("bias_grad_log2_norm", &s.bias_grad_log2_norm)?;
+    floats("grad_log2_norm", &mut s.grad_log2_norm)?;
+    floats("delta_log2_norm", &mut s.delta_log2_norm)?;
+    floats("weight_grad_log2_norm", &mut s.weight_grad_log2_norm)?;
+    floats("bias_grad_log2_norm", &mut s.bias_grad_log2_norm)?;
     d.set_item("input_grad_log2_norm", s.input_grad_log2_norm)?;
-    let Some(f) = &s.full else { return Ok(()) };
+    let Some(f) = &mut s.full else { return Ok(()) };
     for (name, v) in [
-        ("grad_spread", &f.grad_spread),
-        ("delta_log2_max", &f.delta_log2_max),
-        ("delta_log2_mean_abs", &f.delta_log2_mean_abs),
-        ("weight_grad_log2_max", &f.weight_grad_log2_max),
-        ("weight_grad_log2_mean_abs", &f.weight_grad_log2_mean_abs),
-        ("weight_log2_norm", &f.weight_log2_norm),
-        ("out_mean", &f.out_mean),
-        ("out_var", &f.out_var),
-        ("pre_mean", &f.pre_mean),
-        ("pre_var", &f.pre_var),
-        ("saturated", &f.saturated),
-        ("zero_slope", &f.zero_slope),
+        ("grad_spread", &mut f.grad_spread),
+        ("delta_log2_max", &mut f.delta_log2_max),
+        ("delta_log2_mean_abs", &mut f.delta_log2_mean_abs),
+        ("weight_grad_log2_max", &mut f.weight_grad_log2_max),
+        ("weight_grad_log2_mean_abs", &mut f.weight_grad_log2_mean_abs),
+        ("weight_log2_norm", &mut f.weight_log2_norm),
+        ("out_mean", &mut f.out_mean),
+        ("out_var", &mut f.out_var),
+        ("pre_mean", &mut f.pre_mean),
+        ("pre_var", &mut f.pre_var),
+        ("saturated", &mut f.saturated),
+        ("zero_slope", &mut f.zero_slope),
     ] {
         floats(name, v)?;
     }
     for (name, v, k) in [
-        ("grad_zero_samples", &f.grad_zero_samples, 1),
-        ("delta_count", &f.delta_count, 1),
-        ("delta_zero", &f.delta_zero, 1),
-        ("delta_nan", &f.delta_nan, 1),
-        ("delta_inf", &f.delta_inf, 1),
-        ("delta_flush", &f.delta_flush, 6),
-        ("delta_subnormal", &f.delta_subnormal, 6),
-        ("delta_overflow", &f.delta_overflow, 6),
-        ("delta_hist", &f.delta_hist, BINS),
-        ("delta_hist_top", &f.delta_hist_top, 1),
-        ("weight_grad_count", &f.weight_grad_count, 1),
-        ("weight_grad_zero", &f.weight_grad_zero, 1),
-        ("weight_grad_nonfinite", &f.weight_grad_nonfinite, 1),
-        ("weight_grad_flush", &f.weight_grad_flush, 6),
-        ("dead", &f.dead, 1),
+        ("grad_zero_samples", &mut f.grad_zero_samples, 1),
+        ("delta_count", &mut f.delta_count, 1),
+        ("delta_zero", &mut f.delta_zero, 1),
+        ("delta_nan", &mut f.delta_nan, 1),
+        ("delta_inf", &mut f.delta_inf, 1),
+        ("delta_flush", &mut f.delta_flush, 6),
+        ("delta_subnormal", &mut f.delta_subnormal, 6),
+        ("delta_overflow", &mut f.delta_overflow, 6),
+        ("delta_hist", &mut f.delta_hist, BINS),
+        ("delta_hist_top", &mut f.delta_hist_top, 1),
+        ("weight_grad_count", &mut f.weight_grad_count, 1),
+        ("weight_grad_zero", &mut f.weight_grad_zero, 1),
+        ("weight_grad_nonfinite", &mut f.weight_grad_nonfinite, 1),
+        ("weight_grad_flush", &mut f.weight_grad_flush, 6),
+        ("dead", &mut f.dead, 1),
     ] {
         ints(name, v, k)?;
     }
     if rate {
-        ints("weight_unchanged", &f.weight_unchanged, 1)?;
+        ints("weight_unchanged", &mut f.weight_unchanged, 1)?;
     }
     Ok(())
 }

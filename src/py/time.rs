@@ -7,18 +7,19 @@ use crate::engine::network::Stage;
 use crate::engine::recurrent::{Recurrent, STATE_NAMES, TimeStats};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
+use std::mem::take;
 
 /// Enters the figures along time.
 pub fn enter<T: Float>(
     py: Python<'_>,
     d: &Bound<'_, PyDict>,
     n: &Names<'_, T>,
-    o: &TimeOutcome<T>,
+    o: &mut TimeOutcome<T>,
     steps: usize,
 ) -> PyResult<()> {
     d.set_item("axis", "time")?;
     let list = PyList::empty(py);
-    for (i, s) in &o.stats {
+    for (i, s) in &mut o.stats {
         let Stage::Recurrent(r) = &n.net.stages[*i] else { continue };
         let own = layer(py, r, s, steps)?;
         own.set_item("stage", *i)?;
@@ -26,16 +27,17 @@ pub fn enter<T: Float>(
     }
     d.set_item("time", list)?;
     let feeds = PyList::empty(py);
-    for (i, s) in &o.feeds {
+    let last = o.feeds.len().saturating_sub(1);
+    for (k, (i, s)) in o.feeds.iter_mut().enumerate() {
         let own = PyDict::new(py);
         super::result::stats(py, &own, s, n.rate.is_some())?;
+        if k == last {
+            d.update(own.as_mapping())?;
+        }
         own.set_item("stage", *i)?;
         feeds.append(&own)?;
     }
     d.set_item("stages", feeds)?;
-    if let Some((_, s)) = o.feeds.last() {
-        super::result::stats(py, d, s, n.rate.is_some())?;
-    }
     d.set_item("input_grad_log2_norm", o.input_norm)?;
     let norms = PyDict::new(py);
     for (t, &x) in n.net.tensors().zip(&o.norms).filter(|(t, _)| t.trainable) {
@@ -56,7 +58,7 @@ pub fn enter<T: Float>(
     d.set_item("nonfinite", bad.transpose()?)
 }
 
-fn layer<'py>(py: Python<'py>, r: &Recurrent, s: &TimeStats, steps: usize) -> PyResult<Bound<'py, PyDict>> {
+fn layer<'py>(py: Python<'py>, r: &Recurrent, s: &mut TimeStats, steps: usize) -> PyResult<Bound<'py, PyDict>> {
     let d = PyDict::new(py);
     let (cells, gates) = (r.num_layers * r.directions, r.shape.gates.len());
     d.set_item("name", &r.name)?;
@@ -66,25 +68,26 @@ fn layer<'py>(py: Python<'py>, r: &Recurrent, s: &TimeStats, steps: usize) -> Py
     d.set_item("directions", r.directions)?;
     d.set_item("hidden", r.hidden)?;
     d.set_item("steps", steps)?;
-    let put = |name: &str, v: &[f64], shape: &[usize]| -> PyResult<()> {
-        if v.is_empty() { Ok(()) } else { d.set_item(name, array(py, v, shape, "float64")?) }
+    // Each list is given back once its array is made, so that no two stay.
+    let put = |name: &str, v: &mut Vec<f64>, shape: &[usize]| -> PyResult<()> {
+        if v.is_empty() { Ok(()) } else { d.set_item(name, array(py, &take(v), shape, "float64")?) }
     };
     for (name, v) in [
-        ("grad_log2_norm", &s.grad_log2_norm),
-        ("cell_grad_log2_norm", &s.cell_grad_log2_norm),
-        ("delta_log2_norm", &s.delta_log2_norm),
-        ("weight_ih_grad_log2_norm", &s.ih_log2_norm),
-        ("weight_hh_grad_log2_norm", &s.hh_log2_norm),
-        ("grad_spread", &s.grad_spread),
-        ("jacobian_log2_norm", &s.jacobian_log2_norm),
-        ("hidden_mean", &s.hidden_mean),
-        ("hidden_var", &s.hidden_var),
+        ("grad_log2_norm", &mut s.grad_log2_norm),
+        ("cell_grad_log2_norm", &mut s.cell_grad_log2_norm),
+        ("delta_log2_norm", &mut s.delta_log2_norm),
+        ("weight_ih_grad_log2_norm", &mut s.ih_log2_norm),
+        ("weight_hh_grad_log2_norm", &mut s.hh_log2_norm),
+        ("grad_spread", &mut s.grad_spread),
+        ("jacobian_log2_norm", &mut s.jacobian_log2_norm),
+        ("hidden_mean", &mut s.hidden_mean),
+        ("hidden_var", &mut s.hidden_var),
     ] {
         put(name, v, &[cells, steps])?;
     }
-    put("state_grad_log2_norm", &s.state_grad_log2_norm, &[cells])?;
-    put("gate_mean", &s.gate_mean, &[cells, gates, steps])?;
-    put("gate_saturated", &s.gate_saturated, &[cells, gates, steps])?;
+    put("state_grad_log2_norm", &mut s.state_grad_log2_norm, &[cells])?;
+    put("gate_mean", &mut s.gate_mean, &[cells, gates, steps])?;
+    put("gate_saturated", &mut s.gate_saturated, &[cells, gates, steps])?;
     Ok(d)
 }
 

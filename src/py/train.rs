@@ -2,8 +2,9 @@
 
 use super::arrays::{Float, array, read};
 use super::door::{detached_whole, named, raise};
-use super::network::{Inner as Net, Network, output_shape, parse_loss};
+use super::network::{Inner as Net, Network, output_shape};
 use super::spec::values;
+use super::words::parse_loss;
 use crate::engine::clipping::{self, Lone};
 use crate::engine::network;
 use crate::engine::sweep::Level;

@@ -174,6 +174,18 @@ impl TimeStats {
         })
     }
 
+    /// Bytes of all lists, and of the largest once more.
+    pub fn bytes(r: &Recurrent, steps: usize, level: Level) -> u64 {
+        let (cell, gates) = (u64::from(r.shape.states > r.shape.outputs), r.shape.gates.len() as u64);
+        let words = match level {
+            Level::None => 0,
+            Level::Norms => 2 + cell + 1,
+            Level::Full => 8 + cell + 2 * gates + gates.max(1),
+        };
+        let each = words * size_of::<f64>() as u64 * (r.num_layers * r.directions) as u64;
+        each.saturating_mul(steps as u64)
+    }
+
     /// Enters a cell's figures of the step at time `t`.
     pub fn enter(&mut self, r: &Recurrent, index: usize, t: usize, f: &StepEntry) {
         let at = index * self.steps + t;

@@ -49,6 +49,18 @@ struct Piece {
     bias: Option<Sum>,
 }
 
+/// Rows that one task takes of a gate.
+fn piece_rows(r: &Recurrent) -> usize {
+    (r.units * r.shape.gates.len() / 8).clamp(28, PIECE)
+}
+
+/// Bytes that the norms of a step's parts of a cell's gradients take while a segment is in work, at most.
+pub fn part_bytes(r: &Recurrent) -> u64 {
+    let pieces = (r.shape.ih.len() + r.shape.hh.len()) * r.units.div_ceil(piece_rows(r));
+    // A vector that grows may be half empty; the joined sums lie in a tree.
+    (2 * pieces * size_of::<Part>() + 2 * 2 * size_of::<Part>()) as u64
+}
+
 /// Rows that one task takes, at most: few enough that their gradient stays in cache; fewer where there are few rows.
 const PIECE: usize = 64;
 
@@ -68,7 +80,7 @@ impl Gradients {
     /// Sums at zero.
     pub fn new(r: &Recurrent, cells: &[CellWeights]) -> Self {
         let (mut pieces, mut vectors) = (Vec::new(), Vec::new());
-        let piece = (r.units * r.shape.gates.len() / 8).clamp(28, PIECE);
+        let piece = piece_rows(r);
         for (cell, c) in cells.iter().enumerate() {
             let mut add = |recurrent: bool, columns: &[usize], width: usize, bias: bool| {
                 // The norm of a part of W - W^T needs the whole of it.

@@ -24,7 +24,7 @@ use crate::parts::layer::{GateBias, Recurrent as Description};
 pub use figures::{NonFinite, TimeStats};
 pub use gradient::narrowed;
 pub use run::{Backward, Run, Seed, Setting};
-pub use tape::Spare as TimeSpare;
+pub use tape::{Key as TapeKey, Spare as TimeSpare};
 
 /// The weights of one cell, as indices of tensors.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,11 @@
 //! counts, no values; every plan gives the same bits.
 
 use super::Recurrent;
-use crate::error::Error;
+use super::figures::StepSums;
+use super::gradient::part_bytes;
+use super::tape::CHUNKS;
+use crate::error::size;
+use crate::kernels::cell_figures::StepFigures;
 
 /// What is kept and what is computed again.
 #[derive(Clone, Copy, Debug)]
@@ -29,17 +33,10 @@ const ROWS: usize = 512;
 const CACHE: u64 = 2 << 20;
 
 impl TimePlan {
-    /// The fastest plan within a budget, or an error that names the least that works.
-    pub fn new(
-        r: &Recurrent,
-        batch: usize,
-        steps: usize,
-        element: usize,
-        limit: u64,
-        strict: bool,
-    ) -> Result<Self, Error> {
+    /// The fastest plan within a limit, or else the one that needs least. `full`: for a pass with all figures.
+    pub fn new(r: &Recurrent, batch: usize, steps: usize, element: usize, full: bool, limit: u64) -> Self {
         let chunk = (ROWS / batch.max(1)).clamp(1, ROWS).min(steps.max(1));
-        let size = Size { r, batch: batch as u64, steps: steps as u64, element: element as u64 };
+        let size = Size { r, batch: batch as u64, steps: steps as u64, element: element as u64, full };
         let make = |segment: usize, keep: bool| Self {
             steps,
             batch,
@@ -52,7 +49,7 @@ impl TimePlan {
         let cached = ((CACHE / per_step) as usize / chunk * chunk).clamp(chunk, steps.next_multiple_of(chunk));
         let keep = make(cached, true);
         if keep.bytes <= limit {
-            return Ok(keep);
+            return keep;
         }
         let mut best = make(cached, false);
         let mut segment = chunk;
@@ -63,16 +60,12 @@ impl TimePlan {
             }
             segment *= 2;
         }
-        if best.bytes > limit && strict {
-            let what = format!("a pass over {batch} samples of {steps} time steps");
-            return Err(Error::Memory { what, need: best.bytes, limit });
-        }
-        Ok(best)
+        best
     }
 
     /// A plan that keeps all steps and stops after each.
     pub fn by_step(r: &Recurrent, batch: usize, steps: usize, element: usize) -> Self {
-        let size = Size { r, batch: batch as u64, steps: steps as u64, element: element as u64 };
+        let size = Size { r, batch: batch as u64, steps: steps as u64, element: element as u64, full: false };
         Self { steps, batch, segment: 1, chunk: 1, keep: true, bytes: size.bytes(1, true) }
     }
 
@@ -98,15 +91,10 @@ impl TimePlan {
 
     /// One line for people.
     pub fn describe(&self) -> String {
-        let mib = self.bytes as f64 / f64::from(1 << 20);
         let what =
             if self.keep { "keep all time steps" } else { "keep the state at each checkpoint, compute the rest again" };
-        format!(
-            "{what}; {} segments of {} steps, {mib:.1} MiB, recompute factor {:.2}",
-            self.segments(),
-            self.segment.min(self.steps),
-            self.recompute()
-        )
+        let (n, steps, again) = (self.segments(), self.segment.min(self.steps), self.recompute());
+        format!("{what}; {n} segments of {steps} steps, {}, recompute factor {again:.2}", size(self.bytes))
     }
 }
 
@@ -115,6 +103,7 @@ struct Size<'a> {
     batch: u64,
     steps: u64,
     element: u64,
+    full: bool,
 }
 
 impl Size<'_> {
@@ -135,7 +124,10 @@ impl Size<'_> {
     fn deltas(&self) -> u64 {
         let inputs = self.r.in_features + self.r.out_features;
         let row = (self.r.delta_width() + inputs) as u64 * self.element + 24;
-        row * self.batch * self.cells() + 128 * self.batch.min(32)
+        let figures = if self.full { size_of::<StepFigures>() } else { 0 };
+        let sums = (size_of::<StepSums>() + figures) as u64 * self.batch.min(CHUNKS as u64);
+        let parts = if self.full { part_bytes(self.r) } else { 0 };
+        (row * self.batch + sums + parts) * self.cells()
     }
 
     fn bytes(&self, segment: u64, keep: bool) -> u64 {
@@ -156,6 +148,5 @@ impl Size<'_> {
             .saturating_add(self.deltas().saturating_mul(segment).saturating_mul(stacks))
             .saturating_add(marks.saturating_mul(stacks))
             .saturating_add(between)
-            .saturating_add(self.steps * 24 * self.r.num_layers as u64 * self.r.directions as u64)
     }
 }

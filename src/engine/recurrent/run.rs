@@ -109,9 +109,40 @@ impl<'a, T: Real> Run<'a, T> {
         Self { set, threads, levels: Vec::new(), between: Vec::new() }
     }
 
-    /// Takes orthonormal gradients of the final state back on one thread, and has them made orthonormal again after
-    /// every segment. `x` is what `forward` was given.
-    pub fn turn(mut self, x: &[T], spectrum: &mut Spectrum) -> Result<(), Error> {
+    /// The same pass over as many copies of its one sample as `plan` has rows, without running them: `x` is the input as
+    /// often, and all steps have been kept.
+    pub fn copies<'b>(mut self, plan: &'b TimePlan, x: &[T]) -> Result<Run<'b, T>, Error>
+    where
+        'a: 'b,
+    {
+        let (r, set) = (self.set.r, Setting { plan, ..self.set });
+        let mut run = Run::on(set, self.threads);
+        let Some(StackRun { key, tape: one, ready, .. }) = std::mem::take(&mut self.levels[0]).pop() else {
+            return Ok(run);
+        };
+        let stack = &r.levels[0][0];
+        let mut tape = Tape::new(r, stack, plan, true, false)?;
+        for (to, from) in tape.cells.iter_mut().zip(&one.cells) {
+            for (to, from, width) in [
+                (&mut to.z, &from.z, r.z_width()),
+                (&mut to.s, &from.s, r.state_width()),
+                (&mut to.y, &from.y, r.hidden),
+            ] {
+                for (rows, row) in to.chunks_exact_mut(plan.batch * width).zip(from.chunks_exact(width)) {
+                    rows.chunks_exact_mut(width).for_each(|copy| copy.copy_from_slice(row));
+                }
+            }
+        }
+        let scene = run.scene(0, stack, &ready, x, tape.chunk);
+        let new = |c: std::ops::Range<usize>| Worker::new(&scene, c.clone(), tape.rows(&c), true, set.inputs);
+        let workers = tape.split(self.threads).into_iter().map(new).collect();
+        run.levels.push(vec![StackRun { key, tape, ready, workers }]);
+        Ok(run)
+    }
+
+    /// Takes orthonormal gradients `a` of the final state back on one thread, and has them made orthonormal again after
+    /// every segment; `a` becomes those of the initial state. `x` is what `forward` was given.
+    pub fn turn(mut self, x: &[T], a: &mut [f64], spectrum: &mut Spectrum) -> Result<(), Error> {
         let (r, plan) = (self.set.r, self.set.plan);
         let Some(run) = std::mem::take(&mut self.levels[0]).pop() else { return Ok(()) };
         let StackRun { mut tape, ready, mut workers, .. } = run;
@@ -119,7 +150,6 @@ impl<'a, T: Real> Run<'a, T> {
         let scene = self.scene(0, stack, &ready, x, tape.chunk);
         let (sw, k) = (r.state_width(), plan.batch);
         let n = sw * stack.cells.len();
-        let mut a = spectrum.start(n);
         let split: Vec<_> = workers.iter().map(|w| w.chunks.clone()).collect();
         for segment in (0..plan.segments()).rev() {
             let mut shares = tape.share(&split);
@@ -139,12 +169,13 @@ impl<'a, T: Real> Run<'a, T> {
                 let e: Vec<i64> = (0..k).map(|row| w.cells.iter().map(|c| c.e[row]).max().unwrap_or(0)).collect();
                 for (c, cell) in w.cells.iter().enumerate() {
                     for row in 0..k {
-                        let f = pow2(cell.e[row] - e[row]);
+                        // A cell without a gradient has the least exponent there is.
+                        let f = pow2(cell.e[row].saturating_sub(e[row]));
                         let to = &mut a[row * n + c * sw..][..sw];
                         to.iter_mut().zip(&cell.g[row * sw..][..sw]).for_each(|(a, g)| *a = g.to_f64() * f);
                     }
                 }
-                spectrum.turn(&mut a, n, &e);
+                spectrum.turn(a, n, &e);
             }
         }
         Ok(())

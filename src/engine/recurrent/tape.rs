@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 /// A batch is summed in this many chunks of rows at most, whatever the threads.
-const CHUNKS: usize = 32;
+pub const CHUNKS: usize = 32;
 
 /// Buffers of one cell. A *place* is a step's index in the tape; with checkpoints it begins anew in each segment.
 pub struct CellTape<T: Real> {
@@ -74,6 +74,11 @@ impl<T: Real> Spare<T> {
         let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at = list.iter().position(|(k, _)| *k == key)?;
         Some(list.swap_remove(at).1)
+    }
+
+    /// Gives back all tapes but those that the pass will take.
+    pub fn retain(&self, wanted: impl Fn(&Key) -> bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(k, _)| wanted(k));
     }
 
     /// Keeps a tape for later.
