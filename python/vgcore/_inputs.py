@@ -70,6 +70,14 @@ class Door:
         """Whether there is an output for every step."""
         return bool(self.recurrent) and self.recurrent[-1].read == "every"
 
+    def forward_bytes(self, batch: int, steps: int) -> int:
+        """Return the bytes that a pass without a way back takes at least, the outputs of its widest layer.
+
+        Along time only the outputs of all steps are ever there at once.
+        """
+        rows, width = (steps, self.out_features) if self.every else (1, self.widest)
+        return batch * rows * width * self.dtype.itemsize
+
     def open(
         self, x: Any, lengths: Any = None, mask: Any = None, state: StateLike = None, truncate: Any = None
     ) -> Inputs:

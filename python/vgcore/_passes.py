@@ -130,16 +130,6 @@ def input_moments(x: NDArray[Any]) -> dict[str, float]:
     return {"mean_square": square / flat.size, "mean": total / flat.size}
 
 
-def forward_bytes(batch: int, steps: int, widest: int, itemsize: int) -> int:
-    """Return the bytes that a pass without a way back takes at least: its widest layer's output.
-
-    Example:
-        >>> forward_bytes(200_000, 1, 200_000, 4) // 2**30
-        149
-    """
-    return batch * steps * widest * itemsize
-
-
 def _functions(layers: Sequence[Layer]) -> Iterator[str]:
     for layer in layers:
         yield from layer.functions()

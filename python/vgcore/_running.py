@@ -17,7 +17,7 @@ from ._built import Built
 from ._checks import as_choice, as_flag, as_real, as_size
 from ._inputs import Inputs, StateLike
 from ._memory import affordable, ensure_fits, free_budget, parse_bytes
-from ._passes import TOUCHED, chosen_loss, forward_bytes, input_moments
+from ._passes import TOUCHED, chosen_loss, input_moments
 from ._planning import say
 from ._rng import key_of
 from .errors import ArgumentError
@@ -428,10 +428,7 @@ class Running(Built):
         along = f"{steps:,} steps" if self._door.recurrent else f"{units:,} unit{'s' * (units != 1)}"
         what = f"a pass over a batch of {batch:,} through {along}"
         if mode == "loss":
-            # Without a way back nothing is kept; along time only the outputs of all steps are ever there at once.
-            rows, widest = (steps, self.out_features) if self._door.every else (1, self._door.widest)
-            needed = forward_bytes(batch, rows, widest, self._dtype.itemsize)
-            ensure_fits(needed, what, "take fewer samples at a time")
+            ensure_fits(self._door.forward_bytes(batch, steps), what, "take fewer samples at a time")
             return None
         return affordable(what, partial(self._core.memory_estimate, batch, steps, mode, stats))
 
