@@ -418,11 +418,10 @@ class Running(Built):
         self, inputs: Inputs, mode: str, stats: str, given: int | str | None, wanted: bool = True
     ) -> int | None:
         """Return the bytes that the pass may use, None for no limit; raise when it cannot fit."""
-        budget = None if given is None else parse_bytes(given)
         batch, steps = inputs.batch, inputs.steps
-        if budget is not None:
-            plan, _ = self._core.plan(batch, steps, mode, stats, budget, inputs=wanted)
-            say(plan, self._said)
+        if given is not None:
+            budget = parse_bytes(given)
+            say(self._core.plan(batch, steps, mode, stats, budget, inputs=wanted)[0], self._said)
             return budget
         units = self._core.num_units
         along = f"{steps:,} steps" if self._door.recurrent else f"{units:,} unit{'s' * (units != 1)}"
