@@ -72,10 +72,11 @@ def test_those_go_on_that_let_the_gradient_reach_more() -> None:
     untouched = _trial("none", 0.1)
     ranked = [
         _trial("clip_norm", 0.1), _trial("gru", 0.9), _trial("lstm", 0.8), _trial("irnn", 1.0),
+        _trial("lstm+forget_bias:3", 0.9),
         _trial("forget_bias:1", 0.5), _trial("orthogonal", 0.4), _trial("truncate", 0.1),
     ]  # fmt: skip
     assert [trial.name for trial in promising(ranked, untouched)] == [
-        "gru", "lstm", "forget_bias:1", "orthogonal",
+        "gru", "lstm", "lstm+forget_bias:3", "forget_bias:1", "orthogonal",
     ]  # fmt: skip
     alike = [_trial(name, 0.1) for name in ("clip_norm", "adam")]
     assert [trial.name for trial in promising(alike, untouched)] == ["clip_norm", "adam"]

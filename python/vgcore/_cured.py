@@ -139,7 +139,7 @@ class Cured(Running):
         counts. Then the best single cures are tried in pairs. What comes first is trained again on other
         batches, and its worse loss counts, until the first has been, five times at most and while the budget
         lasts. Along time, where nothing has helped, the network and up to six of the cures are trained for 8,
-        then 32 times as many steps with Adam, and rank before the others. Nothing is recommended that was not
+        then 64 times as many steps with Adam, and rank before the others. Nothing is recommended that was not
         run. Cures that look at data are shown every k-th sample, 128 to 255 of them in all; ``code`` says
         which.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["LONGER", "OPTIMIZER", "Round", "longer", "promising"]
 
 #: How many times the steps of a trial they are given, one round after the other, until something helps.
-LONGER: Final = (8, 32)
+LONGER: Final = (8, 64)
 #: What they are trained with, unless a cure is an optimizer.
 OPTIMIZER: Final = "adam"
 #: How many cures go on, and how many of one family.
@@ -52,10 +52,14 @@ def promising(ranked: Sequence[Trial], untouched: Trial) -> list[Trial]:
     reaching = [trial for trial in alive if trial.learning > untouched.learning] or alive
     found: list[Trial] = []
     for trial in reaching:
-        family = [other for other in found if other.cures[0].group == trial.cures[0].group]
+        family = [other for other in found if _groups(other) == _groups(trial)]  # a pair is one of its own
         if len(family) < OF_A_FAMILY and len(found) < CHOSEN:
             found.append(trial)
     return found
+
+
+def _groups(trial: Trial) -> tuple[str, ...]:
+    return tuple(cure.group for cure in trial.cures)
 
 
 def longer(
