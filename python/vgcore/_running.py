@@ -405,8 +405,8 @@ class Running(Built):
             raise ArgumentError(f"steps: expected None for a network along depth, got {steps}")
         length = 1 if steps is None else as_size(steps, "steps")
         detail = as_choice(stats, "stats", _STATS) if chosen in ("probe", "step") else "none"
-        budget = None if memory_budget is None else parse_bytes(memory_budget)
-        return self._core.plan(size, length, chosen, detail, budget)[0]
+        given = None if memory_budget is None else parse_bytes(memory_budget)
+        return self._core.plan(size, length, chosen, detail, given)[0]
 
     def _noise(self, training: bool) -> tuple[int, int] | None:
         """Return the seed and the step of what a pass in training draws; None for inference."""
@@ -420,16 +420,15 @@ class Running(Built):
         """Return the bytes that the pass may use, None for no limit; raise when it cannot fit."""
         batch, steps = inputs.batch, inputs.steps
         if given is not None:
-            budget = parse_bytes(given)
-            say(self._core.plan(batch, steps, mode, stats, budget, inputs=wanted)[0], self._said)
-            return budget
+            say(self._core.plan(batch, steps, mode, stats, parse_bytes(given), inputs=wanted)[0], self._said)
+            return parse_bytes(given)
         units = self._core.num_units
         along = f"{steps:,} steps" if self._door.recurrent else f"{units:,} unit{'s' * (units != 1)}"
         what = f"a pass over a batch of {batch:,} through {along}"
-        if mode == "loss":
-            ensure_fits(self._door.forward_bytes(batch, steps), what, "take fewer samples at a time")
-            return None
-        return affordable(what, partial(self._core.memory_estimate, batch, steps, mode, stats))
+        if mode != "loss":
+            return affordable(what, partial(self._core.memory_estimate, batch, steps, mode, stats))
+        ensure_fits(self._door.forward_bytes(batch, steps), what, "take fewer samples at a time")
+        return None
 
     def _run(
         self,
