@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_refusal_by_the_system_is_not_one_by_the_budget() {
         let refused = Error::from(crate::num::aligned::NoMemory(160_000_000_000));
-        let want = "the system refused 149.0 GiB for a buffer; lower depth, length, width or batch, or let the process \
+        let want = "the system refused 149.1 GiB for a buffer; lower depth, length, width or batch, or let the process \
                     have more memory";
         assert_eq!(refused.to_string(), want);
         let budget = Error::Memory { what: "a pass".into(), need: 2048, limit: 1000 };

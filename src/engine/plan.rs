@@ -237,7 +237,7 @@ mod tests {
         ) {
             let p = program(&parts);
             let sizes = Sizes { batch: batch as u64, element: 4 };
-            let plan = sizes.plan(&p, 1 << shift, keep);
+            let plan = sizes.plan(&p, 1 << shift, keep).expect("a short list");
             let mut bytes: u64 = plan.segments.iter().map(|s| sizes.rows(s.width)).sum();
             for (i, b) in p.blocks.iter().enumerate() {
                 let longest = longest(&plan.segments, i) as u64;
