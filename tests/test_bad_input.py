@@ -181,7 +181,7 @@ def test_numbers_that_numpy_does_not_know_are_converted_like_others() -> None:
 
 def test_an_array_that_is_large_in_its_copy_alone_is_refused_before_it_is_read() -> None:
     huge = np.broadcast_to(np.float32(np.nan), (10**11, WIDTH))
-    words = ["x: an array of shape (100000000000, 4) in float32 needs about 1.4 TiB, but ", "are available"]
+    words = ["x: an array of shape (100000000000, 4) in float32 needs about 1.5 TiB, but ", "are available"]
     with refused(vg.MemoryBudgetError, *words, "take fewer samples at a time"):
         network().forward(huge)
 

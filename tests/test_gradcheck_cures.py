@@ -62,7 +62,7 @@ X = np.random.default_rng(0).normal(size=(5, 3))
 @pytest.mark.parametrize("name", [name for names in FAMILIES.values() for name in names])
 @pytest.mark.parametrize("kind", ["repeat", "written out"])
 def test_each_cure_alone(kind: str, name: str) -> None:
-    first = ["residual"] if name == "stochastic_depth" else []
+    first = ["residual"] if name in ("stochastic_depth", "layer_drop") else []
     base = networks(kind, "relu" if name == "looks_linear" else "tanh")
     check(base.mitigate(*first, of(name)), X)
 
