@@ -17,7 +17,7 @@ from .errors import ArgumentError, MemoryBudgetError
 try:
     import resource
 except ImportError:  # Windows has no such limits
-    resource = None  # type: ignore[assignment]
+    resource = None  # type: ignore[assignment]  # not on every system
 
 #: Below this it is not worth asking the system how much memory is free.
 NEGLIGIBLE = 64 * 2**20
