@@ -61,7 +61,7 @@ pub type Finish<'f, T, X> = dyn Fn(&Scene<'_, T>, &mut Worker<T>, &[T], X) + Syn
 
 /// Multiplications of a layer from which several threads sweep a batch whose rows see each other: what one thread needs
 /// for them takes it about as long as two take to meet, some microseconds.
-const WORTH_MEETING: usize = 1 << 20;
+const WORTH_MEETING: usize = 1 << 16;
 
 /// Figures and gradients of a backward pass.
 pub struct Flow<T: Real> {

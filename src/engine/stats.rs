@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::kernels::gradient::GradientSums;
 use crate::kernels::magnitudes::Magnitudes;
 use crate::num::aligned::{NoMemory, filled};
-use crate::num::scaled::{ScaledSum, log2_scaled};
+use crate::num::scaled::log2_scaled;
 
 /// Bins of the exponent histogram.
 pub const BINS: usize = 32;
@@ -99,26 +99,11 @@ pub struct UnitGradient {
 }
 
 impl UnitGradient {
-    /// Joins the sums of all chunks, in their order.
+    /// Joins the sums of all chunks.
     pub fn new(chunks: &[ChunkGradient]) -> Self {
-        let (mut g, mut d, mut zero) = (ScaledSum::default(), ScaledSum::default(), 0);
-        let (mut n, mut mean, mut m2) = (0.0f64, 0.0f64, 0.0f64);
-        for c in chunks {
-            g.add(c.gradient);
-            d.add(c.delta);
-            zero += i64::from(c.zero);
-            let (cn, cm, cs) = c.spread;
-            if cn > 0.0 {
-                // Chan's rule for joining two means and sums of squared deviations.
-                let total = n + cn;
-                let diff = cm - mean;
-                mean += diff * cn / total;
-                m2 += cs + diff * diff * n * cn / total;
-                n = total;
-            }
-        }
+        let ChunkGradient { gradient, delta, zero, spread: (n, _, m2), .. } = ChunkGradient::of(chunks);
         let spread = (n > 1.0).then(|| (m2 / (n - 1.0)).sqrt() * std::f64::consts::LOG10_2);
-        Self { gradient: g.log2_sqrt(), delta: d.log2_sqrt(), zero, spread }
+        Self { gradient: gradient.log2_sqrt(), delta: delta.log2_sqrt(), zero: i64::from(zero), spread }
     }
 }
 

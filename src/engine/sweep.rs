@@ -12,7 +12,7 @@ use super::plan::Segment;
 use super::program::{ActUse, Kind, Op, Program, Source};
 use super::sweep_branches::{Spot, Stack};
 use super::sweep_norm::Wide;
-use super::tape::{ChunkForward, Place, Share, read_write, write_two};
+use super::tape::{ChunkForward, ChunkGradient, Place, Share, read_write, write_two};
 use crate::kernels::delta::{RowDelta, delta_rows, normalise, on_grid, rescale};
 use crate::kernels::matmul::{Matrix, Scratch, Start, product, product_claiming};
 use crate::kernels::pointwise::RowForward;
@@ -398,36 +398,54 @@ impl<T: Real> Scene<'_, T> {
     fn chunk_gradient(&self, w: &Worker<T>, share: &mut Share<'_, T>, first_unit: usize, op: &Op) {
         let Some(unit) = op.unit else { return };
         let out = share.backward.get_mut(first_unit + unit);
-        for (c, out) in out.iter_mut().enumerate() {
-            let rows = c * self.chunk..((c + 1) * self.chunk).min(w.backward.len());
+        let chunks = self.batch.div_ceil(self.chunk);
+        let group = ChunkGradient::group(chunks);
+        let mut c = 0;
+        while c < out.len() {
+            let at = w.chunks.start + c;
+            let end = ((at / group + 1) * group).min(chunks);
+            let whole = at % group == 0 && end <= w.chunks.end;
             // In registers: the last to read the place was another core, for which every store to it would wait.
-            let mut sum = super::tape::ChunkGradient::default();
-            let mut spread = (0.0f64, 0.0f64, 0.0f64);
-            for r in rows {
-                let row = &w.backward[r];
-                let at = |s: ScaledSum| ScaledSum { s: s.s, e: s.e + 2 * w.e[r] };
-                sum.gradient.add(at(row.gradient));
-                if op.act.is_some() {
-                    sum.delta.add(at(row.delta));
-                }
-                if self.level == Level::Full {
-                    if row.gradient.s == 0.0 {
-                        sum.zero += 1;
-                    } else if row.gradient.s.is_finite() {
-                        // Welford's update: logarithms near -20,000 that differ by 0.1 keep their difference.
-                        let x = 0.5 * log2_scaled(row.gradient.s, row.gradient.e + 2 * w.e[r]);
-                        spread.0 += 1.0;
-                        let d = x - spread.1;
-                        spread.1 += d / spread.0;
-                        spread.2 += d * (x - spread.1);
-                    }
+            let mut sum = self.chunk_sum(w, c, op);
+            if whole {
+                for more in c + 1..c + end - at {
+                    sum.add(&self.chunk_sum(w, more, op));
                 }
             }
-            if op.act.is_none() {
-                sum.delta = sum.gradient;
-            }
-            *out = super::tape::ChunkGradient { spread, ..sum };
+            out[c] = ChunkGradient { whole, ..sum };
+            c += if whole { end - at } else { 1 };
         }
+    }
+
+    /// The sums of the worker's chunk `c`.
+    fn chunk_sum(&self, w: &Worker<T>, c: usize, op: &Op) -> ChunkGradient {
+        let rows = c * self.chunk..((c + 1) * self.chunk).min(w.backward.len());
+        let mut sum = ChunkGradient::default();
+        let mut spread = (0.0f64, 0.0f64, 0.0f64);
+        for r in rows {
+            let row = &w.backward[r];
+            let at = |s: ScaledSum| ScaledSum { s: s.s, e: s.e + 2 * w.e[r] };
+            sum.gradient.add(at(row.gradient));
+            if op.act.is_some() {
+                sum.delta.add(at(row.delta));
+            }
+            if self.level == Level::Full {
+                if row.gradient.s == 0.0 {
+                    sum.zero += 1;
+                } else if row.gradient.s.is_finite() {
+                    // Welford's update: logarithms near -20,000 that differ by 0.1 keep their difference.
+                    let x = 0.5 * log2_scaled(row.gradient.s, row.gradient.e + 2 * w.e[r]);
+                    spread.0 += 1.0;
+                    let d = x - spread.1;
+                    spread.1 += d / spread.0;
+                    spread.2 += d * (x - spread.1);
+                }
+            }
+        }
+        if op.act.is_none() {
+            sum.delta = sum.gradient;
+        }
+        ChunkGradient { spread, ..sum }
     }
 
     /// Puts a row of mantissas with an exponent where the backward pass begins: at [1, 2). A row without a scale of its
