@@ -1,5 +1,6 @@
 //! engine: the figures of a pass, one entry a unit, and how chunk and block sums become them. Knows no threads.
 
+use super::groups::joined;
 use super::op::{Kind, Op};
 use super::sweep::Level;
 use super::tape::{ChunkForward, ChunkGradient};
@@ -101,9 +102,13 @@ pub struct UnitGradient {
 impl UnitGradient {
     /// Joins the sums of all chunks.
     pub fn new(chunks: &[ChunkGradient]) -> Self {
-        let ChunkGradient { gradient, delta, zero, spread: (n, _, m2), .. } = ChunkGradient::of(chunks);
-        let spread = (n > 1.0).then(|| (m2 / (n - 1.0)).sqrt() * std::f64::consts::LOG10_2);
-        Self { gradient: gradient.log2_sqrt(), delta: delta.log2_sqrt(), zero: i64::from(zero), spread }
+        let ChunkGradient { gradient, delta, zero, spread, .. } = joined(chunks);
+        Self {
+            gradient: gradient.log2_sqrt(),
+            delta: delta.log2_sqrt(),
+            zero: i64::from(zero),
+            spread: spread.deviation(),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! exactly: no gradient leaves the range of the type.
 
 use super::faint::{faint_product, lift_rows};
+use super::groups::enter;
 use super::look_ahead::Way;
 use super::origin::Made;
 use super::pass::Training;
@@ -398,30 +399,13 @@ impl<T: Real> Scene<'_, T> {
     fn chunk_gradient(&self, w: &Worker<T>, share: &mut Share<'_, T>, first_unit: usize, op: &Op) {
         let Some(unit) = op.unit else { return };
         let out = share.backward.get_mut(first_unit + unit);
-        let chunks = self.batch.div_ceil(self.chunk);
-        let group = ChunkGradient::group(chunks);
-        let mut c = 0;
-        while c < out.len() {
-            let at = w.chunks.start + c;
-            let end = ((at / group + 1) * group).min(chunks);
-            let whole = at % group == 0 && end <= w.chunks.end;
-            // In registers: the last to read the place was another core, for which every store to it would wait.
-            let mut sum = self.chunk_sum(w, c, op);
-            if whole {
-                for more in c + 1..c + end - at {
-                    sum.add(&self.chunk_sum(w, more, op));
-                }
-            }
-            out[c] = ChunkGradient { whole, ..sum };
-            c += if whole { end - at } else { 1 };
-        }
+        enter(out, w.chunks.start, self.batch.div_ceil(self.chunk), |c| self.chunk_sum(w, c, op));
     }
 
     /// The sums of the worker's chunk `c`.
     fn chunk_sum(&self, w: &Worker<T>, c: usize, op: &Op) -> ChunkGradient {
         let rows = c * self.chunk..((c + 1) * self.chunk).min(w.backward.len());
         let mut sum = ChunkGradient::default();
-        let mut spread = (0.0f64, 0.0f64, 0.0f64);
         for r in rows {
             let row = &w.backward[r];
             let at = |s: ScaledSum| ScaledSum { s: s.s, e: s.e + 2 * w.e[r] };
@@ -433,19 +417,14 @@ impl<T: Real> Scene<'_, T> {
                 if row.gradient.s == 0.0 {
                     sum.zero += 1;
                 } else if row.gradient.s.is_finite() {
-                    // Welford's update: logarithms near -20,000 that differ by 0.1 keep their difference.
-                    let x = 0.5 * log2_scaled(row.gradient.s, row.gradient.e + 2 * w.e[r]);
-                    spread.0 += 1.0;
-                    let d = x - spread.1;
-                    spread.1 += d / spread.0;
-                    spread.2 += d * (x - spread.1);
+                    sum.spread.push(0.5 * log2_scaled(row.gradient.s, row.gradient.e + 2 * w.e[r]));
                 }
             }
         }
         if op.act.is_none() {
             sum.delta = sum.gradient;
         }
-        ChunkGradient { spread, ..sum }
+        sum
     }
 
     /// Puts a row of mantissas with an exponent where the backward pass begins: at [1, 2). A row without a scale of its

@@ -1,6 +1,7 @@
 //! engine: the memory of a pass: kept activations, deltas, their exponents and per-chunk sums, and how threads share
 //! it by rows. Knows no arithmetic.
 
+use super::groups::{Spread, Sums};
 use super::norm::{MOMENTS, chunk_rows};
 use super::plan::{Plan, longest};
 use super::program::Program;
@@ -25,57 +26,29 @@ pub struct ChunkForward {
     pub squares: f64,
 }
 
-/// Sums over a chunk of rows of one unit's backward pass, or over a group of chunks.
+/// Sums over a chunk of rows of one unit's backward pass.
 #[derive(Clone, Copy, Default)]
 pub struct ChunkGradient {
     /// Squares of dL/d(output).
     pub gradient: ScaledSum,
     /// Squares of dL/d(pre-activation).
     pub delta: ScaledSum,
-    /// Samples with a finite norm above zero: number, mean and sum of squared deviations of log2 of the norm.
-    pub spread: (f64, f64, f64),
+    /// Samples with a finite norm above zero.
+    pub spread: Spread,
     /// Samples whose gradient is exactly zero.
     pub zero: u32,
-    /// It stands for the whole group that begins with this chunk.
-    pub whole: bool,
+    whole: bool,
 }
 
-/// Groups that the chunks of a batch are joined in. A thread that has all chunks of one joins them itself, which leaves
-/// one cache line in the place of many for another core to fetch; the others' are joined by who reads them.
-const GROUPS: usize = 4;
-
-impl ChunkGradient {
-    /// Adds the sums of the rows that follow.
-    pub fn add(&mut self, o: &Self) {
+impl Sums for ChunkGradient {
+    fn add(&mut self, o: &Self) {
         self.gradient.add(o.gradient);
         self.delta.add(o.delta);
+        self.spread.add(o.spread);
         self.zero += o.zero;
-        let ((n, mean, m2), (more, other, s)) = (self.spread, o.spread);
-        if more > 0.0 {
-            // Chan's rule for joining two means and sums of squared deviations.
-            let (total, diff) = (n + more, other - mean);
-            self.spread = (total, mean + diff * more / total, m2 + s + diff * diff * n * more / total);
-        }
     }
-
-    /// Chunks of a group, of so many in all.
-    pub fn group(chunks: usize) -> usize {
-        chunks.div_ceil(GROUPS)
-    }
-
-    /// The sums of a batch from those of its chunks or groups, in their order.
-    pub fn of(chunks: &[Self]) -> Self {
-        let mut all = Self::default();
-        for group in chunks.chunks(Self::group(chunks.len()).max(1)) {
-            if group[0].whole {
-                all.add(&group[0]);
-            } else {
-                let mut sum = Self::default();
-                group.iter().for_each(|c| sum.add(c));
-                all.add(&sum);
-            }
-        }
-        all
+    fn whole(&mut self) -> &mut bool {
+        &mut self.whole
     }
 }
 

@@ -5,6 +5,7 @@ use super::apart::{Apart, add_output, far};
 use super::figures::{StepSums, Tables};
 use super::forward::{Scene, Worker};
 use super::tape::CellShare;
+use crate::engine::groups::enter;
 use crate::engine::sweep::{Level, NO_SCALE};
 use crate::kernels::cell::{CellMath, CellVisitor, Reverse, RowBack, reverse};
 use crate::kernels::cell_faint::{Lost, Row, faint_row};
@@ -211,7 +212,15 @@ impl<T: Real> Scene<'_, T> {
                 cell.rows[row] = RowBack { largest_direct, ..RowBack::default() };
             }
         }
-        self.enter(&w.rows, cell.rows.iter().zip(&cell.e), share.sums.get_mut(local));
+        // Sums of the step's squares, at the scales the rows came in with.
+        enter(share.sums.get_mut(local), w.chunks.start, self.plan.batch.div_ceil(self.chunk), |c| {
+            let mut sums = StepSums::default();
+            let rows = c * self.chunk..((c + 1) * self.chunk).min(cell.rows.len());
+            for (b, &e) in cell.rows[rows.clone()].iter().zip(&cell.e[rows]).filter(|(_, e)| **e != NOTHING) {
+                sums.add_row(b, e, self.level == Level::Full);
+            }
+            sums
+        });
         if let Some(tables) = tables {
             let out = share.figures.get_mut(local);
             let (new, place_rows) = (share.s.get(place + 1), w.rows.clone());
@@ -271,21 +280,6 @@ impl<T: Real> Scene<'_, T> {
             if self.cuts(w.rows.start + row, t) {
                 cell.g[row * sw..][..sw].fill(T::ZERO);
                 (*e, cell.apart[row]) = (NOTHING, None);
-            }
-        }
-    }
-
-    /// Sums of a step's squares by chunk, at the scales the rows came in with.
-    fn enter<'b>(
-        &self,
-        rows: &std::ops::Range<usize>,
-        figures: impl Iterator<Item = (&'b RowBack, &'b i64)>,
-        out: &mut [StepSums],
-    ) {
-        out.fill(StepSums::default());
-        for (row, (b, &e)) in figures.enumerate().take(rows.len()) {
-            if e != NOTHING {
-                out[row / self.chunk].add_row(b, e, self.level == Level::Full);
             }
         }
     }

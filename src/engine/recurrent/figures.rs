@@ -2,6 +2,7 @@
 
 use super::Recurrent;
 use super::forward::{Ready, Scene};
+use crate::engine::groups::{Spread, Sums, joined};
 use crate::engine::sweep::Level;
 use crate::error::Error;
 use crate::kernels::cell::{CellMath, CellVisitor, MAX, RowBack};
@@ -29,8 +30,9 @@ pub struct StepSums {
     output: ScaledSum,
     cell: ScaledSum,
     delta: ScaledSum,
-    /// Samples with a finite norm above zero: number, mean and sum of squared deviations of log2 of the norm.
-    spread: (f64, f64, f64),
+    /// Samples with a finite norm above zero.
+    spread: Spread,
+    whole: bool,
 }
 
 impl StepSums {
@@ -41,24 +43,20 @@ impl StepSums {
         self.cell.add(at(b.cell, e));
         self.delta.add(at(b.delta, e + b.shift));
         if spread && b.output.s > 0.0 && b.output.s.is_finite() {
-            // Welford's update: logarithms near -20,000 that differ by 0.1 keep their difference.
-            let x = 0.5 * log2_scaled(b.output.s, b.output.e + 2 * e);
-            self.spread.0 += 1.0;
-            let d = x - self.spread.1;
-            self.spread.1 += d / self.spread.0;
-            self.spread.2 += d * (x - self.spread.1);
+            self.spread.push(0.5 * log2_scaled(b.output.s, b.output.e + 2 * e));
         }
     }
+}
 
+impl Sums for StepSums {
     fn add(&mut self, o: &Self) {
         self.output.add(o.output);
         self.cell.add(o.cell);
         self.delta.add(o.delta);
-        let ((n, mean, m2), (cn, cm, cs)) = (self.spread, o.spread);
-        if cn > 0.0 {
-            let (total, d) = (n + cn, cm - mean);
-            self.spread = (total, mean + d * cn / total, m2 + cs + d * d * n * cn / total);
-        }
+        self.spread.add(o.spread);
+    }
+    fn whole(&mut self) -> &mut bool {
+        &mut self.whole
     }
 }
 
@@ -232,22 +230,21 @@ struct FullEntry {
 impl StepEntry {
     /// From a step's chunks, in their order. `lives`: samples that have the step.
     pub fn new(r: &Recurrent, sums: &[StepSums], figures: &[StepFigures], lives: usize) -> Self {
-        let mut s = StepSums::default();
-        sums.iter().for_each(|c| s.add(c));
+        let s = joined(sums);
         let full = (!figures.is_empty()).then(|| Box::new(FullEntry::new(r, s.spread, figures, lives as f64)));
         Self { grad: s.output.log2_sqrt(), cell: s.cell.log2_sqrt(), delta: s.delta.log2_sqrt(), full }
     }
 }
 
 impl FullEntry {
-    fn new(r: &Recurrent, (n, _, m2): (f64, f64, f64), figures: &[StepFigures], rows: f64) -> Self {
+    fn new(r: &Recurrent, spread: Spread, figures: &[StepFigures], rows: f64) -> Self {
         let mut f = StepFigures::default();
         figures.iter().for_each(|c| f.add(c));
         let (per_gate, outputs) = (rows * r.units as f64, rows * r.hidden as f64);
         let mean = f.sum / outputs;
         let variance = f.squares / outputs - mean * mean;
         Self {
-            spread: if n > 1.0 { (m2 / (n - 1.0)).sqrt() * std::f64::consts::LOG10_2 } else { f64::NAN },
+            spread: spread.deviation().unwrap_or(f64::NAN),
             gate: f.gate.map(|x| x / per_gate),
             saturated: f.saturated.map(|x| x / per_gate),
             mean,
