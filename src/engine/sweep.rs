@@ -74,6 +74,8 @@ pub struct Worker<T> {
     pub(super) spare: Vec<T>,
     lifts: Vec<i64>,
     pub(super) stack: Stack<T>,
+    /// What a gate adds to exponents, row by row.
+    pub(super) rises: Vec<[i64; 4]>,
     pub(super) numbers: Vec<f32>,
     pub(super) products: Vec<T>,
     pub(super) scratch: Scratch<T>,
@@ -104,6 +106,7 @@ impl<T: Real> Worker<T> {
             spare: vec![T::ZERO; n * widest],
             lifts: vec![0; n],
             stack: Stack::default(),
+            rises: Vec::new(),
             numbers: Vec::new(),
             products: Vec::new(),
             scratch: Scratch::default(),

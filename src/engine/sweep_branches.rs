@@ -4,9 +4,9 @@
 use super::noise::{left_out, units};
 use super::op::{Chance, Gate, Join, Noise, Op, Source};
 use super::sweep::{Scene, Worker};
-use super::tape::{Place, Share, read_write};
+use super::tape::{Place, Share, read_two_write, read_write};
 use crate::kernels::branch::{
-    Mix, Parts, add_times, drop_factors, gate_backward, gate_forward, inner_product, largest_of, scale_row, times,
+    Mix, Parts, drop_factors, gate_backward, gate_forward, inner_product, join, largest_of, scale_row, times,
 };
 use crate::kernels::delta::{delta_rows, join_rows, rescale};
 use crate::num::real::Real;
@@ -71,15 +71,14 @@ impl<T: Real> Scene<'_, T> {
 
     /// `y = gain * skip + factor * f`; without the branch, `y = gain * skip`.
     pub(super) fn join_forward(&self, w: &Worker<T>, share: &mut Share<'_, T>, j: &Join, op: &Op, s: Spot) {
-        let y = s.place(Source::Slot(op.y));
-        {
-            let (x, y) = read_write(&mut share.slots, s.place(j.skip), y);
+        let (x, y) = (s.place(j.skip), s.place(Source::Slot(op.y)));
+        if self.leaves_out(j.chance.as_ref(), s.iteration).is_some() {
+            let (x, y) = read_write(&mut share.slots, x, y);
             times(y, j.gain, x);
+            return;
         }
-        if self.leaves_out(j.chance.as_ref(), s.iteration).is_none() {
-            let (f, y) = read_write(&mut share.slots, s.place(op.source), y);
-            add_times(y, self.factor(w, j, s.iteration), f);
-        }
+        let (x, f, y) = read_two_write(&mut share.slots, x, s.place(op.source), y);
+        join((j.gain, x), (self.factor(w, j, s.iteration), f), y);
     }
 
     /// From dL/dy in `w.g`: the shortcut's part waits, the branch's is in work. With a learned factor, its gradient by
@@ -172,15 +171,14 @@ impl<T: Real> Scene<'_, T> {
         for (r, row) in w.g[..n].chunks_exact_mut(width).enumerate() {
             w.e[r] += scale_row(row, w.backward[r].largest, 1.0);
         }
-        let mut rise = [vec![0i64; rows], vec![0; rows], vec![0; rows], vec![0; rows]];
+        w.rises.resize(rows, [0; 4]);
         let (mut x, mut c, mut t) = (w.stack.take(n, &w.e), w.stack.take(n, &w.e), w.stack.take(n, &w.e));
         let carried = if gate.carry.is_some() { n } else { 0 };
         let parts = Parts { x: &mut x.0, t: &mut t.0, h: &mut w.spare[..n], c: &mut c.0[..carried] };
-        gate_backward(&w.g[..n], mix(share, gate, op, s), parts, width, &mut rise, rows);
-        for (entry, rise) in [(&mut x, &rise[0]), (&mut c, &rise[3]), (&mut t, &rise[1])] {
-            entry.1.iter_mut().zip(rise).for_each(|(e, k)| *e += k);
+        gate_backward(&w.g[..n], mix(share, gate, op, s), parts, width, &mut w.rises);
+        for (e, of) in [(&mut x.1, 0), (&mut t.1, 1), (&mut w.e, 2), (&mut c.1, 3)] {
+            e.iter_mut().zip(&w.rises).for_each(|(e, rise)| *e += rise[of]);
         }
-        w.e.iter_mut().zip(&rise[2]).for_each(|(e, k)| *e += k);
         std::mem::swap(&mut w.g, &mut w.spare);
         w.stack.waiting.push(x);
         if gate.carry.is_some() {

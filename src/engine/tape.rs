@@ -309,6 +309,41 @@ pub fn read_write_two<'s, T: Real>(
     }
 }
 
+/// Two places to read and another to write.
+pub fn read_two_write<'s, T: Real>(
+    slots: &'s mut [RowShare<'_, T>],
+    a: Place,
+    b: Place,
+    to: Place,
+) -> (&'s [T], &'s [T], &'s mut [T]) {
+    if a.0 == to.0 && b.0 == to.0 {
+        return slots[to.0].two(a.1, b.1, to.1);
+    }
+    if b.0 == to.0 {
+        let (b, a, to) = read_two_write(slots, b, a, to);
+        return (a, b, to);
+    }
+    if a.0 == to.0 {
+        return match slots.get_disjoint_mut([to.0, b.0]) {
+            Ok([s, other]) => {
+                let (a, to) = s.pair(a.1, to.1);
+                (a, other.get(b.1), to)
+            }
+            Err(_) => unreachable!("two slots of one program are different and exist"),
+        };
+    }
+    if a.0 == b.0 {
+        return match slots.get_disjoint_mut([a.0, to.0]) {
+            Ok([s, t]) => (s.get(a.1), s.get(b.1), t.get_mut(to.1)),
+            Err(_) => unreachable!("two slots of one program are different and exist"),
+        };
+    }
+    match slots.get_disjoint_mut([a.0, b.0, to.0]) {
+        Ok([a_slot, b_slot, t]) => (a_slot.get(a.1), b_slot.get(b.1), t.get_mut(to.1)),
+        Err(_) => unreachable!("three slots of one program are different and exist"),
+    }
+}
+
 /// Two places to write.
 pub fn write_two<'s, T: Real>(slots: &'s mut [RowShare<'_, T>], a: Place, b: Place) -> (&'s mut [T], &'s mut [T]) {
     match slots.get_disjoint_mut([a.0, b.0]) {

@@ -1,7 +1,7 @@
 //! kernels: where branches meet: gated mixes and their reverse, scaled branches, dropped units, inner products. Know rows
 //! of mantissas with exponents; no layers.
 
-use super::delta::{BAND, fold, largest, normalise, on_grid, rescale};
+use super::delta::{BAND, normalise, on_grid, rescale};
 use crate::num::real::Real;
 use crate::num::scaled::{exponent, mul_pow2, pow2};
 use crate::num::simd::{Isa, Kernel, Vector, dispatch};
@@ -34,23 +34,7 @@ fn rest<V: Vector>(t: V, slope: V) -> V {
 #[inline(always)]
 unsafe fn at<V: Vector>(s: &[V::Elem], i: usize, len: usize) -> V {
     // SAFETY: the caller vouches for the range.
-    unsafe {
-        let p = s.as_ptr().add(i);
-        if len == V::LANES { V::load(p) } else { V::load_partial(p, len) }
-    }
-}
-
-/// Stores `len` elements at `i`.
-///
-/// # Safety
-/// As [`at`].
-#[inline(always)]
-unsafe fn put<V: Vector>(v: V, s: &mut [V::Elem], i: usize, len: usize) {
-    // SAFETY: the caller vouches for the range.
-    unsafe {
-        let p = s.as_mut_ptr().add(i);
-        if len == V::LANES { v.store(p) } else { v.store_partial(p, len) }
-    }
+    unsafe { V::load_some(s.as_ptr().add(i), len) }
 }
 
 struct Forward<'a, T> {
@@ -74,7 +58,7 @@ impl<T: Real> Kernel for Forward<'_, T> {
                     Some(c) => at(c, i, len),
                     None => rest(t, at(mix.slope, i, len)),
                 };
-                put(t.fma(h, c.mul(x)), y, i, len);
+                t.fma(h, c.mul(x)).store_some(y.as_mut_ptr().add(i), len);
             }
             i += n;
         }
@@ -111,6 +95,8 @@ struct Backward<'a, 'b, T> {
     mix: Mix<'a, T>,
     parts: &'a mut Parts<'b, T>,
     width: usize,
+    /// First row.
+    first: usize,
     /// Largest magnitudes of x, t, h and c row by row.
     tops: &'a mut [[f64; 4]],
 }
@@ -119,38 +105,37 @@ impl<T: Real> Kernel for Backward<'_, '_, T> {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let Self { g, mix, parts, width, tops } = self;
+        let Self { g, mix, parts, width, first, tops } = self;
         let n = T::V::<I>::LANES;
         for (r, row) in tops.iter_mut().enumerate() {
             let mut top = [T::V::<I>::zero(); 4];
             let mut j = 0;
             while j < width {
-                let (i, len) = (r * width + j, n.min(width - j));
+                let (i, len) = ((first + r) * width + j, n.min(width - j));
                 // SAFETY: `gate_backward` checked that all slices hold rows * width elements.
                 unsafe {
-                    let g: T::V<I> = at(g, i, len);
-                    let (x, t, h): (T::V<I>, T::V<I>, T::V<I>) =
-                        (at(mix.x, i, len), at(mix.t, i, len), at(mix.h, i, len));
+                    let (g, x): (T::V<I>, T::V<I>) = (at(g, i, len), at(mix.x, i, len));
+                    let (t, h): (T::V<I>, T::V<I>) = (at(mix.t, i, len), at(mix.h, i, len));
                     let (c, dt) = match mix.carry {
                         Some(c) => (at(c, i, len), g.mul(h)),
                         None => (rest(t, at(mix.slope, i, len)), g.mul(h.sub(x))),
                     };
                     let (dx, dh) = (g.mul(c), g.mul(t));
-                    put(dx, parts.x, i, len);
-                    put(dt, parts.t, i, len);
-                    put(dh, parts.h, i, len);
+                    dx.store_some(parts.x.as_mut_ptr().add(i), len);
+                    dt.store_some(parts.t.as_mut_ptr().add(i), len);
+                    dh.store_some(parts.h.as_mut_ptr().add(i), len);
                     top[0] = dx.abs().max(top[0]);
                     top[1] = dt.abs().max(top[1]);
                     top[2] = dh.abs().max(top[2]);
                     if mix.carry.is_some() {
                         let dc = g.mul(x);
-                        put(dc, parts.c, i, len);
+                        dc.store_some(parts.c.as_mut_ptr().add(i), len);
                         top[3] = dc.abs().max(top[3]);
                     }
                 }
                 j += n;
             }
-            *row = [largest::<T, _>(top[0]), largest::<T, _>(top[1]), largest::<T, _>(top[2]), largest::<T, _>(top[3])];
+            *row = [top[0].top().to_f64(), top[1].top().to_f64(), top[2].top().to_f64(), top[3].top().to_f64()];
         }
     }
 }
@@ -187,23 +172,37 @@ fn settle<T: Real>(out: &mut [T], top: f64, a: &[T], b: impl Fn(usize) -> f64) -
 }
 
 /// The reverse of [`gate_forward`]: `dx = c g`, `dt = (h - x) g`, `dh = t g`; with a carry branch `dt = h g`, `dc = x g`.
-/// `g`: (rows, width), each row in its band. `e`: for x, t, h and c, what the rows' exponents rise by, (rows,) each.
-pub fn gate_backward<T: Real>(
-    g: &[T],
-    mix: Mix<'_, T>,
-    mut parts: Parts<'_, T>,
-    width: usize,
-    e: &mut [Vec<i64>; 4],
-    rows: usize,
-) {
-    let n = rows * width;
+/// `g`: (rows, width), each row in its band. `e`: what each row's exponents of x, t, h and c rise by, (rows,).
+pub fn gate_backward<T: Real>(g: &[T], mix: Mix<'_, T>, mut parts: Parts<'_, T>, width: usize, e: &mut [[i64; 4]]) {
+    let n = e.len() * width;
     mix.check(n);
     let c = if mix.carry.is_some() { n } else { 0 };
     let fits = [(&parts.x, n), (&parts.t, n), (&parts.h, n), (&parts.c, c)].iter().all(|(s, n)| s.len() >= *n);
     assert!(fits && g.len() >= n, "gate: a slice is too short");
-    let mut tops = vec![[0.0f64; 4]; rows];
-    dispatch(Backward { g, mix, parts: &mut parts, width, tops: &mut tops });
-    for (r, tops) in tops.iter().enumerate() {
+    // Some rows at a time, so that what is known of them needs no memory of its own.
+    let mut tops = [[0.0f64; 4]; ROWS];
+    for (first, e) in e.chunks_mut(ROWS).enumerate().map(|(i, e)| (i * ROWS, e)) {
+        let tops = &mut tops[..e.len()];
+        dispatch(Backward { g, mix, parts: &mut parts, width, first, tops });
+        settle_rows(g, mix, &mut parts, width, first, tops, e);
+    }
+}
+
+/// Rows whose largest magnitudes are kept at a time.
+const ROWS: usize = 32;
+
+/// Brings rows from `first` on into their bands.
+fn settle_rows<T: Real>(
+    g: &[T],
+    mix: Mix<'_, T>,
+    parts: &mut Parts<'_, T>,
+    width: usize,
+    first: usize,
+    tops: &[[f64; 4]],
+    e: &mut [[i64; 4]],
+) {
+    for (r, (tops, e)) in tops.iter().zip(e).enumerate() {
+        let r = first + r;
         let at = r * width..(r + 1) * width;
         let row = |s: &[T], j: usize| s[at.start + j].to_f64();
         let g = &g[at.clone()];
@@ -211,17 +210,17 @@ pub fn gate_backward<T: Real>(
             let t = row(mix.t, j);
             if t < 0.5 { 1.0 - t } else { row(mix.slope, j) / t }
         };
-        e[0][r] = match mix.carry {
+        e[0] = match mix.carry {
             Some(c) => settle(&mut parts.x[at.clone()], tops[0], g, |j| row(c, j)),
             None => settle(&mut parts.x[at.clone()], tops[0], g, rest),
         };
-        e[1][r] = match mix.carry {
+        e[1] = match mix.carry {
             Some(_) => settle(&mut parts.t[at.clone()], tops[1], g, |j| row(mix.h, j)),
             None => settle(&mut parts.t[at.clone()], tops[1], g, |j| row(mix.h, j) - row(mix.x, j)),
         };
-        e[2][r] = settle(&mut parts.h[at.clone()], tops[2], g, |j| row(mix.t, j));
+        e[2] = settle(&mut parts.h[at.clone()], tops[2], g, |j| row(mix.t, j));
         if mix.carry.is_some() {
-            e[3][r] = settle(&mut parts.c[at.clone()], tops[3], g, |j| row(mix.x, j));
+            e[3] = settle(&mut parts.c[at.clone()], tops[3], g, |j| row(mix.x, j));
         }
     }
 }
@@ -238,9 +237,8 @@ impl<T: Real> Kernel for Times<'_, T> {
         let n = T::V::<I>::LANES;
         let f = T::V::<I>::splat(self.factor);
         for part in self.row.chunks_mut(n) {
-            let len = part.len();
-            // SAFETY: the part has `len` elements.
-            unsafe { put(at::<T::V<I>>(part, 0, len).mul(f), part, 0, len) };
+            // SAFETY: the part has as many elements as it says.
+            unsafe { T::V::<I>::load_some(part.as_ptr(), part.len()).mul(f).store_some(part.as_mut_ptr(), part.len()) };
         }
     }
 }
@@ -267,30 +265,42 @@ pub fn scale_row<T: Real>(row: &mut [T], largest: f64, factor: f64) -> i64 {
     k + rescale(row, largest * T::from_f64(f).to_f64().abs())
 }
 
-struct AddTimes<'a, T> {
-    y: &'a mut [T],
+struct Join<'a, T> {
+    x: &'a [T],
+    gain: Option<T>,
     f: &'a [T],
     a: T,
+    y: &'a mut [T],
 }
 
-impl<T: Real> Kernel for AddTimes<'_, T> {
+impl<T: Real> Kernel for Join<'_, T> {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let n = T::V::<I>::LANES;
-        let a = T::V::<I>::splat(self.a);
-        for (y, f) in self.y.chunks_mut(n).zip(self.f.chunks(n)) {
-            let len = y.len();
-            // SAFETY: both parts have `len` elements: the slices are of one length.
-            unsafe { put(a.fma(at::<T::V<I>>(f, 0, len), at::<T::V<I>>(y, 0, len)), y, 0, len) };
+        let Self { x, gain, f, a, y } = self;
+        let a = T::V::<I>::splat(a);
+        let mut i = 0;
+        while i < y.len() {
+            let left = y.len() - i;
+            // SAFETY: `join` checked that all three are of one length, of which `left` elements remain.
+            unsafe {
+                let mut v = T::V::<I>::load_some(x.as_ptr().add(i), left);
+                if let Some(gain) = gain {
+                    v = v.mul(T::V::<I>::splat(gain));
+                }
+                let f = T::V::<I>::load_some(f.as_ptr().add(i), left);
+                a.fma(f, v).store_some(y.as_mut_ptr().add(i), left);
+            }
+            i += T::V::<I>::LANES;
         }
     }
 }
 
-/// `y += a f`, each rounded once. Shapes: of one length.
-pub fn add_times<T: Real>(y: &mut [T], a: f64, f: &[T]) {
-    assert_eq!(y.len(), f.len(), "a sum of two arrays of one shape");
-    dispatch(AddTimes { y, f, a: T::from_f64(a) });
+/// `y = gain x + a f`, rounded after each of the two. Shapes: of one length.
+pub fn join<T: Real>((gain, x): (f64, &[T]), (a, f): (f64, &[T]), y: &mut [T]) {
+    assert!(x.len() == y.len() && f.len() == y.len(), "a sum of two arrays of one shape");
+    let gain = (gain != 1.0).then(|| T::from_f64(gain));
+    dispatch(Join { x, gain, f, a: T::from_f64(a), y });
 }
 
 /// `y = gain x`. Shapes: of one length.
@@ -309,10 +319,10 @@ impl<T: Real> Kernel for Largest<'_, T> {
     fn run<I: Isa>(self) -> f64 {
         let mut top = T::V::<I>::zero();
         for part in self.0.chunks(T::V::<I>::LANES) {
-            // SAFETY: the part has `part.len()` elements.
-            top = unsafe { at::<T::V<I>>(part, 0, part.len()) }.abs().max(top);
+            // SAFETY: the part has as many elements as it says.
+            top = unsafe { T::V::<I>::load_some(part.as_ptr(), part.len()) }.abs().max(top);
         }
-        largest::<T, _>(top)
+        top.top().to_f64()
     }
 }
 
@@ -334,14 +344,14 @@ impl<T: Real> Kernel for Dot<'_, T> {
         let zero = <T::V<I> as Vector>::Wide::zero();
         let mut sums = [zero; 2];
         for (a, b) in self.a.chunks(n).zip(self.b.chunks(n)) {
-            let len = a.len();
-            // SAFETY: both parts have `len` elements: the rows are of one length.
-            let (a, b) = unsafe { (at::<T::V<I>>(a, 0, len).widen(), at::<T::V<I>>(b, 0, len).widen()) };
+            // SAFETY: both parts have `a.len()` elements: the rows are of one length.
+            let (a, b): (T::V<I>, T::V<I>) = unsafe { (at(a, 0, a.len()), at(b, 0, b.len())) };
+            let (a, b) = (a.widen(), b.widen());
             for h in 0..if n == 16 { 2 } else { 1 } {
                 sums[h] = a[h].fma(b[h], sums[h]);
             }
         }
-        fold(sums[0].add(sums[1]))
+        sums[0].add(sums[1]).total()
     }
 }
 
@@ -399,11 +409,11 @@ mod tests {
     fn gradients_at_the_ends_of_the_range_are_kept() {
         let (g, x, t, h) = ([2f32.powi(-30); 2], [0.0f32; 2], [2f32.powi(-140); 2], [3.0e38f32, 1.0]);
         let (mut dx, mut dt, mut dh) = ([0.0f32; 2], [0.0f32; 2], [0.0f32; 2]);
-        let mut e = [vec![0], vec![0], vec![0], vec![0]];
+        let mut e = [[0; 4]];
         let parts = Parts { x: &mut dx, t: &mut dt, h: &mut dh, c: &mut [] };
-        gate_backward(&g, mix(&x, &t, &h, &t), parts, 2, &mut e, 1);
-        assert_eq!(mul_pow2(f64::from(dh[0]), e[2][0]), pow2(-170));
-        assert_eq!(mul_pow2(f64::from(dt[0]), e[1][0]), f64::from(3.0e38f32) * pow2(-30));
+        gate_backward(&g, mix(&x, &t, &h, &t), parts, 2, &mut e);
+        assert_eq!(mul_pow2(f64::from(dh[0]), e[0][2]), pow2(-170));
+        assert_eq!(mul_pow2(f64::from(dt[0]), e[0][1]), f64::from(3.0e38f32) * pow2(-30));
         assert_eq!(mul_pow2(f64::from(dx[1]), e[0][0]), pow2(-30));
     }
 
@@ -433,10 +443,13 @@ mod tests {
 
     #[test]
     fn sums_of_any_length_round_once() {
-        let (f, mut y): (Vec<f32>, Vec<f32>) = (0..37).map(|i| (1.0 + i as f32, 0.1 * i as f32)).unzip();
-        let expected: Vec<f32> = y.iter().zip(&f).map(|(y, f)| 0.3f32.mul_add(*f, *y)).collect();
-        add_times(&mut y, f64::from(0.3f32), &f);
-        assert_eq!(y, expected);
+        let (f, x): (Vec<f32>, Vec<f32>) = (0..37).map(|i| (1.0 + i as f32, 0.1 * i as f32)).unzip();
+        for gain in [1.0f32, 0.7] {
+            let expected: Vec<f32> = x.iter().zip(&f).map(|(x, f)| 0.3f32.mul_add(*f, gain * x)).collect();
+            let mut y = vec![0.0; 37];
+            join((f64::from(gain), &x), (f64::from(0.3f32), &f), &mut y);
+            assert_eq!(y, expected);
+        }
         assert_eq!(largest_of(&[1.0f32, -7.0, f32::NAN]), 7.0);
     }
 }

@@ -5,7 +5,7 @@
 //! per-unit parameters p are `VECTORS` runs: everything is unit by unit, so that a vector of units is a step of work.
 
 use super::cell_faint::{Lost, Row, faint_row};
-use super::delta::{fold, largest, squares_of};
+use super::delta::squares_of;
 use super::number;
 use crate::num::real::Real;
 use crate::num::scaled::{ScaledSum, pow2};
@@ -81,7 +81,7 @@ pub(super) unsafe fn runs<V: Vector, const N: usize>(
         // SAFETY: the caller vouches for the run i from unit j on.
         out[i] = unsafe {
             let p = row.add(i * units + j);
-            if len == V::LANES { V::load(p) } else { V::load_partial(p, len) }
+            V::load_some(p, len)
         };
         i += 1;
     }
@@ -106,7 +106,7 @@ unsafe fn store<V: Vector, const N: usize>(
         // SAFETY: the caller vouches for the run i from unit j on.
         unsafe {
             let p = row.add(i * units + j);
-            if len == V::LANES { v[i].store(p) } else { v[i].store_partial(p, len) }
+            v[i].store_some(p, len)
         }
         i += 1;
     }
@@ -359,11 +359,11 @@ impl<V: Vector> Learned<V> {
     {
         let [output, cell, delta] = self.sums;
         RowBack {
-            output: ScaledSum { s: fold(output), e: 0 },
-            cell: ScaledSum { s: fold(cell), e: 0 },
-            delta: ScaledSum { s: fold(delta), e: 0 },
-            largest_delta: largest::<T, _>(self.top_delta),
-            largest_direct: if M::DIRECT { largest::<T, _>(self.top_direct) } else { 0.0 },
+            output: ScaledSum { s: output.total(), e: 0 },
+            cell: ScaledSum { s: cell.total(), e: 0 },
+            delta: ScaledSum { s: delta.total(), e: 0 },
+            largest_delta: self.top_delta.top().to_f64(),
+            largest_direct: if M::DIRECT { self.top_direct.top().to_f64() } else { 0.0 },
             shift: 0,
             direct_shift: 0,
         }

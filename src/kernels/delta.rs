@@ -68,19 +68,12 @@ fn one_row<T: Real, I: Isa, const SLOPE: bool, const SUMS: bool>(
     while i < g.len() {
         let len = n.min(g.len() - i);
         // SAFETY: len elements are left in all three slices, which have one length.
-        let (x, s) = unsafe {
-            if len == n {
-                (T::V::<I>::load(g.as_ptr().add(i)), T::V::<I>::load(slope.as_ptr().add(i)))
-            } else {
-                (T::V::<I>::load_partial(g.as_ptr().add(i), len), T::V::<I>::load_partial(slope.as_ptr().add(i), len))
-            }
-        };
+        let (x, s) =
+            unsafe { (T::V::<I>::load_some(g.as_ptr().add(i), len), T::V::<I>::load_some(slope.as_ptr().add(i), len)) };
         let d = if SLOPE { x.mul(s) } else { x };
         if let Some(out) = &mut out {
             // SAFETY: as above.
-            unsafe {
-                if len == n { d.store(out.as_mut_ptr().add(i)) } else { d.store_partial(out.as_mut_ptr().add(i), len) }
-            }
+            unsafe { d.store_some(out.as_mut_ptr().add(i), len) };
         }
         top = d.abs().max(top);
         if SUMS {
@@ -94,46 +87,15 @@ fn one_row<T: Real, I: Isa, const SLOPE: bool, const SUMS: bool>(
         }
         i += n;
     }
-    let mut row = RowDelta { largest: largest::<T, _>(top), ..RowDelta::default() };
+    let mut row = RowDelta { largest: top.top().to_f64(), ..RowDelta::default() };
     if SUMS {
-        row.gradient = squares_of(fold(g2[0].add(g2[1])), g);
+        row.gradient = squares_of(g2[0].add(g2[1]).total(), g);
         row.delta = match out {
-            Some(out) if SLOPE => squares_of(fold(d2[0].add(d2[1])), out),
+            Some(out) if SLOPE => squares_of(d2[0].add(d2[1]).total(), out),
             _ => row.gradient,
         };
     }
     row
-}
-
-/// The largest lane of a vector without NaN.
-#[inline(always)]
-pub(super) fn largest<T: Real, V: Vector<Elem = T>>(v: V) -> f64 {
-    let mut a = [T::ZERO; 16];
-    // SAFETY: 16 elements hold the lanes of any vector.
-    unsafe { v.store(a.as_mut_ptr()) };
-    // By halves, which compilers turn into a few narrower vector maxima.
-    let mut n = V::LANES / 2;
-    while n > 0 {
-        for i in 0..n {
-            a[i] = if a[i + n] > a[i] { a[i + n] } else { a[i] };
-        }
-        n /= 2;
-    }
-    a[0].to_f64()
-}
-
-/// Lanes added in a fixed tree: by halves.
-#[inline(always)]
-pub(super) fn fold<W: Vector<Elem = f64>>(v: W) -> f64 {
-    let mut a = [0.0f64; 8];
-    // SAFETY: a vector of doubles has eight lanes.
-    unsafe { v.store(a.as_mut_ptr()) };
-    for n in [4, 2, 1] {
-        for i in 0..n {
-            a[i] += a[i + n];
-        }
-    }
-    a[0]
 }
 
 /// The sum of squares as it was added up, or, where a double's range may have spoilt it, once more with scaling.
@@ -228,9 +190,7 @@ impl<T: Real> Kernel for Scale<'_, T> {
         let f = T::V::<I>::splat(self.factor);
         for part in self.row.chunks_mut(n) {
             // SAFETY: the part has at most LANES elements, all its own.
-            unsafe {
-                T::V::<I>::load_partial(part.as_ptr(), part.len()).mul(f).store_partial(part.as_mut_ptr(), part.len())
-            };
+            unsafe { T::V::<I>::load_some(part.as_ptr(), part.len()).mul(f).store_some(part.as_mut_ptr(), part.len()) };
         }
     }
 }
@@ -258,11 +218,7 @@ impl<T: Real> Kernel for ScaleRows<'_, T> {
                 // SAFETY: `scale_rows` checked that row r has `width` elements on both sides, and j + left <= width.
                 unsafe {
                     let (p, q) = (from.as_ptr().add(r * row + j), to.as_mut_ptr().add(r * width + j));
-                    if left == n {
-                        T::V::<I>::load(p).mul(f).store(q);
-                    } else {
-                        T::V::<I>::load_partial(p, left).mul(f).store_partial(q, left);
-                    }
+                    T::V::<I>::load_some(p, left).mul(f).store_some(q, left);
                 }
                 j += n;
             }
@@ -302,25 +258,27 @@ impl<T: Real> Kernel for Add<'_, T> {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let n = T::V::<I>::LANES;
-        for (a, b) in self.a.chunks_mut(n).zip(self.b.chunks(n)) {
-            // SAFETY: both parts have `a.len()` elements, at most LANES: the rows are of one length.
+        let (n, len) = (T::V::<I>::LANES, self.a.len());
+        let factors = self.factors.map(|(fa, fb)| (splat::<T, I>(fa), splat::<T, I>(fb)));
+        let mut i = 0;
+        while i < len {
+            // SAFETY: `len - i` elements remain of both, which are of one length.
             unsafe {
-                let (x, y) =
-                    (T::V::<I>::load_partial(a.as_ptr(), a.len()), T::V::<I>::load_partial(b.as_ptr(), a.len()));
-                let sum = match self.factors {
+                let (a, b) = (self.a.as_mut_ptr().add(i), self.b.as_ptr().add(i));
+                let (x, y) = (T::V::<I>::load_some(a, len - i), T::V::<I>::load_some(b, len - i));
+                let sum = match factors {
                     None => x.add(y),
                     Some((fa, fb)) => {
-                        let (x, y, fa, fb) = (x.widen(), y.widen(), splat::<T, I>(fa), splat::<T, I>(fb));
-                        let mut sum = x;
+                        let (mut sum, y) = (x.widen(), y.widen());
                         for h in 0..if n == 16 { 2 } else { 1 } {
-                            sum[h] = x[h].fma(fa, y[h].mul(fb));
+                            sum[h] = sum[h].fma(fa, y[h].mul(fb));
                         }
                         T::V::<I>::narrow(sum)
                     }
                 };
-                sum.store_partial(a.as_mut_ptr(), a.len());
+                sum.store_some(a, len - i);
             }
+            i += n;
         }
     }
 }

@@ -150,22 +150,19 @@ impl<T: Real> Kernel for Block<'_, T> {
             let left = n.min(len - i);
             // SAFETY: `left` elements remain in the gradient and, `block` checked, in the weights.
             unsafe {
-                let load = |p: *const T| {
-                    if left == n { T::V::<I>::load(p.add(i)) } else { T::V::<I>::load_partial(p.add(i), left) }
-                };
-                let x = load(g);
+                let x = T::V::<I>::load_some(g.add(i), left);
                 let wx = x.widen();
                 for h in 0..halves {
                     g2[h] = wx[h].fma(wx[h], g2[h]);
                 }
-                let w = if wr.is_null() { zero } else { load(wr) };
+                let w = if wr.is_null() { zero } else { T::V::<I>::load_some(wr.add(i), left) };
                 if stepped && !wr.is_null() {
                     let next = x.mul(first).fma(second, w);
                     if full {
                         same = same.add(T::V::<I>::select(next.eq(w), one, zero));
                     }
                     if let Some(p) = ww {
-                        if left == n { next.store(p.add(i)) } else { next.store_partial(p.add(i), left) }
+                        next.store_some(p.add(i), left);
                     }
                 }
                 if full {
@@ -230,7 +227,7 @@ fn at_most<T: Real, I: Isa>(x: &[T], limit: T) -> u64 {
     let mut found = zero;
     for part in x.chunks(n) {
         // SAFETY: the part has at most LANES elements.
-        let a = unsafe { T::V::<I>::load_partial(part.as_ptr(), part.len()) }.abs();
+        let a = unsafe { T::V::<I>::load_some(part.as_ptr(), part.len()) }.abs();
         found = found.add(T::V::<I>::select(a.le(limit), one, zero));
     }
     // The lanes past the end were loaded as zeros.
@@ -283,10 +280,10 @@ pub fn column_sums<T: Real>(d: &[T], width: usize, rows: usize, out: &mut [T]) {
                 for r in 0..self.rows {
                     let at = r * self.width + j;
                     // SAFETY: `column_sums` checked that row r holds `cols` elements.
-                    s = s.add(unsafe { T::V::<I>::load_partial(self.d.as_ptr().add(at), left) });
+                    s = s.add(unsafe { T::V::<I>::load_some(self.d.as_ptr().add(at), left) });
                 }
                 // SAFETY: `left` elements of `out` remain.
-                unsafe { s.store_partial(self.out.as_mut_ptr().add(j), left) };
+                unsafe { s.store_some(self.out.as_mut_ptr().add(j), left) };
                 j += n;
             }
         }

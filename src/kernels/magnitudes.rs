@@ -103,12 +103,7 @@ impl<T: Real> Kernel for Pass<'_, T> {
             a.map(Real::to_f64)
         };
         let total = |v: T::V<I>| lanes(v)[..n].iter().sum::<f64>() as u64;
-        let fold = |v: [<T::V<I> as Vector>::Wide; 2]| {
-            let mut a = [0.0; 8];
-            // SAFETY: a vector of doubles has eight lanes.
-            unsafe { v[0].add(v[1]).store(a.as_mut_ptr()) };
-            ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
-        };
+        let fold = |v: [<T::V<I> as Vector>::Wide; 2]| v[0].add(v[1]).total();
         // The lanes past the end were loaded as zeros.
         let pad = (len.next_multiple_of(n) - len) as u64;
         let zero = total(zeros) - pad;

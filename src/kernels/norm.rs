@@ -38,8 +38,8 @@ pub struct Rows {
 /// `p` is valid for reading `left` elements.
 #[inline(always)]
 pub(super) unsafe fn load<T: Real, I: Isa>(p: *const T, left: usize) -> Pair<T, I> {
-    // SAFETY: the caller's promise, and no more than LANES are read where so many are left.
-    unsafe { if left >= T::V::<I>::LANES { T::V::<I>::load(p) } else { T::V::<I>::load_partial(p, left) }.widen() }
+    // SAFETY: the caller's promise.
+    unsafe { T::V::<I>::load_some(p, left) }.widen()
 }
 
 /// Stores the first `left` numbers, rounded.
@@ -48,18 +48,8 @@ pub(super) unsafe fn load<T: Real, I: Isa>(p: *const T, left: usize) -> Pair<T, 
 /// `p` is valid for writing `left` elements.
 #[inline(always)]
 pub(super) unsafe fn store<T: Real, I: Isa>(v: Pair<T, I>, p: *mut T, left: usize) {
-    let v = T::V::<I>::narrow(v);
-    // SAFETY: the caller's promise, and no more than LANES are written where so many are left.
-    unsafe { if left >= T::V::<I>::LANES { v.store(p) } else { v.store_partial(p, left) } }
-}
-
-/// Sum of the lanes, by halves.
-#[inline(always)]
-fn total<W: Vector<Elem = f64>>(v: [W; 2]) -> f64 {
-    let mut a = [0.0f64; 8];
-    // SAFETY: a vector of doubles has eight lanes.
-    unsafe { v[0].add(v[1]).store(a.as_mut_ptr()) };
-    ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
+    // SAFETY: the caller's promise.
+    unsafe { T::V::<I>::narrow(v).store_some(p, left) }
 }
 
 /// What a gain or shift that is not there stands for.
@@ -133,7 +123,7 @@ impl<T: Real> Kernel for Forward<'_, T> {
                         }
                         j += n;
                     }
-                    *mean = total(s) / len as f64;
+                    *mean = s[0].add(s[1]).total() / len as f64;
                 }
                 for (i, inv) in inv.iter_mut().enumerate().take(count) {
                     let (mut s, mut j) = ([zero; 2], 0);
@@ -144,7 +134,7 @@ impl<T: Real> Kernel for Forward<'_, T> {
                         }
                         j += n;
                     }
-                    *inv = 1.0 / (total(s) / len as f64 + eps).sqrt();
+                    *inv = 1.0 / (s[0].add(s[1]).total() / len as f64 + eps).sqrt();
                     if !(*inv > 0.0 && *inv < f64::INFINITY) {
                         // SAFETY: group i lies within x, as above.
                         (mean[i], *inv) = again(std::slice::from_raw_parts(x.add(i * len), len), centre, eps);
@@ -259,8 +249,8 @@ impl<T: Real> Kernel for Backward<'_, T> {
                         j += n;
                     }
                     // dx = (g - mean(g) - xhat mean(g xhat)) / deviation, with xhat = (x - mean) inv.
-                    a[i] = if centre { total(s) / len as f64 } else { 0.0 };
-                    b[i] = total(sx) * inv * inv / len as f64;
+                    a[i] = if centre { s[0].add(s[1]).total() / len as f64 } else { 0.0 };
+                    b[i] = sx[0].add(sx[1]).total() * inv * inv / len as f64;
                 }
                 for (i, of) in some.chunks_exact(KEPT).enumerate() {
                     let ((mean, inv), at) = (recall(of), first + i);

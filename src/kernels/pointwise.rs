@@ -229,9 +229,7 @@ unsafe fn sums<T: Real, I: Isa>(h: *const T, width: usize) -> (f64, f64) {
     let mut j = 0;
     while j < width {
         // SAFETY: the elements from j on, LANES at most, are in the row.
-        let x = unsafe {
-            if j + lanes <= width { T::V::<I>::load(h.add(j)) } else { T::V::<I>::load_partial(h.add(j), width - j) }
-        };
+        let x = unsafe { T::V::<I>::load_some(h.add(j), width - j) };
         let w = x.widen();
         for half in 0..if T::MANTISSA_BITS == 23 { 2 } else { 1 } {
             sum[half] = sum[half].add(w[half]);

@@ -37,19 +37,7 @@ impl<T: Real> Kernel for Pass<'_, T> {
         let load = |s: &[T], i: usize| {
             let left = n.min(s.len() - i);
             // SAFETY: `left` elements remain from i.
-            unsafe {
-                if left == n {
-                    T::V::<I>::load(s.as_ptr().add(i))
-                } else {
-                    T::V::<I>::load_partial(s.as_ptr().add(i), left)
-                }
-            }
-        };
-        let fold = |v: <T::V<I> as Vector>::Wide| {
-            let mut a = [0.0; 8];
-            // SAFETY: a vector of doubles has eight lanes.
-            unsafe { v.store(a.as_mut_ptr()) };
-            ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
+            unsafe { T::V::<I>::load_some(s.as_ptr().add(i), left) }
         };
         let (mut s, mut i) = ([wide; 2], 0);
         while i < count {
@@ -59,7 +47,7 @@ impl<T: Real> Kernel for Pass<'_, T> {
             }
             i += n;
         }
-        let mean = fold(s[0].add(s[1])) / count as f64;
+        let mean = s[0].add(s[1]).total() / count as f64;
         // Deviations from the mean, not squares minus mean squared, which would cancel. The padded lanes of the last
         // vector are loaded as zeros; what they add is taken off again.
         let m = <T::V<I> as Vector>::Wide::splat(mean);
@@ -73,7 +61,7 @@ impl<T: Real> Kernel for Pass<'_, T> {
             i += n;
         }
         let pad = count.next_multiple_of(n) - count;
-        let squares = fold(q[0].add(q[1])) - pad as f64 * mean * mean;
+        let squares = q[0].add(q[1]).total() - pad as f64 * mean * mean;
         let mut out = UnitForward { mean, variance: squares.max(0.0) / count as f64, ..UnitForward::default() };
         if !squares.is_finite() {
             out.variance = squares;
@@ -90,7 +78,7 @@ impl<T: Real> Kernel for Pass<'_, T> {
                 for r in 0..rows {
                     let at = r * self.width + j;
                     // SAFETY: row r has `left` elements from column j.
-                    let a = unsafe { T::V::<I>::load_partial(d.as_ptr().add(at), left) }.abs();
+                    let a = unsafe { T::V::<I>::load_some(d.as_ptr().add(at), left) }.abs();
                     l = l.add(T::V::<I>::select(a.lt(limit), one, zero));
                     z = z.add(T::V::<I>::select(a.eq(zero), one, zero));
                 }

@@ -71,6 +71,17 @@ impl<T: Copy + Send> RowShare<'_, T> {
             )
         }
     }
+
+    /// Rows of blocks `a` and `b` to read and of another block `to` to write.
+    pub fn two(&mut self, a: usize, b: usize, to: usize) -> (&[T], &[T], &mut [T]) {
+        assert!(a != to && b != to && a.max(b).max(to) < self.blocks);
+        // SAFETY: `to` overlaps neither of the others, which are only read; otherwise as in `get` and `get_mut`.
+        unsafe {
+            let read = |i: usize| std::slice::from_raw_parts(self.base.add(i * self.block_len + self.start), self.len);
+            let to = self.base.add(to * self.block_len + self.start);
+            (read(a), read(b), std::slice::from_raw_parts_mut(to, self.len))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -85,8 +96,11 @@ mod tests {
         s[1].get_mut(0)[8] = -1.0;
         let (from, to) = s[1].pair(0, 1);
         to[0] = from[8];
+        let (x, y, to) = s[0].two(0, 0, 1);
+        to[2] = x[0] - y[1];
         assert_eq!(b[11], -1.0);
         assert_eq!(b[15], -1.0);
+        assert_eq!(b[14], -1.0);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! num: the AVX2 path, two registers a vector, so that it has the lanes of AVX-512. Knows no algorithm.
 
-use super::{Isa, Vector};
+use super::{Isa, Vector, x86};
 use std::arch::x86_64::*;
 
 /// AVX2 with FMA.
@@ -21,7 +21,7 @@ pub struct Yps(__m256, __m256);
 pub struct Ypd(__m256d, __m256d);
 
 macro_rules! ymm {
-    ($v:ident, $t:ty, $n:literal, $half:literal, $reg:ty, $int:ty, $widen:expr, $narrow:expr,
+    ($v:ident, $t:ty, $n:literal, $half:literal, $reg:ty, $int:ty, $widen:expr, $narrow:expr, $total:ident, $top:ident,
      $set1:ident, $set1i:ident, $fromi:ident, $toi:ident, $loadu:ident, $storeu:ident,
      $add:ident, $sub:ident, $mul:ident, $div:ident, $fmadd:ident, $sqrt:ident, $rnd:ident, $max:ident, $min:ident,
      $cmp:ident, $blend:ident, $movemask:ident, $and:ident, $or:ident, $xor:ident, $sll:ident, $srl:ident, $addi:ident) => {
@@ -207,6 +207,16 @@ macro_rules! ymm {
                 // SAFETY: see the head of this impl.
                 unsafe { $narrow(w) }
             }
+            #[inline(always)]
+            fn total(self) -> $t {
+                // SAFETY: see the head of this impl.
+                unsafe { x86::$total($add(self.0, self.1)) }
+            }
+            #[inline(always)]
+            fn top(self) -> $t {
+                // SAFETY: see the head of this impl.
+                unsafe { x86::$top($max(self.1, self.0)) }
+            }
         }
     };
 }
@@ -252,6 +262,8 @@ ymm!(
     i32,
     widen16,
     narrow16,
+    total_ps,
+    top_ps,
     _mm256_set1_ps,
     _mm256_set1_epi32,
     _mm256_castsi256_ps,
@@ -286,6 +298,8 @@ ymm!(
     i64,
     widen8,
     narrow8,
+    total_pd,
+    top_pd,
     _mm256_set1_pd,
     _mm256_set1_epi64x,
     _mm256_castsi256_pd,

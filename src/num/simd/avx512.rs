@@ -1,6 +1,6 @@
 //! num: the AVX-512 path, one register a vector. Knows no algorithm.
 
-use super::{Isa, Vector};
+use super::{Isa, Vector, x86};
 use std::arch::x86_64::*;
 
 /// AVX-512 F, BW, DQ, VL.
@@ -21,7 +21,7 @@ pub struct Zps(__m512);
 pub struct Zpd(__m512d);
 
 macro_rules! zmm {
-    ($v:ident, $t:ty, $n:literal, $m:ty, $int:ty, $ones:expr, $widen:expr, $narrow:expr,
+    ($v:ident, $t:ty, $n:literal, $m:ty, $int:ty, $ones:expr, $widen:expr, $narrow:expr, $total:expr, $top:expr,
      $set1:ident, $set1i:ident, $fromi:ident, $toi:ident, $loadu:ident, $storeu:ident, $mloadu:ident, $mstoreu:ident,
      $add:ident, $sub:ident, $mul:ident, $div:ident, $fmadd:ident, $sqrt:ident, $rnd:ident, $max:ident, $min:ident,
      $cmp:ident, $blend:ident, $and:ident, $or:ident, $xor:ident, $sll:ident, $srl:ident, $addi:ident) => {
@@ -181,6 +181,16 @@ macro_rules! zmm {
                 // SAFETY: see the head of this impl.
                 Self(unsafe { $narrow(w) })
             }
+            #[inline(always)]
+            fn total(self) -> $t {
+                // SAFETY: see the head of this impl.
+                unsafe { $total(self.0) }
+            }
+            #[inline(always)]
+            fn top(self) -> $t {
+                // SAFETY: see the head of this impl.
+                unsafe { $top(self.0) }
+            }
         }
     };
 }
@@ -220,6 +230,30 @@ unsafe fn narrow8(w: [Zpd; 2]) -> __m512d {
     w[0].0
 }
 
+#[inline(always)]
+unsafe fn total16(v: __m512) -> f32 {
+    // SAFETY: called below `dispatch` only.
+    unsafe { x86::total_ps(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v))) }
+}
+
+#[inline(always)]
+unsafe fn top16(v: __m512) -> f32 {
+    // SAFETY: called below `dispatch` only.
+    unsafe { x86::top_ps(_mm256_max_ps(_mm512_extractf32x8_ps::<1>(v), _mm512_castps512_ps256(v))) }
+}
+
+#[inline(always)]
+unsafe fn total8(v: __m512d) -> f64 {
+    // SAFETY: called below `dispatch` only.
+    unsafe { x86::total_pd(_mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd::<1>(v))) }
+}
+
+#[inline(always)]
+unsafe fn top8(v: __m512d) -> f64 {
+    // SAFETY: called below `dispatch` only.
+    unsafe { x86::top_pd(_mm256_max_pd(_mm512_extractf64x4_pd::<1>(v), _mm512_castpd512_pd256(v))) }
+}
+
 zmm!(
     Zps,
     f32,
@@ -229,6 +263,8 @@ zmm!(
     ones16,
     widen16,
     narrow16,
+    total16,
+    top16,
     _mm512_set1_ps,
     _mm512_set1_epi32,
     _mm512_castsi512_ps,
@@ -264,6 +300,8 @@ zmm!(
     ones8,
     widen8,
     narrow8,
+    total8,
+    top8,
     _mm512_set1_pd,
     _mm512_set1_epi64,
     _mm512_castsi512_pd,

@@ -9,6 +9,8 @@ mod avx2;
 mod avx512;
 mod duo;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use super::real::Real;
 use super::setting;
@@ -122,6 +124,35 @@ pub trait Vector: Copy {
     /// The inverse of [`Vector::widen`], rounding to the lane type.
     fn narrow(w: [Self::Wide; 2]) -> Self;
 
+    /// Loads the first `n` values, or all where there are more.
+    ///
+    /// # Safety
+    /// `p` is valid for reading `n.min(LANES)` elements.
+    #[inline(always)]
+    unsafe fn load_some(p: *const Self::Elem, n: usize) -> Self {
+        // SAFETY: the caller's promise. Whole vectors are not loaded and stored through a mask, which is slower.
+        unsafe { if n >= Self::LANES { Self::load(p) } else { Self::load_partial(p, n) } }
+    }
+    /// Stores the first `n` values, or all where there are more.
+    ///
+    /// # Safety
+    /// `p` is valid for writing `n.min(LANES)` elements.
+    #[inline(always)]
+    unsafe fn store_some(self, p: *mut Self::Elem, n: usize) {
+        // SAFETY: as in `load_some`.
+        unsafe { if n >= Self::LANES { self.store(p) } else { self.store_partial(p, n) } }
+    }
+    /// Sum of the lanes, in a fixed tree: by halves.
+    #[inline(always)]
+    fn total(self) -> Self::Elem {
+        by_halves(self, |a, b| Self::Elem::from_f64(a.to_f64() + b.to_f64()))
+    }
+    /// The largest lane of a vector without NaN.
+    #[inline(always)]
+    fn top(self) -> Self::Elem {
+        by_halves(self, |a, b| if b > a { b } else { a })
+    }
+
     /// Absolute value.
     #[inline(always)]
     fn abs(self) -> Self {
@@ -153,6 +184,22 @@ pub trait Vector: Copy {
     fn zero() -> Self {
         Self::splat(Self::Elem::ZERO)
     }
+}
+
+/// The lanes joined in a fixed tree: by halves.
+#[inline(always)]
+fn by_halves<V: Vector>(v: V, join: impl Fn(V::Elem, V::Elem) -> V::Elem) -> V::Elem {
+    let mut a = [V::Elem::ZERO; 16];
+    // SAFETY: 16 elements hold the lanes of any vector.
+    unsafe { v.store(a.as_mut_ptr()) };
+    let mut n = V::LANES / 2;
+    while n > 0 {
+        for i in 0..n {
+            a[i] = join(a[i], a[i + n]);
+        }
+        n /= 2;
+    }
+    a[0]
 }
 
 /// A piece of work written once for all instruction paths.

@@ -49,6 +49,8 @@ impl<T: Real> Kernel for Ops<'_, T> {
                 T::V::<I>::select(a.eq(b), a, p),
                 T::V::<I>::select(a.is_nan(), p, b),
                 T::V::<I>::narrow(a.widen()),
+                T::V::<I>::splat(a.total()),
+                T::V::<I>::splat(a.max(T::V::<I>::zero()).top()),
                 p,
             ] {
                 keep(&mut out, v, n);
