@@ -18,7 +18,7 @@ use crate::num::aligned::Buffer;
 use crate::num::pool;
 use crate::num::real::Real;
 use crate::num::scaled::pow2;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 /// What one use yields: the gradients of gain and shift behind each other where they are shared, and figures of both.
 type Found<T> = (Vec<T>, [Option<GradientSums>; 2]);
@@ -49,7 +49,8 @@ struct Task<'a, T: Real> {
     norm: &'a Norm,
     /// Means and reciprocals of deviations, where columns are normalised.
     columns: Option<Vec<f64>>,
-    vectors: Vec<Vector<'a, T>>,
+    /// Gain and shift.
+    vectors: [Option<Vector<'a, T>>; 2],
 }
 
 /// Gradients of the segment's gains and shifts.
@@ -67,20 +68,18 @@ pub fn norms<T: Real>(job: &mut Job<'_, '_, T>, tape: &Tape<T>, list: &[Use<'_>]
         return;
     }
     let columns: Vec<_> = found.iter().map(|(i, n)| columns(p, job, tape, &list[*i], n)).collect();
+    // Gain and shift of each.
     let refs: Vec<_> =
-        found.iter().map(|(_, n)| [n.weight, n.bias].into_iter().flatten().collect::<Vec<_>>()).collect();
-    let place = |r: &Ref, i: usize| {
+        found.iter().flat_map(|(i, n)| [n.weight, n.bias].map(|r| r.map(|r| (r, list[*i].iteration)))).collect();
+    let place = |(r, i): (Ref, usize)| {
         let len = p.tensors[r.tensor].len();
         (!p.tensors[r.tensor].shared).then_some((r.tensor, r.copy(i) * len, len))
     };
-    let spans: Vec<_> =
-        found.iter().zip(&refs).flat_map(|((i, _), refs)| refs.iter().map(|r| place(r, list[*i].iteration))).collect();
+    let spans: Vec<_> = refs.iter().map(|r| r.and_then(place)).collect();
     let reads = job.level == Level::Full || job.update;
-    let made: Vec<_> = found
+    let made: Vec<_> = refs
         .iter()
-        .zip(&refs)
-        .flat_map(|((i, _), refs)| refs.iter().map(|r| (r, list[*i].iteration)))
-        .map(|(r, i)| (reads && is_made(p, job.params.get(), r.tensor)).then(|| (r.tensor, r.copy(i))))
+        .map(|r| r.filter(|(r, _)| reads && is_made(p, job.params.get(), r.tensor)).map(|(r, i)| (r.tensor, r.copy(i))))
         .collect();
     let weights: Vec<_> = match &mut job.params {
         Params::Write(params) => carve(params.iter_mut().map(|b| Some(&mut b[..])).collect(), &spans)
@@ -100,33 +99,32 @@ pub fn norms<T: Real>(job: &mut Job<'_, '_, T>, tape: &Tape<T>, list: &[Use<'_>]
             .collect(),
     };
     let keeps = carve(job.kept.iter_mut().map(|k| k.as_mut().map(|k| &mut k.mantissa[..])).collect(), &spans);
-    let mut vectors = weights.into_iter().zip(made).zip(keeps).zip(&spans).map(|(((weights, make), keep), span)| {
-        let shared = span.is_none();
-        Vector { weights, make, keep, shared }
-    });
+    let vectors = weights.into_iter().zip(made).zip(keeps).zip(refs.iter().zip(&spans));
+    let mut vectors = vectors
+        .map(|(((weights, make), keep), (r, span))| r.map(|_| Vector { weights, make, keep, shared: span.is_none() }));
     let tasks: Vec<_> = found
         .iter()
         .zip(columns)
-        .zip(&refs)
         .enumerate()
-        .map(|(of, (((index, norm), columns), refs))| {
-            (of, Task { index: *index, norm, columns, vectors: vectors.by_ref().take(refs.len()).collect() })
+        .map(|(of, ((index, norm), columns))| {
+            let vectors = std::array::from_fn(|_| vectors.next().flatten());
+            (of, Task { index: *index, norm, columns, vectors })
         })
         .collect();
     let exponents: Vec<i64> = out.iter().map(|o| o.exponent).collect();
-    let results: Vec<_> = tasks.iter().map(|_| Mutex::new(Found::<T>::default())).collect();
+    let results: Vec<_> = tasks.iter().map(|_| OnceLock::new()).collect();
     let locals: Vec<_> = (0..job.threads).map(|_| Mutex::new(Local::default())).collect();
     let (rate, update, level) = (job.rate, job.update, job.level);
     pool::each_owned(job.threads, tasks, &|worker, (of, task)| {
         let (e, mut local) = (exponents[task.index], lock(&locals[worker]));
-        *lock(&results[of]) = run(p, tape, &list[task.index], task, e, (rate, update, level), &mut local);
+        results[of].get_or_init(|| run(p, tape, &list[task.index], task, e, (rate, update, level), &mut local));
     });
     // Shared gains are summed from the output to the input, as shared weights are.
-    for (((index, _), refs), result) in found.iter().zip(&refs).zip(results).rev() {
-        let (gradients, [gain, shift]) = result.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for (((index, _), refs), result) in found.iter().zip(refs.chunks_exact(2)).zip(results).rev() {
+        let Some((gradients, [gain, shift])) = result.into_inner() else { continue };
         let (e, i) = (exponents[*index], list[*index].iteration);
         let width = list[*index].op.widths.1;
-        for (place, r) in refs.iter().enumerate() {
+        for (place, (r, _)) in refs.iter().flatten().enumerate() {
             let Some(kept) = &mut job.kept[r.tensor] else { continue };
             if !p.tensors[r.tensor].shared {
                 kept.exponent[r.copy(i)] = e;
@@ -204,6 +202,7 @@ fn run<T: Real>(
     let mut figures = [None, None];
     let mut shared = Vec::new();
     for (place, (gradient, v)) in found.chunks(width).zip(task.vectors).enumerate() {
+        let Some(v) = v else { continue };
         if let Some(keep) = v.keep {
             keep.copy_from_slice(gradient);
         }

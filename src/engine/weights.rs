@@ -20,7 +20,7 @@ use crate::num::format::FORMATS;
 use crate::num::pool;
 use crate::num::real::Real;
 use crate::num::scaled::{mul_pow2, pow2_in};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 /// Gradients of one tensor: a mantissa array and an exponent for each copy.
 pub struct ScaledGradient<T: Real> {
@@ -277,7 +277,7 @@ fn own<T: Real>(
             }),
         })
         .collect();
-    let results: Vec<_> = tasks.iter().map(|_| Mutex::new(Found::default())).collect();
+    let results: Vec<_> = tasks.iter().map(|_| OnceLock::new()).collect();
     let (rate, update, level, threads) = (job.rate, job.update, job.level, job.threads);
     let exponents: Vec<(i64, i64)> = out.iter().map(|o| (o.exponent, o.lift)).collect();
     let tasks: Vec<_> = tasks.into_iter().map(|t| Mutex::new(Some(t))).collect();
@@ -290,20 +290,17 @@ fn own<T: Real>(
         let u = &list[task.index];
         let e = exponents[task.index];
         let of = task.of;
-        let sums = weight_block(p, tape, u, task, e, (rate, update, level, step), &mut local);
-        *lock(&results[of]) = sums;
+        results[of].get_or_init(|| weight_block(p, tape, u, task, e, (rate, update, level, step), &mut local));
     });
     for (c, r) in plan.iter().zip(results) {
-        let (weight, bias, change) = r.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Some((weight, bias, change)) = r.into_inner() else { continue };
         if let Some(s) = &mut job.stepper
             && let Some(all) = s.changes[c.weight.tensor].get_mut(c.weight.copy(c.iteration))
         {
             all.add(&change);
         }
-        out[c.index].weight.get_or_insert_default().add(&weight);
-        if let Some(b) = bias {
-            out[c.index].bias.get_or_insert_default().add(&b);
-        }
+        join(&mut out[c.index].weight, Some(weight));
+        join(&mut out[c.index].bias, bias);
         let (e, lift) = exponents[c.index];
         let learned = [(Some(c.weight), e + shifts[c.index]), (c.bias, e - lift), (c.vector, e)];
         for (r, e) in learned.into_iter().filter_map(|(r, e)| Some((r?, e))) {
@@ -311,6 +308,15 @@ fn own<T: Real>(
                 k.exponent[r.copy(c.iteration)] = e;
             }
         }
+    }
+}
+
+/// Adds the figures of a block to those of the blocks before.
+fn join(all: &mut Option<GradientSums>, block: Option<GradientSums>) {
+    match (all, block) {
+        (Some(all), Some(block)) => all.add(&block),
+        (all @ None, block) => *all = block,
+        (Some(_), None) => {}
     }
 }
 
@@ -461,7 +467,12 @@ pub(super) fn carve<'a, T>(
     spans: &[Option<(usize, usize, usize)>],
 ) -> Vec<Option<&'a mut [T]>> {
     let mut order: Vec<usize> = (0..spans.len()).filter(|&i| spans[i].is_some()).collect();
-    order.sort_by_key(|&i| spans[i]);
+    // The spans of each buffer mostly come in order, and only that is needed.
+    let mut ends = vec![0; buffers.len()];
+    let ascend = spans.iter().flatten().all(|&(buffer, at, len)| std::mem::replace(&mut ends[buffer], at + len) <= at);
+    if !ascend {
+        order.sort_by_key(|&i| spans[i]);
+    }
     let mut out: Vec<Option<&'a mut [T]>> = spans.iter().map(|_| None).collect();
     let mut rest: Vec<(usize, Option<&'a mut [T]>)> = buffers.into_iter().map(|b| (0, b)).collect();
     for i in order {

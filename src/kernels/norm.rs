@@ -318,40 +318,60 @@ struct Gradients<'a, T> {
     bias: &'a mut [T],
 }
 
+/// Vectors of columns whose sums are taken together: what is recalled of a row then serves them all.
+const TOGETHER: usize = 4;
+
+impl<T: Real> Gradients<'_, T> {
+    /// The sums of `N` vectors of columns of group `g` from column `j` on.
+    #[inline(always)]
+    fn columns<I: Isa, const N: usize>(&mut self, g: usize, j: usize) {
+        let Rows { width, groups, .. } = self.rows;
+        let n = T::V::<I>::LANES;
+        let left = (g + 1) * (width / groups) - j;
+        let zero = <T::V<I> as Vector>::Wide::zero();
+        let (mut sw, mut sb) = ([[zero; 2]; N], [[zero; 2]; N]);
+        for (r, &f) in self.factors.iter().enumerate() {
+            let (mean, inv) = recall(&self.kept[(r * groups + g) * KEPT..]);
+            let f = <T::V<I> as Vector>::Wide::splat(f);
+            let m = <T::V<I> as Vector>::Wide::splat(mean);
+            let inv = <T::V<I> as Vector>::Wide::splat(inv);
+            for v in 0..N {
+                // SAFETY: `gradients` checked that row r has `width` columns in both, and j + left <= width.
+                let (d, x) = unsafe {
+                    let (at, left) = (r * width + j + v * n, left - v * n);
+                    (load::<T, I>(self.delta.as_ptr().add(at), left), load::<T, I>(self.x.as_ptr().add(at), left))
+                };
+                for h in 0..if n == 16 { 2 } else { 1 } {
+                    let d = d[h].mul(f);
+                    sb[v][h] = sb[v][h].add(d);
+                    sw[v][h] = d.fma(x[h].sub(m).mul(inv), sw[v][h]);
+                }
+            }
+        }
+        for v in 0..N {
+            // SAFETY: both outputs have `width` elements, and j + left <= width.
+            unsafe {
+                store::<T, I>(sw[v], self.weight.as_mut_ptr().add(j + v * n), left - v * n);
+                store::<T, I>(sb[v], self.bias.as_mut_ptr().add(j + v * n), left - v * n);
+            }
+        }
+    }
+}
+
 impl<T: Real> Kernel for Gradients<'_, T> {
     type Out = ();
     #[inline(always)]
-    fn run<I: Isa>(self) {
-        let Self { rows: Rows { width, groups, .. }, delta, factors, x, kept, weight, bias } = self;
+    fn run<I: Isa>(mut self) {
+        let Rows { width, groups, .. } = self.rows;
         let (len, n) = (width / groups, T::V::<I>::LANES);
-        let halves = if n == 16 { 2 } else { 1 };
-        let zero = <T::V<I> as Vector>::Wide::zero();
         for g in 0..groups {
-            let mut j = g * len;
-            while j < (g + 1) * len {
-                let left = (g + 1) * len - j;
-                let (mut sw, mut sb) = ([zero; 2], [zero; 2]);
-                for (r, &f) in factors.iter().enumerate() {
-                    let (mean, inv) = recall(&kept[(r * groups + g) * KEPT..]);
-                    let f = <T::V<I> as Vector>::Wide::splat(f);
-                    let m = <T::V<I> as Vector>::Wide::splat(mean);
-                    let inv = <T::V<I> as Vector>::Wide::splat(inv);
-                    // SAFETY: `gradients` checked that row r has `width` columns in both, and j + left <= width.
-                    let (d, v) = unsafe {
-                        let at = r * width + j;
-                        (load::<T, I>(delta.as_ptr().add(at), left), load::<T, I>(x.as_ptr().add(at), left))
-                    };
-                    for h in 0..halves {
-                        let d = d[h].mul(f);
-                        sb[h] = sb[h].add(d);
-                        sw[h] = d.fma(v[h].sub(m).mul(inv), sw[h]);
-                    }
-                }
-                // SAFETY: both outputs have `width` elements, and j + left <= width.
-                unsafe {
-                    store::<T, I>(sw, weight.as_mut_ptr().add(j), left);
-                    store::<T, I>(sb, bias.as_mut_ptr().add(j), left);
-                }
+            let (mut j, end) = (g * len, (g + 1) * len);
+            while j + (TOGETHER - 1) * n < end {
+                self.columns::<I, TOGETHER>(g, j);
+                j += TOGETHER * n;
+            }
+            while j < end {
+                self.columns::<I, 1>(g, j);
                 j += n;
             }
         }
