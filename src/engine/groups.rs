@@ -4,6 +4,8 @@
 //! chunk, and this one does not wait for as many when it writes there again. Of a group that threads share, each leaves
 //! its chunks, and who reads them joins them in the same order. So sums depend on neither.
 
+use std::ops::Range;
+
 /// Groups that the chunks of a batch are joined in.
 const GROUPS: usize = 4;
 
@@ -16,7 +18,7 @@ pub trait Sums: Copy + Default {
 }
 
 /// log2 of the norms of some samples: number, mean and sum of squared deviations.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Spread {
     n: f64,
     mean: f64,
@@ -53,17 +55,23 @@ fn size(chunks: usize) -> usize {
     chunks.div_ceil(GROUPS).max(1)
 }
 
-/// Puts the sums of one thread's chunks, from `first` on of so many in all, where they are read: `sum(i)` are those of its
-/// i-th.
-pub fn enter<S: Sums>(out: &mut [S], first: usize, chunks: usize, sum: impl Fn(usize) -> S) {
+/// The sums of some chunks, one after another.
+pub fn in_order<S: Sums>(chunks: Range<usize>, sum: impl Fn(usize) -> S) -> S {
+    let mut all = sum(chunks.start);
+    (chunks.start + 1..chunks.end).for_each(|i| all.add(&sum(i)));
+    all
+}
+
+/// Puts the sums of one thread's chunks, from `first` on of so many in all, where they are read: `sum(i..j)` are those of
+/// its i-th and later, [`in_order`].
+pub fn enter<S: Sums>(out: &mut [S], first: usize, chunks: usize, sum: impl Fn(Range<usize>) -> S) {
     let (size, mut i) = (size(chunks), 0);
     while i < out.len() {
         let n = size.min(chunks - first - i);
         let whole = (first + i).is_multiple_of(size) && i + n <= out.len();
         let n = if whole { n } else { 1 };
         // In registers: the last to read the place was another core, for which every store to it would wait.
-        let mut all = sum(i);
-        (i + 1..i + n).for_each(|i| all.add(&sum(i)));
+        let mut all = sum(i..i + n);
         *all.whole() = whole;
         out[i] = all;
         i += n;
@@ -109,7 +117,7 @@ mod tests {
                 let mut all = vec![Number(f64::NAN, true); chunks];
                 for t in 0..threads {
                     let own = t * chunks / threads..(t + 1) * chunks / threads;
-                    enter(&mut all[own.clone()], own.start, chunks, |i| value(own.start + i));
+                    enter(&mut all[own.clone()], own.start, chunks, |some| in_order(some, |i| value(own.start + i)));
                 }
                 joined(&all).0
             };
@@ -139,7 +147,7 @@ mod tests {
     #[test]
     fn a_thread_leaves_one_entry_for_each_group_of_its_own() {
         let mut out = [Number(0.0, false); 16];
-        enter(&mut out, 16, 32, |_| Number(1.0, false));
+        enter(&mut out, 16, 32, |some| in_order(some, |_| Number(1.0, false)));
         let written: Vec<_> = (0..16).filter(|&i| out[i].0 != 0.0).map(|i| (i, out[i])).collect();
         assert_eq!(written, [(0, Number(8.0, true)), (8, Number(8.0, true))]);
     }

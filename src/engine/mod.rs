@@ -2,6 +2,7 @@
 
 mod branches;
 pub mod chain;
+mod chunk_sums;
 pub mod clipping;
 pub mod derived;
 mod faint;

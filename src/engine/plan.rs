@@ -1,9 +1,9 @@
 //! engine: the memory plan: which activations are kept, and in which segments the backward pass goes. Knows shapes
 //! and byte counts, no values; every plan gives the same bits.
 
+use super::chunk_sums::ChunkGradient;
 use super::norm::{MOMENTS, chunk_rows};
 use super::program::{Block, Program};
-use super::tape::ChunkGradient;
 use crate::error::{Error, size};
 use crate::num::aligned::{push, reserved};
 use crate::num::pool;

@@ -1,9 +1,10 @@
 //! engine: the figures of a pass, one entry a unit, and how chunk and block sums become them. Knows no threads.
 
+use super::chunk_sums::ChunkGradient;
 use super::groups::joined;
 use super::op::{Kind, Op};
 use super::sweep::Level;
-use super::tape::{ChunkForward, ChunkGradient};
+use super::tape::ChunkForward;
 use crate::error::Error;
 use crate::kernels::gradient::GradientSums;
 use crate::kernels::magnitudes::Magnitudes;

@@ -4,6 +4,7 @@
 //! Backward is linear in the delta, so each row carries an exponent of its own and is rescaled by powers of two,
 //! exactly: no gradient leaves the range of the type.
 
+use super::chunk_sums::RowSums;
 use super::faint::{faint_product, lift_rows};
 use super::groups::enter;
 use super::look_ahead::Way;
@@ -13,13 +14,13 @@ use super::plan::Segment;
 use super::program::{ActUse, Kind, Op, Program, Source};
 use super::sweep_branches::{Spot, Stack};
 use super::sweep_norm::Wide;
-use super::tape::{ChunkForward, ChunkGradient, Place, Share, read_write, write_two};
+use super::tape::{ChunkForward, Place, Share, read_write, write_two};
 use crate::kernels::delta::{RowDelta, delta_rows, normalise, on_grid, rescale};
 use crate::kernels::matmul::{Matrix, Scratch, Start, product, product_claiming};
 use crate::kernels::pointwise::RowForward;
 use crate::num::aligned::Buffer;
 use crate::num::real::Real;
-use crate::num::scaled::{ScaledSum, exponent, log2_scaled, pow2};
+use crate::num::scaled::{exponent, pow2};
 use crate::parts::activation::Act;
 use std::ops::Range;
 
@@ -402,32 +403,14 @@ impl<T: Real> Scene<'_, T> {
     fn chunk_gradient(&self, w: &Worker<T>, share: &mut Share<'_, T>, first_unit: usize, op: &Op) {
         let Some(unit) = op.unit else { return };
         let out = share.backward.get_mut(first_unit + unit);
-        enter(out, w.chunks.start, self.batch.div_ceil(self.chunk), |c| self.chunk_sum(w, c, op));
-    }
-
-    /// The sums of the worker's chunk `c`.
-    fn chunk_sum(&self, w: &Worker<T>, c: usize, op: &Op) -> ChunkGradient {
-        let rows = c * self.chunk..((c + 1) * self.chunk).min(w.backward.len());
-        let mut sum = ChunkGradient::default();
-        for r in rows {
-            let row = &w.backward[r];
-            let at = |s: ScaledSum| ScaledSum { s: s.s, e: s.e + 2 * w.e[r] };
-            sum.gradient.add(at(row.gradient));
-            if op.act.is_some() {
-                sum.delta.add(at(row.delta));
-            }
-            if self.level == Level::Full {
-                if row.gradient.s == 0.0 {
-                    sum.zero += 1;
-                } else if row.gradient.s.is_finite() {
-                    sum.spread.push(0.5 * log2_scaled(row.gradient.s, row.gradient.e + 2 * w.e[r]));
-                }
-            }
-        }
-        if op.act.is_none() {
-            sum.delta = sum.gradient;
-        }
-        sum
+        let rows = RowSums {
+            rows: &w.backward,
+            exponents: &w.e,
+            chunk: self.chunk,
+            full: self.level == Level::Full,
+            act: op.act.is_some(),
+        };
+        enter(out, w.chunks.start, self.batch.div_ceil(self.chunk), |chunks| rows.of(chunks));
     }
 
     /// Puts a row of mantissas with an exponent where the backward pass begins: at [1, 2). A row without a scale of its

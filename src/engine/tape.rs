@@ -1,7 +1,7 @@
 //! engine: the memory of a pass: kept activations, deltas, their exponents and per-chunk sums, and how threads share
 //! it by rows. Knows no arithmetic.
 
-use super::groups::{Spread, Sums};
+use super::chunk_sums::ChunkGradient;
 use super::norm::{MOMENTS, chunk_rows};
 use super::plan::{Plan, longest};
 use super::program::Program;
@@ -10,7 +10,6 @@ use crate::num::aligned::{Buffer, filled, reserved};
 use crate::num::meeting::Member;
 use crate::num::real::Real;
 use crate::num::rows::{RowShare, share_rows};
-use crate::num::scaled::ScaledSum;
 use std::ops::Range;
 
 /// A batch is summed in this many chunks of rows at most. The chunks depend on the batch alone, so neither threads nor
@@ -24,32 +23,6 @@ pub struct ChunkForward {
     pub sum: f64,
     /// Sum of their squares.
     pub squares: f64,
-}
-
-/// Sums over a chunk of rows of one unit's backward pass.
-#[derive(Clone, Copy, Default)]
-pub struct ChunkGradient {
-    /// Squares of dL/d(output).
-    pub gradient: ScaledSum,
-    /// Squares of dL/d(pre-activation).
-    pub delta: ScaledSum,
-    /// Samples with a finite norm above zero.
-    pub spread: Spread,
-    /// Samples whose gradient is exactly zero.
-    pub zero: u32,
-    whole: bool,
-}
-
-impl Sums for ChunkGradient {
-    fn add(&mut self, o: &Self) {
-        self.gradient.add(o.gradient);
-        self.delta.add(o.delta);
-        self.spread.add(o.spread);
-        self.zero += o.zero;
-    }
-    fn whole(&mut self) -> &mut bool {
-        &mut self.whole
-    }
 }
 
 /// A place on the tape: a slot and an index in it.

@@ -18,11 +18,20 @@ impl Default for ScaledSum {
 }
 
 impl ScaledSum {
+    /// Sums in here keep the exponent they have: sums of the same data then keep the same bits wherever they are cut.
+    const NEAR: std::ops::Range<f64> = pow2(-256)..pow2(257);
+
     /// `s * 2^e`
     pub fn new(s: f64, e: i64) -> Self {
         let mut x = Self { s, e };
         x.normalise();
         x
+    }
+
+    /// Whether other sums of non-negative numbers can be added to this one as plain doubles, if the result can too.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.s == 0.0 || Self::NEAR.contains(&self.s)
     }
 
     /// Adds another sum, aligning the smaller to the larger exponent.
@@ -51,9 +60,7 @@ impl ScaledSum {
     /// Brings `s` near one; exact, as the factor is a power of two.
     #[inline]
     fn normalise(&mut self) {
-        // Far from one only: sums of the same data then keep the same bits wherever they are cut.
-        const NEAR: std::ops::Range<f64> = pow2(-256)..pow2(257);
-        if !NEAR.contains(&self.s) {
+        if !Self::NEAR.contains(&self.s) {
             self.rescale();
         }
     }

@@ -5,7 +5,7 @@ use super::apart::{Apart, add_output, far};
 use super::figures::{StepSums, Tables};
 use super::forward::{Scene, Worker};
 use super::tape::CellShare;
-use crate::engine::groups::enter;
+use crate::engine::groups::{enter, in_order};
 use crate::engine::sweep::{Level, NO_SCALE};
 use crate::kernels::cell::{CellMath, CellVisitor, Reverse, RowBack, reverse};
 use crate::kernels::cell_faint::{Lost, Row, faint_row};
@@ -213,14 +213,16 @@ impl<T: Real> Scene<'_, T> {
             }
         }
         // Sums of the step's squares, at the scales the rows came in with.
-        enter(share.sums.get_mut(local), w.chunks.start, self.plan.batch.div_ceil(self.chunk), |c| {
+        let chunk_sums = |c: usize| {
             let mut sums = StepSums::default();
             let rows = c * self.chunk..((c + 1) * self.chunk).min(cell.rows.len());
             for (b, &e) in cell.rows[rows.clone()].iter().zip(&cell.e[rows]).filter(|(_, e)| **e != NOTHING) {
                 sums.add_row(b, e, self.level == Level::Full);
             }
             sums
-        });
+        };
+        let chunks = self.plan.batch.div_ceil(self.chunk);
+        enter(share.sums.get_mut(local), w.chunks.start, chunks, |some| in_order(some, chunk_sums));
         if let Some(tables) = tables {
             let out = share.figures.get_mut(local);
             let (new, place_rows) = (share.s.get(place + 1), w.rows.clone());
