@@ -50,9 +50,31 @@ impl Spread {
     }
 }
 
-/// Chunks of a group, of so many in all.
-fn size(chunks: usize) -> usize {
-    chunks.div_ceil(GROUPS).max(1)
+/// Some chunks of a thread that leaves one entry for them.
+pub struct Span {
+    /// The thread's own chunks.
+    pub chunks: Range<usize>,
+    /// They are a whole group.
+    pub whole: bool,
+}
+
+/// The groups of so many chunks.
+pub fn groups(chunks: usize, groups: usize) -> impl Iterator<Item = Range<usize>> {
+    let size = chunks.div_ceil(groups).max(1);
+    (0..chunks).step_by(size).map(move |at| at..chunks.min(at + size))
+}
+
+/// What a thread leaves for its chunks, of so many in all: an entry for each group that it has all of, else one a chunk.
+pub fn spans(own: Range<usize>, chunks: usize, groups: usize) -> impl Iterator<Item = Span> {
+    let (size, mut at) = (chunks.div_ceil(groups).max(1), own.start);
+    std::iter::from_fn(move || {
+        let group = size.min(chunks - at);
+        let whole = at.is_multiple_of(size) && at + group <= own.end;
+        let from = at - own.start;
+        at += if whole { group } else { 1 };
+        Some(Span { chunks: from..at - own.start, whole })
+    })
+    .take_while(move |s| s.chunks.start < own.len())
 }
 
 /// The sums of some chunks, one after another.
@@ -65,23 +87,20 @@ pub fn in_order<S: Sums>(chunks: Range<usize>, sum: impl Fn(usize) -> S) -> S {
 /// Puts the sums of one thread's chunks, from `first` on of so many in all, where they are read: `sum(i..j)` are those of
 /// its i-th and later, [`in_order`].
 pub fn enter<S: Sums>(out: &mut [S], first: usize, chunks: usize, sum: impl Fn(Range<usize>) -> S) {
-    let (size, mut i) = (size(chunks), 0);
-    while i < out.len() {
-        let n = size.min(chunks - first - i);
-        let whole = (first + i).is_multiple_of(size) && i + n <= out.len();
-        let n = if whole { n } else { 1 };
+    let own = first..first + out.len();
+    for span in spans(own, chunks, GROUPS) {
         // In registers: the last to read the place was another core, for which every store to it would wait.
-        let mut all = sum(i..i + n);
-        *all.whole() = whole;
-        out[i] = all;
-        i += n;
+        let at = span.chunks.start;
+        let mut all = sum(span.chunks);
+        *all.whole() = span.whole;
+        out[at] = all;
     }
 }
 
 /// The sums of a batch from what [`enter`] put for all its chunks.
 pub fn joined<S: Sums>(chunks: &[S]) -> S {
     let mut all = S::default();
-    for group in chunks.chunks(size(chunks.len())) {
+    for group in groups(chunks.len(), GROUPS).map(|g| &chunks[g]) {
         let mut sum = group[0];
         if !*sum.whole() {
             group[1..].iter().for_each(|c| sum.add(c));

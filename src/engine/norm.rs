@@ -10,8 +10,9 @@ use crate::num::scaled::pow2;
 use crate::parts::init::Init;
 use crate::parts::norm::{Norm as Described, Over};
 
-/// Rows of statistics kept of a batch: means, reciprocals of the deviations, variances.
-pub const MOMENTS: usize = 3;
+/// Rows of statistics kept of a batch: means, reciprocals of the deviations, variances; and, on the way back, sums of the
+/// deltas and of the deltas times what was normalised.
+pub const MOMENTS: usize = 5;
 
 /// Chunks that the moments of a small batch come in: enough for as many threads, few enough to be joined by each.
 const SMALL: usize = 8;

@@ -42,13 +42,21 @@ struct Vector<'a, T: Real> {
     shared: bool,
 }
 
+/// What is known of columns that were normalised.
+enum OverBatch<'a> {
+    /// Sums of the deltas, and of the deltas times what was normalised, which the sweep took.
+    Sums(&'a [f64]),
+    /// Means and reciprocals of deviations.
+    Columns(Vec<f64>),
+}
+
 /// One use.
 struct Task<'a, T: Real> {
     /// Its place in the list.
     index: usize,
     norm: &'a Norm,
-    /// Means and reciprocals of deviations, where columns are normalised.
-    columns: Option<Vec<f64>>,
+    /// Where columns are normalised.
+    columns: Option<OverBatch<'a>>,
     /// Gain and shift.
     vectors: [Option<Vector<'a, T>>; 2],
 }
@@ -141,12 +149,18 @@ pub fn norms<T: Real>(job: &mut Job<'_, '_, T>, tape: &Tape<T>, list: &[Use<'_>]
     }
 }
 
-/// What normalised the columns of a use; none where rows were normalised.
-fn columns<T: Real>(p: &Program, job: &Job<'_, '_, T>, tape: &Tape<T>, u: &Use<'_>, n: &Norm) -> Option<Vec<f64>> {
+/// What is known of the columns of a use; none where rows were normalised.
+fn columns<'a, T: Real>(
+    p: &Program,
+    job: &Job<'_, '_, T>,
+    tape: &'a Tape<T>,
+    u: &Use<'_>,
+    n: &Norm,
+) -> Option<OverBatch<'a>> {
     let [mean, var, _] = n.running?;
     let width = u.op.widths.1;
     if let Some(moments) = tape.moments_at(n.kept, u.iteration, width).filter(|_| !n.runs(job.training)) {
-        return Some(moments[..2 * width].to_vec());
+        return Some(OverBatch::Sums(&moments[3 * width..]));
     }
     let params: &[Buffer<T>] = job.params.get();
     let [mean, var] = [mean, var].map(|r| {
@@ -159,7 +173,7 @@ fn columns<T: Real>(p: &Program, job: &Job<'_, '_, T>, tape: &Tape<T>, u: &Use<'
     });
     let mut out = vec![0.0; 2 * width];
     running_columns(&mean, &var, n.eps::<T>(), &mut out);
-    Some(out)
+    Some(OverBatch::Columns(out))
 }
 
 /// Gradients of one use and their figures.
@@ -184,12 +198,19 @@ fn run<T: Real>(
     let (gain, shift) = found.split_at_mut(width);
     match (task.norm.rows::<T>(width).zip(u.kept), &task.columns) {
         (Some((rows, kept)), _) => gradients(rows, d, factors, x, tape.at(kept), gain, shift),
-        (None, Some(c)) => {
-            let (mean, inv) = c.split_at(width);
-            let by = Columns::<T> { mean, inv, weight: None, bias: None };
-            wide.resize(2 * width, 0.0);
-            let (plain, along) = wide.split_at_mut(width);
-            sums(by, d, factors, x, plain, along);
+        (None, Some(found)) => {
+            let of: &[f64] = match found {
+                OverBatch::Sums(of) => of,
+                OverBatch::Columns(c) => {
+                    let (mean, inv) = c.split_at(width);
+                    let by = Columns::<T> { mean, inv, weight: None, bias: None };
+                    wide.resize(2 * width, 0.0);
+                    let (plain, along) = wide.split_at_mut(width);
+                    sums(by, d, factors, x, plain, along);
+                    wide
+                }
+            };
+            let (plain, along) = of.split_at(width);
             for (to, from) in [(gain, along), (shift, plain)] {
                 to.iter_mut().zip(from).for_each(|(to, from)| *to = T::from_f64(*from));
             }

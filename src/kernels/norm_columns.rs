@@ -34,9 +34,8 @@ macro_rules! columns {
 unsafe fn doubles<W: Vector<Elem = f64>>(p: *const f64, left: usize, halves: usize) -> [W; 2] {
     let mut out = [W::zero(); 2];
     for (h, o) in out.iter_mut().enumerate().take(halves) {
-        let n = left.saturating_sub(8 * h).min(8);
-        // SAFETY: the caller has `left` elements, n of them in this half.
-        *o = unsafe { if n == 8 { W::load(p.add(8 * h)) } else { W::load_partial(p.wrapping_add(8 * h), n) } };
+        // SAFETY: the caller has `left` elements, of which so many are in this half.
+        *o = unsafe { W::load_some(p.wrapping_add(8 * h), left.saturating_sub(8 * h)) };
     }
     out
 }
@@ -48,9 +47,8 @@ unsafe fn doubles<W: Vector<Elem = f64>>(p: *const f64, left: usize, halves: usi
 #[inline(always)]
 unsafe fn put<W: Vector<Elem = f64>>(v: [W; 2], p: *mut f64, left: usize, halves: usize) {
     for (h, v) in v.into_iter().enumerate().take(halves) {
-        let n = left.saturating_sub(8 * h).min(8);
         // SAFETY: as in `doubles`.
-        unsafe { if n == 8 { v.store(p.add(8 * h)) } else { v.store_partial(p.wrapping_add(8 * h), n) } };
+        unsafe { v.store_some(p.wrapping_add(8 * h), left.saturating_sub(8 * h)) };
     }
 }
 
@@ -112,53 +110,81 @@ pub fn moments<T: Real>(x: &[T], mean: &mut [f64], m2: &mut [f64]) {
 struct Join<'a> {
     chunks: &'a [&'a [f64]],
     rows: &'a [usize],
-    eps: f64,
     mean: &'a mut [f64],
-    inv: &'a mut [f64],
-    var: &'a mut [f64],
+    m2: &'a mut [f64],
 }
 
 impl Kernel for Join<'_> {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let Self { chunks, rows, eps, mean, inv, var } = self;
+        let Self { chunks, rows, mean, m2 } = self;
         let width = mean.len();
         columns!(f64, I, width, |j, left| {
             // SAFETY: `join_moments` checked that chunks hold two rows of `width`, outputs one.
             unsafe {
-                let at = |c: usize, part: usize| chunks[c].as_ptr().add(part * width + j);
-                let mut m: I::F64 = doubles::<I::F64>(at(0, 0), left, 1)[0];
-                let mut q: I::F64 = doubles::<I::F64>(at(0, 1), left, 1)[0];
+                let mut m = I::F64::load_some(chunks[0].as_ptr().add(j), left);
+                let mut q = I::F64::load_some(chunks[0].as_ptr().add(width + j), left);
                 let mut n = rows[0] as f64;
-                for (c, &rows) in rows.iter().enumerate().skip(1) {
+                for (c, &rows) in chunks.iter().zip(rows).skip(1) {
                     let rows = rows as f64;
-                    let d = doubles::<I::F64>(at(c, 0), left, 1)[0].sub(m);
-                    let more = doubles::<I::F64>(at(c, 1), left, 1)[0];
+                    let d = I::F64::load_some(c.as_ptr().add(j), left).sub(m);
+                    let more = I::F64::load_some(c.as_ptr().add(width + j), left);
                     m = d.fma(I::F64::splat(rows / (n + rows)), m);
                     q = d.mul(d).fma(I::F64::splat(n * rows / (n + rows)), q.add(more));
                     n += rows;
                 }
-                put([m, m], mean.as_mut_ptr().add(j), left, 1);
-                let v = q.mul(I::F64::splat(1.0 / n));
-                put([v, v], var.as_mut_ptr().add(j), left, 1);
-                // A variance beyond a double is no number: zeros would look like values. v - v is zero for all others.
-                let i = I::F64::splat(1.0).div(v.add(I::F64::splat(eps)).sqrt()).add(v.sub(v));
-                put([i, i], inv.as_mut_ptr().add(j), left, 1);
+                m.store_some(mean.as_mut_ptr().add(j), left);
+                q.store_some(m2.as_mut_ptr().add(j), left);
             }
         });
     }
 }
 
-/// Mean, `1 / sqrt(variance + eps)` and variance (of the population) of a batch from its chunks' moments, joined in order
-/// by the rule of Chan, Golub and LeVeque (1979). Shapes: each chunk: (2, width); `rows`: rows of each; `out`: (3, width).
-pub fn join_moments(chunks: &[&[f64]], rows: &[usize], eps: f64, out: &mut [f64]) {
+/// Mean and sum of squared deviations of a batch from those of its parts, joined in order by the rule of Chan, Golub and
+/// LeVeque (1979). Shapes: each part and `out`: (2, width); `rows`: rows of each part.
+pub fn join_moments(parts: &[&[f64]], rows: &[usize], out: &mut [f64]) {
+    let whole = parts.iter().all(|c| c.len() >= out.len()) && out.len().is_multiple_of(2);
+    assert!(whole && parts.len() == rows.len() && !rows.is_empty(), "join moments: sizes differ");
+    let (mean, m2) = out.split_at_mut(out.len() / 2);
+    dispatch(Join { chunks: parts, rows, mean, m2 });
+}
+
+struct Finish<'a> {
+    m2: &'a [f64],
+    over: f64,
+    eps: f64,
+    inv: &'a mut [f64],
+    var: &'a mut [f64],
+}
+
+impl Kernel for Finish<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Self { m2, over, eps, inv, var } = self;
+        columns!(f64, I, m2.len(), |j, left| {
+            // SAFETY: `finish_moments` gave all three the same length.
+            unsafe {
+                let v = I::F64::load_some(m2.as_ptr().add(j), left).mul(I::F64::splat(over));
+                v.store_some(var.as_mut_ptr().add(j), left);
+                // A variance beyond a double is no number: zeros would look like values. v - v is zero for all others.
+                let i = I::F64::splat(1.0).div(v.add(I::F64::splat(eps)).sqrt()).add(v.sub(v));
+                i.store_some(inv.as_mut_ptr().add(j), left);
+            }
+        });
+    }
+}
+
+/// Mean, `1 / sqrt(variance + eps)` and variance (of the population) of a batch of `rows` from its moments.
+/// Shapes: `moments`: (2, width); `out`: (3, width).
+pub fn finish_moments(moments: &[f64], rows: usize, eps: f64, out: &mut [f64]) {
     let width = out.len() / 3;
-    let whole = chunks.iter().all(|c| c.len() >= 2 * width) && out.len() == 3 * width;
-    assert!(whole && chunks.len() == rows.len() && !rows.is_empty(), "join moments: sizes differ");
+    assert!(moments.len() == 2 * width && out.len() == 3 * width && rows > 0, "finish moments: sizes differ");
     let (mean, rest) = out.split_at_mut(width);
     let (inv, var) = rest.split_at_mut(width);
-    dispatch(Join { chunks, rows, eps, mean, inv, var });
+    mean.copy_from_slice(&moments[..width]);
+    dispatch(Finish { m2: &moments[width..], over: 1.0 / rows as f64, eps, inv, var });
 }
 
 struct JoinSums<'a> {
@@ -177,10 +203,10 @@ impl Kernel for JoinSums<'_> {
             let mut s = I::F64::zero();
             for (c, &f) in chunks.iter().zip(factors) {
                 // SAFETY: `join_sums` checked that each chunk is as long as the sums.
-                s = unsafe { doubles::<I::F64>(c.as_ptr().add(j), left, 1)[0] }.fma(I::F64::splat(f), s);
+                s = unsafe { I::F64::load_some(c.as_ptr().add(j), left) }.fma(I::F64::splat(f), s);
             }
             // SAFETY: `left` sums are left from j on.
-            unsafe { put([s, s], out.as_mut_ptr().add(j), left, 1) };
+            unsafe { s.store_some(out.as_mut_ptr().add(j), left) };
         });
     }
 }
@@ -307,7 +333,7 @@ struct Backward<'a, T> {
     delta: &'a [T],
     factors: &'a [f64],
     x: &'a [T],
-    means: Option<(&'a [f64], &'a [f64])>,
+    sums: Option<BatchSums<'a>>,
     out: &'a mut [T],
     scale: f64,
 }
@@ -316,7 +342,7 @@ impl<T: Real> Kernel for Backward<'_, T> {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let Self { by, delta, factors, x, means, out, scale } = self;
+        let Self { by, delta, factors, x, sums, out, scale } = self;
         let (width, halves) = (by.mean.len(), halves::<T>());
         let scale = <wide!(T, I)>::splat(scale);
         columns!(T, I, width, |j, left| {
@@ -329,18 +355,20 @@ impl<T: Real> Kernel for Backward<'_, T> {
                 for h in 0..halves {
                     gain[h] = inv[h].mul(scale).mul(w[h]);
                 }
-                if let Some((plain, along)) = means {
-                    a = doubles::<wide!(T, I)>(plain.as_ptr().add(j), left, halves);
-                    b = doubles::<wide!(T, I)>(along.as_ptr().add(j), left, halves);
+                if let Some(s) = sums {
+                    let over = <wide!(T, I)>::splat(1.0 / s.rows as f64);
+                    a = doubles::<wide!(T, I)>(s.plain.as_ptr().add(j), left, halves);
+                    b = doubles::<wide!(T, I)>(s.along.as_ptr().add(j), left, halves);
                     for h in 0..halves {
-                        b[h] = b[h].mul(inv[h]).neg();
+                        a[h] = a[h].mul(over);
+                        b[h] = b[h].mul(over).mul(inv[h]).neg();
                     }
                 }
                 for (r, &f) in factors.iter().enumerate() {
                     let f = <wide!(T, I)>::splat(f);
                     let at = r * width + j;
                     let mut d = load::<T, I>(delta.as_ptr().add(at), left);
-                    if means.is_some() {
+                    if sums.is_some() {
                         let v = load::<T, I>(x.as_ptr().add(at), left);
                         for h in 0..halves {
                             d[h] = v[h].sub(mean[h]).fma(b[h], d[h].fma(f, a[h].neg())).mul(gain[h]);
@@ -357,23 +385,37 @@ impl<T: Real> Kernel for Backward<'_, T> {
     }
 }
 
+/// Sums over the rows of a batch of `delta` and of `delta * xhat`, (width,) each.
+#[derive(Clone, Copy)]
+pub struct BatchSums<'a> {
+    /// Of `delta`.
+    pub plain: &'a [f64],
+    /// Of `delta * xhat`.
+    pub along: &'a [f64],
+    /// Rows of the batch.
+    pub rows: usize,
+}
+
 /// dL/dx of normalised columns. With the batch's own statistics,
-/// `dx = (delta * factor - mean(delta) - xhat * mean(delta * xhat)) * weight * inv`, `means` being those two means over
-/// the batch in the scale that the factors bring the rows to; else, without `means`, `dx = delta * weight * inv`. Returns
-/// what the exponents of all rows change by. Shapes: `delta`, `x`, `out`: (rows, width); `factors`: (rows,).
+/// `dx = (delta * factor - mean(delta) - xhat * mean(delta * xhat)) * weight * inv`, the means being those over the batch
+/// in the scale that the factors bring the rows to; else, without `sums`, `dx = delta * weight * inv`. Returns what the
+/// exponents of all rows change by. Shapes: `delta`, `x`, `out`: (rows, width); `factors`: (rows,).
 pub fn backward<T: Real>(
     by: Columns<'_, T>,
     delta: &[T],
     factors: &[f64],
     x: &[T],
-    means: Option<(&[f64], &[f64])>,
+    sums: Option<BatchSums<'_>>,
     out: &mut [T],
 ) -> i64 {
     by.check(x);
     let width = by.mean.len();
     let same = delta.len() == x.len() && out.len() == x.len() && factors.len() * width == x.len();
-    assert!(same && means.is_none_or(|(a, b)| a.len() == width && b.len() == width), "norm of columns: sizes differ");
+    assert!(
+        same && sums.is_none_or(|s| s.plain.len() == width && s.along.len() == width),
+        "norm of columns: sizes differ"
+    );
     let shift = shift_of(by.inv.iter().fold(0.0f64, |m, &x| if x > m { x } else { m }));
-    dispatch(Backward { by, delta, factors, x, means, out, scale: pow2(-shift) });
+    dispatch(Backward { by, delta, factors, x, sums, out, scale: pow2(-shift) });
     shift
 }

@@ -1,7 +1,9 @@
 //! kernels: tests of normalisation by rows and columns, against plain sums, and on every instruction path.
 
 use super::*;
-use crate::kernels::norm_columns::{Columns, apply, backward as columns_backward, join_moments, moments, sums};
+use crate::kernels::norm_columns::{
+    BatchSums, Columns, apply, backward as columns_backward, finish_moments, join_moments, moments, sums,
+};
 use crate::num::rng::{Key, Law, fill};
 use crate::num::simd::{available, dispatch_on};
 
@@ -98,7 +100,9 @@ fn moments_join_to_those_of_the_whole() {
         .collect();
     let rows: Vec<_> = x.chunks(chunk * width).map(|x| x.len() / width).collect();
     let mut out = vec![0.0; 3 * width];
-    join_moments(&parts.iter().map(|p| &p[..]).collect::<Vec<_>>(), &rows, 1e-5, &mut out);
+    let mut joined = vec![0.0; 2 * width];
+    join_moments(&parts.iter().map(|p| &p[..]).collect::<Vec<_>>(), &rows, &mut joined);
+    finish_moments(&joined, 11, 1e-5, &mut out);
     for j in 0..width {
         let column: Vec<f64> = x.iter().skip(j).step_by(width).map(|x| f64::from(*x)).collect();
         let mean = column.iter().sum::<f64>() / 11.0;
@@ -119,7 +123,14 @@ fn columns_back_and_forth_by_hand() {
     let (mut plain, mut along) = ([0.0; 2], [0.0; 2]);
     sums(by, &d, &[1.0, 0.5], &x, &mut plain, &mut along);
     assert_eq!((plain, along), ([2.5, 4.0], [-0.5, 0.0]));
-    let shift = columns_backward(by, &d, &[1.0, 0.5], &x, Some((&[0.5, 1.0], &[0.25, 0.0])), &mut out);
+    let shift = columns_backward(
+        by,
+        &d,
+        &[1.0, 0.5],
+        &x,
+        Some(BatchSums { plain: &[1.0, 2.0], along: &[0.5, 0.0], rows: 2 }),
+        &mut out,
+    );
     assert_eq!((out, shift), ([0.25, 2.0, 1.25, 2.0], 0));
     columns_backward(by, &d, &[1.0, 1.0], &x, None, &mut out);
     assert_eq!(out, [1.0, 4.0, 3.0, 8.0]);
@@ -161,6 +172,6 @@ fn a_variance_beyond_doubles_is_no_number() {
     let x = [1e200f64, 1.0, -1e200, 2.0];
     let (mut mean, mut m2, mut out) = ([0.0; 2], [0.0; 2], [0.0; 6]);
     moments(&x, &mut mean, &mut m2);
-    join_moments(&[&[mean, m2].concat()], &[2], 1e-5, &mut out);
+    finish_moments(&[mean, m2].concat(), 2, 1e-5, &mut out);
     assert!(out[2].is_nan() && out[3] > 0.0);
 }

@@ -6,8 +6,11 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Looks at the others' progress before the thread lets others run: some microseconds.
-const SPINS: u32 = 200;
+/// Looks at the others' progress before the thread lets others run: some tens of microseconds, as threads that run at the
+/// same time mostly come much sooner, and a call of the system takes longer than that.
+const SPINS: u32 = 2000;
+/// The same where there are more threads than the machine runs at once: somebody may wait for this one's place.
+const CROWDED: u32 = 50;
 
 /// What the members of a meeting share.
 pub struct Meeting {
@@ -20,6 +23,7 @@ pub struct Meeting {
     /// Two tables that take turns: while one is read, the other is written.
     tables: [*mut [f64]; 2],
     width: usize,
+    spins: u32,
 }
 
 // SAFETY: the tables are only reached through `Member::meet`, which says why its borrows are apart.
@@ -50,9 +54,9 @@ pub struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// The rows in order.
-    pub fn rows(&self) -> impl Iterator<Item = &'a [f64]> + use<'a> {
-        self.values.chunks_exact(self.width)
+    /// A row.
+    pub fn row(&self, i: usize) -> &'a [f64] {
+        &self.values[i * self.width..][..self.width]
     }
 }
 
@@ -67,6 +71,7 @@ impl Meeting {
             left: AtomicBool::new(false),
             tables: [table(), table()],
             width,
+            spins: if parts > std::thread::available_parallelism().map_or(1, |n| n.get()) { CROWDED } else { SPINS },
         }
     }
 
@@ -99,7 +104,7 @@ impl Member<'_> {
         if self.over {
             return None;
         }
-        let Meeting { parts, arrived, held, left, tables, width } = self.meeting;
+        let Meeting { parts, arrived, held, left, tables, width, spins: most } = self.meeting;
         let table = tables[self.turns % 2];
         let (from, to) = (self.rows.start * width, self.rows.end * width);
         {
@@ -122,7 +127,7 @@ impl Member<'_> {
                 return None;
             }
             spins += 1;
-            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+            if spins < *most { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
         self.turns += 1;
         // SAFETY: all have written this turn's table, and nobody writes it before every member has called `meet` again,
@@ -157,7 +162,7 @@ mod tests {
                                 row.copy_from_slice(&[f64::from(turn), (first + i) as f64]);
                             }
                         });
-                        let rows: Vec<_> = table.into_iter().flat_map(|t| t.rows()).collect();
+                        let rows: Vec<_> = table.iter().flat_map(|t| (0..7).map(|i| t.row(i))).collect();
                         assert!(
                             rows.len() == 7 && rows.iter().enumerate().all(|(i, r)| **r == [f64::from(turn), i as f64])
                         );
