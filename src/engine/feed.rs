@@ -16,7 +16,7 @@ use super::uses::uses;
 use super::weights::{Job, Params, ScaledGradient, run as weigh};
 use crate::error::Error;
 use crate::num::aligned::Buffer;
-use crate::num::meeting::Meeting;
+use crate::num::meeting::{self, Meeting};
 use crate::num::pool;
 use crate::num::real::Real;
 use crate::num::scaled::ScaledSum;
@@ -59,9 +59,26 @@ pub struct Feed<'a, T: Real> {
 /// What a thread does with its rows of the output.
 pub type Finish<'f, T, X> = dyn Fn(&Scene<'_, T>, &mut Worker<T>, &[T], X) + Sync + 'f;
 
-/// Multiplications of a layer from which several threads sweep a batch whose rows see each other: what one thread needs
-/// for them takes it about as long as two take to meet, some microseconds.
+/// Multiplications of a layer from which it may be worth having several threads sweep a batch whose rows see each other.
 const WORTH_MEETING: usize = 1 << 16;
+
+/// And for each nanosecond that their meeting takes: one thread alone then is as fast. Measured on two cores, which took
+/// 60 ns with a cache in common and 150 ns without one.
+const PER_NANOSECOND: u128 = 1500;
+
+/// With so many they always do.
+const WELL_WORTH: usize = 1 << 20;
+
+/// The pool, if so many threads should sweep a batch with so many multiplications a layer together. They then do the
+/// same as one alone, to the bit.
+fn together(threads: usize, work: usize) -> Option<pool::Hold> {
+    if threads < 2 || work < WORTH_MEETING {
+        return None;
+    }
+    let hold = pool::hold(threads)?;
+    let worth = work >= WELL_WORTH || work as u128 >= PER_NANOSECOND * meeting::takes(threads).as_nanos();
+    worth.then_some(hold)
+}
 
 /// Figures and gradients of a backward pass.
 pub struct Flow<T: Real> {
@@ -102,8 +119,8 @@ impl<'a, T: Real> Feed<'a, T> {
         let ops = program.blocks.iter().flat_map(|b| b.ops.iter());
         let widest = ops.map(|o| o.widths.0.max(o.widths.1)).max().unwrap_or(1).max(program.in_features);
         // Threads that wait for each other must all run, and have more to do than to wait.
-        let alone = coupled && tape.batch.saturating_mul(widest).saturating_mul(widest) < WORTH_MEETING;
-        let hold = if coupled && !alone && threads > 1 { pool::hold(threads) } else { None };
+        let work = tape.batch.saturating_mul(widest).saturating_mul(widest);
+        let hold = if coupled { together(threads, work) } else { None };
         let sweepers = if coupled && hold.is_none() { 1 } else { threads };
         let split = tape.split(sweepers);
         let workers = split.iter().map(|c| Worker::new(c.clone(), tape.rows(c), widest)).collect();

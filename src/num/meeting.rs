@@ -3,8 +3,10 @@
 //!
 //! Threads that meet must run at the same time, which [`hold`](super::pool::hold) makes sure of.
 
+use super::pool::{Counter, each_owned};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Looks at the others' progress before the thread lets others run: some tens of microseconds, as threads that run at the
 /// same time mostly come much sooner, and a call of the system takes longer than that.
@@ -14,10 +16,8 @@ const CROWDED: u32 = 50;
 
 /// What the members of a meeting share.
 pub struct Meeting {
-    parts: usize,
-    arrived: AtomicUsize,
-    /// Meetings held so far.
-    held: AtomicUsize,
+    /// Meetings that each member has come to.
+    came: Vec<Counter>,
     /// Somebody will not come again.
     left: AtomicBool,
     /// Two tables that take turns: while one is read, the other is written.
@@ -41,6 +41,7 @@ impl Drop for Meeting {
 /// One thread's place in a meeting.
 pub struct Member<'a> {
     meeting: &'a Meeting,
+    me: usize,
     rows: Range<usize>,
     turns: usize,
     over: bool,
@@ -65,9 +66,7 @@ impl Meeting {
     pub fn new(parts: usize, rows: usize, width: usize) -> Self {
         let table = || Box::into_raw(vec![0.0; rows * width].into_boxed_slice());
         Self {
-            parts,
-            arrived: AtomicUsize::new(0),
-            held: AtomicUsize::new(0),
+            came: (0..parts).map(|_| Counter(AtomicUsize::new(0))).collect(),
             left: AtomicBool::new(false),
             tables: [table(), table()],
             width,
@@ -85,11 +84,35 @@ impl Meeting {
             assert!(r.start >= end && r.end >= r.start, "a meeting's rows must be ascending and disjoint");
             end = r.end;
         }
-        assert!(rows.len() == self.parts && end * self.width <= self.tables[0].len(), "a meeting's rows");
-        (self.arrived, self.held, self.left) = Default::default();
+        assert!(rows.len() == self.came.len() && end * self.width <= self.tables[0].len(), "a meeting's rows");
+        self.came.iter_mut().for_each(|c| *c.0.get_mut() = 0);
+        self.left = AtomicBool::new(false);
         let meeting = &*self;
-        rows.iter().map(|r| Member { meeting, rows: r.clone(), turns: 0, over: false }).collect()
+        let member = |(me, r): (usize, &Range<usize>)| Member { meeting, me, rows: r.clone(), turns: 0, over: false };
+        rows.iter().enumerate().map(member).collect()
     }
+}
+
+/// How long so many threads take to meet: the shortest of a few times. Two cores with a cache in common take a tenth of a
+/// microsecond, others several times as long, and a host may move a machine's cores between the two at any moment. The
+/// caller holds the pool.
+pub fn takes(parts: usize) -> Duration {
+    const TIMES: usize = 12;
+    let rows: Vec<_> = (0..parts).map(|i| i..i + 1).collect();
+    let mut meeting = Meeting::new(parts, parts, 8);
+    let mut shortest = vec![Duration::MAX; parts];
+    let items: Vec<_> = meeting.members(&rows).into_iter().zip(&mut shortest).collect();
+    each_owned(parts, items, &|_, (mut member, shortest)| {
+        for _ in 0..TIMES {
+            let begin = Instant::now();
+            if member.meet(|own| own.fill(1.0)).is_none() {
+                return;
+            }
+            *shortest = begin.elapsed().min(*shortest);
+        }
+    });
+    // The last to come to a meeting does not wait there.
+    shortest.into_iter().max().unwrap_or_default()
 }
 
 impl Member<'_> {
@@ -104,7 +127,7 @@ impl Member<'_> {
         if self.over {
             return None;
         }
-        let Meeting { parts, arrived, held, left, tables, width, spins: most } = self.meeting;
+        let Meeting { came, left, tables, width, spins: most } = self.meeting;
         let table = tables[self.turns % 2];
         let (from, to) = (self.rows.start * width, self.rows.end * width);
         {
@@ -115,19 +138,19 @@ impl Member<'_> {
             let own = unsafe { std::slice::from_raw_parts_mut(table.cast::<f64>().add(from), to - from) };
             fill(own);
         }
-        if arrived.fetch_add(1, Ordering::AcqRel) + 1 == *parts {
-            arrived.store(0, Ordering::Relaxed);
-            held.store(self.turns + 1, Ordering::Release);
-        }
+        // Each tells of itself on a line of its own: a common counter would go from core to core twice.
+        came[self.me].0.store(self.turns + 1, Ordering::Release);
         let mut spins = 0u32;
-        while held.load(Ordering::Acquire) <= self.turns {
-            // Who leaves after the last meeting has seen it held: looked at in this order it is never taken for broken.
-            if left.load(Ordering::Acquire) && held.load(Ordering::Acquire) <= self.turns {
-                self.over = true;
-                return None;
+        for other in came {
+            while other.0.load(Ordering::Acquire) <= self.turns {
+                // Who leaves after the last meeting has come to it: looked at in this order it is never taken for broken.
+                if left.load(Ordering::Acquire) && other.0.load(Ordering::Acquire) <= self.turns {
+                    self.over = true;
+                    return None;
+                }
+                spins += 1;
+                if spins < *most { std::hint::spin_loop() } else { std::thread::yield_now() }
             }
-            spins += 1;
-            if spins < *most { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
         self.turns += 1;
         // SAFETY: all have written this turn's table, and nobody writes it before every member has called `meet` again,

@@ -193,7 +193,7 @@ impl Drop for Hold {
 
 /// A counter on cache lines of its own: counters side by side would move between cores with every count.
 #[repr(align(128))]
-struct Counter(AtomicUsize);
+pub(super) struct Counter(pub(super) AtomicUsize);
 
 /// Calls `f(worker, i)` for every i in 0..count, on up to `n` threads, as [`each_of`] does.
 pub fn each(n: usize, count: usize, f: &(dyn Fn(usize, usize) + Sync)) {
