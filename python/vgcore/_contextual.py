@@ -48,8 +48,9 @@ def resolved(
         ArgumentError: no critical point, an activation that cannot look linear, a bias that is said twice.
         ShapeError: an odd width where units come in pairs.
     """
-    rule = DEPENDENT.get(init.name) if isinstance(init, Initializer) else None
-    return (init, bias_init) if rule is None else rule(init, bias_init, bias, around)  # type: ignore[arg-type]
+    if not isinstance(init, Initializer) or (rule := DEPENDENT.get(init.name)) is None:
+        return init, bias_init
+    return rule(init, bias_init, bias, around)
 
 
 def _edge_of_chaos(

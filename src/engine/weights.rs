@@ -116,6 +116,7 @@ struct Made<'a, T: Real> {
 }
 
 /// Scratch of a thread.
+#[derive(Default)]
 struct Local<T: Real> {
     scratch: Scratch<T>,
     block: Vec<T>,
@@ -146,20 +147,7 @@ pub fn run<T: Real>(
             o.exponent = scaled.max().unwrap_or(0) + o.lift;
         }
     }
-    let locals: Vec<_> = (0..job.threads)
-        .map(|_| {
-            Mutex::new(Local {
-                scratch: Scratch::default(),
-                block: Vec::new(),
-                rows: Vec::new(),
-                inputs: Vec::new(),
-                bias: Vec::new(),
-                made: Vec::new(),
-                vector_made: Vec::new(),
-                vector: Vec::new(),
-            })
-        })
-        .collect();
+    let locals: Vec<_> = (0..job.threads).map(|_| Mutex::new(Local::default())).collect();
     let shifts = derived::shifts(job.program, job.params.get(), list, job.threads);
     own(job, tape, (list, beside), &shifts, &mut out, &locals);
     super::norm_weights::norms(job, tape, list, &mut out);

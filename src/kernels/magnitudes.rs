@@ -103,15 +103,15 @@ impl<T: Real> Kernel for Pass<'_, T> {
             a.map(Real::to_f64)
         };
         let total = |v: T::V<I>| lanes(v)[..n].iter().sum::<f64>() as u64;
-        let fold = |v: [<T::V<I> as Vector>::Wide; 2]| v[0].add(v[1]).total();
         // The lanes past the end were loaded as zeros.
         let pad = (len.next_multiple_of(n) - len) as u64;
         let zero = total(zeros) - pad;
-        let (abs, smallest) = (fold(ab), lanes(low)[..n].iter().fold(f64::INFINITY, |a: f64, &b| a.min(b)));
+        let (abs, smallest) =
+            (ab[0].add(ab[1]).total(), lanes(low)[..n].iter().fold(f64::INFINITY, |a: f64, &b| a.min(b)));
         Run {
-            squares: fold(sq),
+            squares: sq[0].add(sq[1]).total(),
             abs,
-            sum: fold(su),
+            sum: su[0].add(su[1]).total(),
             largest: lanes(top)[..n].iter().fold(0.0, |a: f64, &b| a.max(b)),
             smallest,
             zero,

@@ -47,7 +47,11 @@ impl<T: Real> Kernel for Sums<'_, T> {
             }
             i += n;
         }
-        let mut out = RowSums { sum: fold(sum), squares: fold(squares), dot: fold(dot) };
+        let mut out = RowSums {
+            sum: sum[0].add(sum[1]).total(),
+            squares: squares[0].add(squares[1]).total(),
+            dot: dot[0].add(dot[1]).total(),
+        };
         for (a, b) in x[whole..].iter().zip(&y[whole..]) {
             let (c, b) = (a.to_f64() - m, b.to_f64());
             out.sum += b;
@@ -56,20 +60,6 @@ impl<T: Real> Kernel for Sums<'_, T> {
         }
         out
     }
-}
-
-/// Lanes added in a fixed tree: the halves of a row's vectors, then by halves.
-#[inline(always)]
-fn fold<W: Vector<Elem = f64>>(v: [W; 2]) -> f64 {
-    let mut a = [0.0f64; 8];
-    // SAFETY: a vector of doubles has eight lanes.
-    unsafe { v[0].add(v[1]).store(a.as_mut_ptr()) };
-    for n in [4, 2, 1] {
-        for i in 0..n {
-            a[i] += a[i + n];
-        }
-    }
-    a[0]
 }
 
 /// Sums over a row `x` and a row `y` of the same length.
