@@ -196,6 +196,14 @@ mod tests {
     }
 
     #[test]
+    fn every_member_has_met() {
+        for parts in [1, 2, 5] {
+            let hold = crate::num::pool::hold(parts);
+            assert!(hold.is_none() || takes(parts) < Duration::MAX);
+        }
+    }
+
+    #[test]
     fn who_leaves_releases_the_others() {
         let mut meeting = Meeting::new(2, 2, 1);
         let mut members = meeting.members(&[0..1, 1..2]);

@@ -66,6 +66,17 @@ fn edges() {
     }
 }
 
+/// Shapes whose B is read as it lies, where it is contiguous down its columns; the last are just too large for that.
+#[test]
+fn few_rows() {
+    for (m, n, k) in
+        [(16, 64, 64), (8, 16, 7), (8, 24, 33), (32, 64, 70), (16, 48, 1), (16, 32, 256), (16, 32, 257), (48, 96, 5)]
+    {
+        check::<f32>(m, n, k, 11);
+        check::<f64>(m, n, k, 12);
+    }
+}
+
 /// Shapes at which A is packed and chains are continued in a second round; A's rows a power of two apart.
 #[test]
 fn large() {
