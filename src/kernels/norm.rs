@@ -32,15 +32,6 @@ pub struct Rows {
     pub eps: f64,
 }
 
-impl Rows {
-    /// Vectors of a group, if they are whole.
-    #[inline(always)]
-    fn vectors(&self, lanes: usize) -> Option<usize> {
-        let len = self.width / self.groups;
-        len.is_multiple_of(lanes).then_some(len / lanes)
-    }
-}
-
 /// The first `left` numbers at `p`, at most a vector of them, as doubles.
 ///
 /// # Safety
@@ -110,19 +101,6 @@ impl<T: Real> Kernel for Forward<'_, T> {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        match self.rows.vectors(T::V::<I>::LANES) {
-            Some(1) => self.narrow::<I, 1>(),
-            Some(2) => self.narrow::<I, 2>(),
-            Some(4) => self.narrow::<I, 4>(),
-            _ => self.wide::<I>(),
-        }
-    }
-}
-
-impl<T: Real> Forward<'_, T> {
-    /// Groups of any width.
-    #[inline(always)]
-    fn wide<I: Isa>(self) {
         let Self { rows: Rows { width, groups, centre, eps }, x, y, kept, weight, bias } = self;
         let (len, n) = (width / groups, T::V::<I>::LANES);
         let halves = if n == 16 { 2 } else { 1 };
@@ -241,19 +219,6 @@ impl<T: Real> Kernel for Backward<'_, T> {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        match self.rows.vectors(T::V::<I>::LANES) {
-            Some(1) => self.narrow::<I, 1>(),
-            Some(2) => self.narrow::<I, 2>(),
-            Some(4) => self.narrow::<I, 4>(),
-            _ => self.wide::<I>(),
-        }
-    }
-}
-
-impl<T: Real> Backward<'_, T> {
-    /// Groups of any width.
-    #[inline(always)]
-    fn wide<I: Isa>(self) {
         let Self { rows: Rows { width, groups, centre, .. }, delta, x, kept, weight, out, e } = self;
         let (len, n) = (width / groups, T::V::<I>::LANES);
         let halves = if n == 16 { 2 } else { 1 };
@@ -428,9 +393,6 @@ pub fn gradients<T: Real>(
     assert!(delta.len() == x.len() && factors.len() * rows.width == x.len(), "norm: rows differ");
     dispatch(Gradients { rows, delta, factors, x, kept, weight, bias });
 }
-
-#[path = "norm_narrow.rs"]
-mod narrow;
 
 #[cfg(test)]
 #[path = "norm_tests.rs"]

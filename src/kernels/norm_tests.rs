@@ -5,7 +5,7 @@ use crate::kernels::norm_columns::{
     BatchSums, Columns, apply, backward as columns_backward, finish_moments, join_moments, moments, sums,
 };
 use crate::num::rng::{Key, Law, fill};
-use crate::num::simd::{Scalar, available, dispatch_on};
+use crate::num::simd::{available, dispatch_on};
 
 fn numbers<T: Real>(n: usize, stream: u32) -> Vec<T> {
     let mut v = vec![T::ZERO; n];
@@ -83,53 +83,6 @@ fn a_reciprocal_far_from_one_goes_to_the_exponent() {
     forward(rows, &x, &mut y, &mut kept, None, None);
     backward(rows, &[1.0, 0.0, 0.0, 0.5], &x, &kept, None, &mut out, &mut e);
     assert!(e[0] > 100 && out.iter().all(|x| x.is_finite() && x.abs() < 1e10));
-}
-
-/// Rows that stay in registers are normalised as those that do not, to the bit, whatever they hold.
-#[test]
-fn narrow_rows_are_wide_ones() {
-    fn check<T: Real, const N: usize>(groups: usize, centre: bool) {
-        let len = N * T::V::<Scalar>::LANES;
-        let (width, n) = (groups * len, 6);
-        let rows = Rows { width, groups, centre, eps: 1e-5 };
-        let (mut x, d) = (numbers::<T>(n * width, 0), numbers::<T>(n * width, 1));
-        for (row, value) in [(1, 0.0), (2, 3.0e38), (3, 1e-40)] {
-            x[row * width..][..width].iter_mut().for_each(|x| *x = T::from_f64(x.to_f64() * value));
-        }
-        x[4 * width + 3] = T::from_f64(f64::NAN);
-        x[5 * width + 3] = T::from_f64(f64::INFINITY);
-        let (weight, bias) = (numbers::<T>(width, 2), numbers::<T>(width, 3));
-        for affine in [false, true] {
-            let (weight, bias) = (affine.then_some(&weight[..]), affine.then_some(&bias[..]));
-            let both = [false, true].map(|narrow| {
-                let (mut y, mut kept, mut out) = (x.clone(), vec![T::ZERO; n * groups * KEPT], x.clone());
-                let k = Forward { rows, x: &x, y: &mut y, kept: &mut kept, weight, bias };
-                if narrow {
-                    k.narrow::<Scalar, N>()
-                } else {
-                    k.wide::<Scalar>()
-                }
-                let mut e = vec![0; n];
-                let k = Backward { rows, delta: &d, x: &x, kept: &kept, weight, out: &mut out, e: &mut e };
-                if narrow {
-                    k.narrow::<Scalar, N>()
-                } else {
-                    k.wide::<Scalar>()
-                }
-                // A NaN's payload is free.
-                let bits = |x: &T| if x.to_f64().is_nan() { u64::MAX } else { x.bits() };
-                ([y, kept, out].concat().iter().map(bits).collect::<Vec<_>>(), e)
-            });
-            assert!(both[0] == both[1], "{N} {groups} {centre} {affine}");
-        }
-    }
-    for groups in [1, 3] {
-        for centre in [false, true] {
-            check::<f32, 1>(groups, centre);
-            check::<f32, 4>(groups, centre);
-            check::<f64, 2>(groups, centre);
-        }
-    }
 }
 
 #[test]
