@@ -130,17 +130,10 @@ pub fn product_on<T: Real>(
     if m == 0 || n == 0 {
         return;
     }
-    let side = transpose::side::<T>();
     if k <= DEPTH && turned::takes(path, (m, n, k), a, b, start) {
-        let tiles = (n / side) * (m / side);
-        let Scratch { panel, strips, ahead } = scratch;
-        ahead.spread(tiles);
-        let mut claim = Claim::new(claim, tiles);
-        turned::product((m, n, k), a, b, start, c, (panel, strips), ahead, || claim.take());
-        ahead.clear();
-        return;
+        return turned::product((m, n, k), a, b, start, c, scratch, claim);
     }
-    let vectors = n.div_ceil(side);
+    let vectors = n.div_ceil(transpose::side::<T>());
     let (rounds, bands) = (k.div_ceil(DEPTH).max(1), m.div_ceil(BAND));
     let band = m.div_ceil(bands);
     let (mr, nv) = shape(path, band, vectors);

@@ -4,8 +4,8 @@
 //! vector holds 16 rows of A instead: only A and the output are turned, which are smaller, and B is read as it lies. Each
 //! element is the same chain of fused multiply-adds, so that no bit tells which way was taken.
 
-use super::ahead::Ahead;
-use super::{Matrix, Start, pack_transposed, transpose};
+use super::ahead::Claim;
+use super::{Matrix, Scratch, Start, pack_transposed, transpose};
 use crate::num::real::Real;
 use crate::num::simd::Path;
 #[cfg(target_arch = "x86_64")]
@@ -35,11 +35,14 @@ pub(super) fn product<T: Real>(
     b: Matrix<'_, T>,
     start: Start<'_, T>,
     c: &mut [T],
-    (panel, block): (&mut Vec<T>, &mut Vec<T>),
-    ahead: &mut Ahead,
-    mut claim: impl FnMut(),
+    scratch: &mut Scratch<T>,
+    claim: &mut [T],
 ) {
     let side = transpose::side::<T>();
+    let Scratch { panel, strips: block, ahead } = scratch;
+    let tiles = (n / side) * (m / side);
+    ahead.spread(tiles);
+    let mut claim = Claim::new(claim, tiles);
     let rows = Matrix { data: a.data, row: 1, col: a.row };
     let turned = pack_transposed(Path::Avx512, rows, k, 0, m, m, panel);
     block.resize(block.len().max(side * side), T::ZERO);
@@ -60,9 +63,10 @@ pub(super) fn product<T: Real>(
                 sums(&turned[strip..], m, (columns, b.col, k), bias, block, next);
                 transpose::block(Path::Avx512, block.as_ptr(), side, out.as_mut_ptr(), n, block.as_ptr());
             }
-            claim();
+            claim.take();
         }
     }
+    ahead.clear();
 }
 
 /// A block of sums: `out[j][r] = start[j] + sum_k b[k][j] a[r][k]`, a vector of rows of A for each of so many columns.
