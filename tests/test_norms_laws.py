@@ -119,7 +119,7 @@ def test_samples_of_very_different_gradients(kind: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("batch", "width"), [(2, 2), (3, 6), (17, 34), (70, 8), (33, 64), (70, 128)])
 def test_bits_over_threads_and_plans(kind: str, dtype: str, batch: int, width: int) -> None:
-    """Where rows see each other, the last size is worth a meeting of threads, and the one before on near cores."""
+    """Where rows see each other, the last size is worth a meeting, and the one before on near cores."""
     norm = vg.GroupNorm(1) if kind == "group" and width == 2 else KINDS[kind]
     for tied in (False, True):
         net = deep(norm, width=width, dtype=dtype, tied=tied)
