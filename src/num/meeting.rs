@@ -131,10 +131,10 @@ impl Member<'_> {
         let table = tables[self.turns % 2];
         let (from, to) = (self.rows.start * width, self.rows.end * width);
         {
-            // SAFETY: `members` made the ranges disjoint and checked them against the length, and it borrowed the
-            // meeting uniquely, so there is one member for each. Nobody reads this table now: what `meet` gave two
-            // turns ago ended before its holder's next `meet`, as that borrows the member uniquely, and all had called
-            // that before this member's last `meet` returned.
+            // Nobody reads this table now: what `meet` gave two turns ago ended before its holder's next `meet`, as that
+            // borrows the member uniquely, and all had called that before this member's last `meet` returned.
+            // SAFETY: for that reason, and because `members` checked the ranges against the length, made them disjoint and
+            // borrowed the meeting uniquely, so that there is one member for each.
             let own = unsafe { std::slice::from_raw_parts_mut(table.cast::<f64>().add(from), to - from) };
             fill(own);
         }

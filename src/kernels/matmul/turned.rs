@@ -5,7 +5,7 @@
 //! element is the same chain of fused multiply-adds, so that no bit tells which way was taken.
 
 use super::ahead::Claim;
-use super::{Matrix, Scratch, Start, pack_transposed, transpose};
+use super::{Matrix, Scratch, Start, on_a_line, pack_transposed, transpose};
 use crate::num::real::Real;
 use crate::num::simd::Path;
 #[cfg(target_arch = "x86_64")]
@@ -28,7 +28,7 @@ pub(super) fn takes<T: Real>(
     path == Path::Avx512 && whole && few && a.col == 1 && b.row == 1 && b.col != 1 && !matches!(start, Start::Output)
 }
 
-/// `c = start + a b`, row by row of B's columns. Shapes that [`takes`] is true of.
+/// `c = start + a b` for shapes that [`takes`] is true of.
 pub(super) fn product<T: Real>(
     (m, n, k): (usize, usize, usize),
     a: Matrix<'_, T>,
@@ -39,13 +39,13 @@ pub(super) fn product<T: Real>(
     claim: &mut [T],
 ) {
     let side = transpose::side::<T>();
-    let Scratch { panel, strips: block, ahead } = scratch;
+    let Scratch { panel, strips, ahead } = scratch;
     let tiles = (n / side) * (m / side);
     ahead.spread(tiles);
     let mut claim = Claim::new(claim, tiles);
     let rows = Matrix { data: a.data, row: 1, col: a.row };
     let turned = pack_transposed(Path::Avx512, rows, k, 0, m, m, panel);
-    block.resize(block.len().max(side * side), T::ZERO);
+    let block = on_a_line(strips, side * side);
     for col in (0..n).step_by(side) {
         // Their last element was checked to be there.
         let columns = &b.data[col * b.col..];
