@@ -190,7 +190,7 @@ class _NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         return Optimizer(self.optimizer, {"lr": as_real(self.learning_rate, "learning_rate", minimum=0.0)})
 
     def _loss(self) -> Any:
-        raise NotImplementedError  # the classifier and the regressor below have one each; this class is their base
+        raise NotImplementedError  # this class is a base: classifier and regressor have one each
 
     def _kind(self, going_on: bool) -> np.dtype[Any]:
         """Return the float type of the data.
